@@ -1,0 +1,42 @@
+# Language, warnings, sanitizers: what holds for all of our own code.
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+
+find_program(CCACHE ccache)
+if(CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE})
+endif()
+find_program(MOLD mold)
+if(MOLD)
+  add_link_options(-fuse-ld=mold)
+endif()
+
+# Programs of the release build land in build/bin (a contract), all others beside their objects.
+if(TOMOSERVE_BIN_DIR)
+  set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${TOMOSERVE_BIN_DIR})
+else()
+  set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+endif()
+
+# Linked PRIVATE by every target of ours; generated code does without.
+add_library(tomoserve_warnings INTERFACE)
+target_compile_options(tomoserve_warnings INTERFACE
+  -Wall -Wextra -Wconversion -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Werror)
+target_compile_definitions(tomoserve_warnings INTERFACE
+  $<$<CONFIG:Debug>:_GLIBCXX_ASSERTIONS>)
+
+if(TOMOSERVE_SANITIZE)
+  list(JOIN TOMOSERVE_SANITIZE "," sanitizers)
+  add_compile_options(-fsanitize=${sanitizers} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${sanitizers})
+  add_compile_definitions(TOMOSERVE_SANITIZED=1)
+  if("thread" IN_LIST TOMOSERVE_SANITIZE)
+    # The prebuilt gRPC is not instrumented (grpc/grpc#19224).
+    add_compile_definitions(GRPC_TSAN_SUPPRESSED)
+  else()
+    add_compile_definitions(GRPC_ASAN_SUPPRESSED)
+  endif()
+endif()

@@ -1,0 +1,94 @@
+// From uploads to results: owns the helpers, the workers, the spool and the store; decides what runs where and
+// when, retries, blames, quarantines, cancels, drains. `service` only translates to and from gRPC.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "tomoserve/config/v1/server.pb.h"
+#include "tomoserve/models/repository.h"
+#include "tomoserve/store/job_store.h"
+#include "tomoserve/v1/study.pb.h"
+#include "tomoserve/v1/study_service.pb.h"
+
+namespace tomoserve::dispatch {
+
+// One upload in progress. Confined to one thread at a time (the service's serialised handler); every method may
+// block on disk and must run on a pool thread, never on gRPC's. Dropping it without Finish leaves a resumable
+// upload when it has an idempotency key, and removes it otherwise.
+class Upload {
+ public:
+  virtual ~Upload() = default;
+  // What a resumed upload already has.
+  virtual v1::UploadState state() const = 0;
+  // Set when this key was acknowledged before: answer with it, nothing to send.
+  virtual std::optional<v1::SubmissionReceipt> receipt() const = 0;
+  virtual absl::Status BeginInstance(const v1::InstanceStart& start) = 0;
+  virtual absl::Status Append(std::string_view bytes) = 0;
+  // Statuses of instances judged since the last call (the header pass runs behind).
+  virtual std::vector<v1::InstanceStatus> TakeStatuses() = 0;
+  // Ends the stream: waits for the header pass, checks identity, syncs, commits. Errors: NO_IMAGES, EMPTY_STUDY,
+  // IDENTITY_MISMATCH, TWO_STUDIES..., DISK_FULL, UNKNOWN_MODEL (checked at Begin already).
+  virtual absl::StatusOr<v1::SubmissionReceipt> Finish() = 0;
+};
+
+struct DeviceInfo {
+  std::string device;       // "cpu", "cuda:0"
+  std::string device_kind;  // from the worker's Hello
+  bool ready = false;
+  std::uint32_t restarts = 0;
+};
+
+// A model's readiness per device, for ModelService.
+struct ModelStatus {
+  const models::Model* model = nullptr;
+  v1::ActivationRecord activation;
+  std::vector<v1::DeviceReadiness> devices;
+};
+
+class Dispatcher {
+ public:
+  virtual ~Dispatcher() = default;
+
+  // Errors: UNKNOWN_MODEL, MODEL_REFUSED, IDEMPOTENCY_KEY_REUSED, DISK_WATERMARK, TOO_MANY_UPLOADS, DRAINING,
+  // UPLOAD_IN_PROGRESS (the same key is being sent by another stream).
+  virtual absl::StatusOr<std::unique_ptr<Upload>> BeginUpload(const v1::SubmissionHeader& header) = 0;
+
+  virtual absl::StatusOr<v1::Study> GetStudy(std::string_view study_uid) = 0;
+  virtual absl::StatusOr<v1::Study> CloseStudy(std::string_view study_uid) = 0;
+  virtual absl::StatusOr<v1::CancelStudyResponse> CancelStudy(std::string_view study_uid,
+                                                              std::string_view submission_id) = 0;
+  virtual absl::StatusOr<v1::PlanStudyResponse> PlanStudy(const v1::PlanStudyRequest& request) = 0;
+  virtual std::vector<ModelStatus> Models() = 0;
+  virtual std::vector<DeviceInfo> Devices() = 0;
+  virtual store::JobStore& store() = 0;
+
+  // Calls `changed(study_uid, run_id)` after each change of a run (state, progress), from the dispatcher's thread;
+  // it must not block or call back. The subscription ends with the returned handle.
+  using Subscription = std::shared_ptr<void>;
+  virtual Subscription Subscribe(std::function<void(const std::string& study_uid, const std::string& run_id)> changed) = 0;
+
+  // Ready: helpers answer, all devices said hello, pinned (ACTIVE) models are warm.
+  virtual bool ready() = 0;
+  // Stops new uploads; running runs go back to QUEUED at the end of the grace time.
+  virtual void Drain(std::chrono::milliseconds grace) = 0;
+};
+
+struct DispatcherOptions {
+  config::v1::ServerConfig config;  // defaults filled in
+  std::string helper_program;
+  std::string worker_program;
+};
+
+// Opens store and spool, scans models (all ACTIVE by "configuration"; DEMONSTRATION models stay OFF: they run only
+// by name), starts helpers and workers, resumes open runs. Returns before models are warm.
+absl::StatusOr<std::unique_ptr<Dispatcher>> StartDispatcher(DispatcherOptions options);
+
+}  // namespace tomoserve::dispatch

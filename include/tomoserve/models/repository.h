@@ -1,0 +1,51 @@
+// The model repository: FOLDER/<name>/<version>/{recipe.textproto, *.ts, card.md}. The front scans it,
+// digests it, and hands descriptors to workers; it never loads a network.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "tomoserve/base/unique_fd.h"
+#include "tomoserve/v1/finding.pb.h"
+#include "tomoserve/v1/recipe.pb.h"
+
+namespace tomoserve::models {
+
+// One version. Immutable after the scan.
+struct Model {
+  std::string name;
+  std::string version;
+  std::string folder;
+  // Good entries only:
+  v1::Recipe recipe;
+  std::string model_digest;   // over the network files' digests and the recipe's, hex
+  std::string recipe_digest;  // of recipe.textproto's bytes, hex
+  std::vector<std::string> file_sha256;  // per recipe.network.files
+  // Why the entry is refused (RECIPE_SYNTAX, RECIPE_INVALID, FILE_MISSING, NAME_INVALID...); empty: good.
+  v1::Reason refused;
+  bool good() const { return refused.code().empty(); }
+};
+
+// Thread-safe once made.
+class Repository {
+ public:
+  // Scans each folder. A bad entry is listed with its reason and hurts nobody else; an unreadable folder is
+  // an error (kNotFound MODELS_FOLDER). The same name and version in two folders: the second is refused
+  // DUPLICATE_MODEL.
+  static absl::StatusOr<Repository> Scan(const std::vector<std::string>& folders);
+
+  const std::vector<Model>& models() const { return models_; }  // by name, then version (numeric aware)
+  // Version empty: the highest good one. Errors: kNotFound UNKNOWN_MODEL / UNKNOWN_VERSION,
+  // kFailedPrecondition MODEL_REFUSED (value: the reason code).
+  absl::StatusOr<const Model*> Find(std::string_view name, std::string_view version) const;
+  // Read-only descriptors of the network files, in the recipe's order. The worker hashes them again.
+  static absl::StatusOr<std::vector<base::UniqueFd>> OpenFiles(const Model& model);
+
+ private:
+  std::vector<Model> models_;
+};
+
+}  // namespace tomoserve::models
