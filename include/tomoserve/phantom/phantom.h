@@ -15,14 +15,17 @@ enum class Modality { kCt, kMr };
 
 struct Options {
   Modality modality = Modality::kCt;
+  // At most 2^31 voxels. The grid's centre is the patient's, at (0, 0, 0). Anatomy is shrunk in the axial
+  // plane where the extent is too small for it, and the lungs along z so that they end 12 mm before both end
+  // slices.
   std::array<std::uint32_t, 3> size_ijk{256, 256, 120};
   std::array<double, 3> spacing_mm{1.4, 1.4, 2.5};
   // Three letters, the directions of i, j, k: "LPS" is the usual axial CT (i to Left, j to Posterior, k to
   // Superior). Any right- or left-handed combination.
   std::string orientation = "LPS";
-  std::uint32_t nodules = 4;
+  std::uint32_t nodules = 4;  // CT only, at most 64
   std::uint64_t seed = 1;
-  double noise_hu = 12;  // standard deviation
+  double noise_hu = 12;  // standard deviation, HU (CT) or signal (MR)
 };
 
 struct Nodule {
@@ -38,11 +41,13 @@ struct Phantom {
   double lung_volume_ml = 0;
 };
 
-// Errors: kInvalidArgument PHANTOM_OPTIONS (value: the field). A CT holds: body, lungs with vessels, spine, ribs,
-// heart (left of the midline), liver (right), table; nodules lie in lung tissue, solid spheres with soft edges.
+// Errors: kInvalidArgument PHANTOM_OPTIONS (value: the field). A CT holds: body, lungs with vessels, spine,
+// ribs, heart (left of the midline), liver (right), table; nodules lie in lung tissue, solid spheres with
+// soft edges.
 absl::StatusOr<Phantom> MakePhantom(const Options& options);
 
-// Truth as JSON: geometry, nodules (centre_lps_mm, diameter_mm, volume_ml), lung volume.
+// Truth as JSON: modality, orientation, seed, noise_hu, size_ijk, spacing_mm, origin_lps_mm, direction_i/j/k,
+// lung_volume_ml, nodules (centre_lps_mm, centre_ijk, diameter_mm, volume_ml of the ideal sphere, side).
 std::string TruthJson(const Options& options, const Phantom& phantom);
 
 }  // namespace tomoserve::phantom

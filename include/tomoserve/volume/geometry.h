@@ -34,8 +34,9 @@ struct VoxelIndex {
 // k along the stack. Immutable value; invariants are checked by Create.
 class Geometry {
  public:
-  // Errors: kInvalidArgument GEOMETRY_INVALID for empty sizes, non-finite or non-positive spacing, axes
-  // that are not unit vectors or not independent (|determinant| < 1e-3), or more than 2^40 voxels.
+  // Errors: kInvalidArgument GEOMETRY_INVALID (value: the field) for empty sizes, non-finite or
+  // non-positive spacing, axes that are not unit vectors (within 1e-4) or not independent
+  // (|determinant| < 1e-3), or more than 2^40 voxels. Axes need not be orthogonal.
   static absl::StatusOr<Geometry> Create(std::array<std::uint32_t, 3> size_ijk,
                                          std::array<double, 3> spacing_mm, LpsPoint origin_lps,
                                          std::array<LpsVector, 3> directions);
@@ -48,9 +49,12 @@ class Geometry {
   // Unit vectors of i, j, k.
   const std::array<LpsVector, 3>& directions() const { return directions_; }
   std::uint64_t voxels() const;
+  // Volume of the cell that a voxel stands for, ml; right for sheared grids too.
   double voxel_volume_ml() const;
 
+  // Centre of a voxel in the patient (PS3.3 C.7.6.2.1.1), LPS mm. Extrapolates outside the grid.
   LpsPoint ToLps(const ContinuousVoxel& voxel) const;
+  // Inverse of ToLps.
   ContinuousVoxel ToVoxel(const LpsPoint& point) const;
 
   bool operator==(const Geometry&) const = default;
@@ -61,6 +65,7 @@ class Geometry {
   std::array<double, 3> spacing_{};
   LpsPoint origin_;
   std::array<LpsVector, 3> directions_{};
+  std::array<LpsVector, 3> reciprocal_{};  // rows of the inverse of the voxel-to-LPS matrix, 1/mm
 };
 
 v1::PointLps ToProto(const LpsPoint& point);

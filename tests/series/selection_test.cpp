@@ -1,0 +1,283 @@
+#include "tomoserve/series/selection.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "series/headers.h"
+#include "series/indication.h"
+
+namespace tomoserve::series {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+using tomoserve::v1::Input;
+using tomoserve::v1::Recipe;
+using Header = ipc::v1::InstanceHeader;
+
+// A series of its own: `number` makes its UID and its place.
+std::vector<Instance> SeriesOf(std::uint32_t number, std::uint32_t slices, double spacing,
+                               const std::function<void(Header&)>& change = {}) {
+  std::vector<Instance> stack = Stack(slices, spacing);
+  for (Instance& instance : stack) {
+    Rename(instance, number * 1000 + instance.index);
+    instance.header.set_series_instance_uid("1.2.3.4." + std::to_string(number));
+    instance.header.set_series_number(static_cast<int>(number));
+    if (change) change(instance.header);
+  }
+  return stack;
+}
+
+Recipe CtRecipe(const std::function<void(Input&)>& change = {}) {
+  Recipe recipe;
+  Input& input = *recipe.add_inputs();
+  input.set_name("ct");
+  input.add_modalities("CT");
+  if (change) change(input);
+  return recipe;
+}
+
+std::vector<Instance> operator+(std::vector<Instance> a, const std::vector<Instance>& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+std::string Text(const std::vector<tomoserve::v1::Reason>& reasons) {
+  std::string text;
+  for (const auto& reason : reasons)
+    text += (text.empty() ? "" : " ") + reason.code() + "(" + reason.value() + ")";
+  return text;
+}
+
+// The outcome of one series under one input, as text: "chosen", or "state: reasons".
+std::string Outcome(const std::function<void(Input&)>& input, const std::function<void(Header&)>& header = {},
+                    std::uint32_t slices = 5, double spacing = 2.5) {
+  const StudySeries study = BuildStudy(SeriesOf(1, slices, spacing, header));
+  const Selection selection = Select(CtRecipe(input), study);
+  std::string limitations;
+  for (const std::string& limitation : selection.limitations) limitations += " " + limitation;
+  if (selection.volume) return "chosen" + limitations;
+  EXPECT_EQ(selection.uses.size(), 1u);
+  EXPECT_EQ(selection.uses[0].reasons_size(), 1);
+  return (selection.inconclusive ? "inconclusive: " : "not applicable: ") + Text(selection.reasons);
+}
+
+TEST(SelectionTest, ChoosesTheOnlyFit) {
+  const StudySeries study = BuildStudy(SeriesOf(1, 5, 2.5));
+  const Selection selection = Select(CtRecipe(), study);
+  ASSERT_EQ(selection.volume, &study.series[0].volumes[0]);
+  EXPECT_EQ(selection.series, &study.series[0]);
+  ASSERT_THAT(selection.uses, SizeIs(1));
+  EXPECT_TRUE(selection.uses[0].analysed());
+  EXPECT_THAT(selection.reasons, IsEmpty());
+  EXPECT_FALSE(selection.inconclusive);
+}
+
+TEST(SelectionTest, Modality) {
+  EXPECT_EQ(Outcome([](Input& i) { i.set_modalities(0, "MR"); }), "not applicable: MODALITY(CT)");
+}
+
+TEST(SelectionTest, ImageTypes) {
+  const auto axial = [](Header& h) {
+    h.add_image_type("ORIGINAL");
+    h.add_image_type("AXIAL");
+  };
+  EXPECT_EQ(Outcome([](Input& i) { i.add_required_image_types("AXIAL"); }, axial), "chosen");
+  EXPECT_EQ(Outcome([](Input& i) { i.add_required_image_types("DERIVED"); }, axial),
+            "not applicable: IMAGE_TYPE(DERIVED)");
+  EXPECT_EQ(Outcome([](Input& i) { i.add_excluded_image_types("AXIAL"); }, axial),
+            "not applicable: IMAGE_TYPE(AXIAL)");
+  EXPECT_EQ(Outcome([](Input& i) { i.add_excluded_image_types("MPR"); }, axial), "chosen");
+  EXPECT_EQ(Outcome([](Input& i) { i.add_required_image_types("AXIAL"); }),
+            "not applicable: TAG_MISSING(image_type)");
+}
+
+TEST(SelectionTest, Region) {
+  const auto chest = [](Input& i) { i.add_region_texts("chest"); };
+  EXPECT_EQ(Outcome(chest, [](Header& h) { h.set_body_part("CHEST"); }), "chosen");
+  EXPECT_EQ(Outcome(chest, [](Header& h) { h.set_protocol_name("Routine Chest 5mm"); }), "chosen");
+  EXPECT_EQ(Outcome(chest, [](Header& h) { h.set_series_description("CHEST W/O"); }), "chosen");
+  EXPECT_EQ(Outcome(chest, [](Header& h) { h.set_body_part("HEAD"); }), "not applicable: REGION(HEAD)");
+  // Free text in the body part is not repeated.
+  EXPECT_EQ(Outcome(chest, [](Header& h) { h.set_body_part("Mr. Smith 1960"); }), "not applicable: REGION()");
+  EXPECT_EQ(Outcome(chest), "not applicable: TAG_MISSING(region)");
+}
+
+TEST(SelectionTest, SliceSpacing) {
+  const auto thin = [](Input& i) { i.mutable_slice_spacing_mm()->set_max(3); };
+  EXPECT_EQ(Outcome(thin, {}, 5, 3), "chosen");
+  EXPECT_EQ(Outcome(thin, {}, 5, 5), "not applicable: SLICE_SPACING(5)");
+  EXPECT_EQ(Outcome([](Input& i) { i.mutable_slice_spacing_mm()->set_min(3); }, {}, 5, 1),
+            "not applicable: SLICE_SPACING(1)");
+}
+
+TEST(SelectionTest, Kvp) {
+  const auto range = [](Input& i) {
+    i.mutable_kvp()->set_min(100);
+    i.mutable_kvp()->set_max(140);
+  };
+  EXPECT_EQ(Outcome(range, [](Header& h) { h.set_kvp(120); }), "chosen");
+  EXPECT_EQ(Outcome(range, [](Header& h) { h.set_kvp(80); }), "not applicable: KVP(80)");
+  EXPECT_EQ(Outcome(range), "not applicable: TAG_MISSING(kvp)");
+  EXPECT_EQ(Outcome([&](Input& i) {
+              range(i);
+              i.set_when_missing(tomoserve::v1::WHEN_MISSING_WARN);
+            }),
+            "chosen TAG_MISSING(kvp)");
+}
+
+TEST(SelectionTest, Age) {
+  const auto adult = [](Input& i) { i.mutable_age_years()->set_min(18); };
+  EXPECT_EQ(Outcome(adult, [](Header& h) { h.set_patient_age("063Y"); }), "chosen");
+  EXPECT_EQ(Outcome(adult, [](Header& h) { h.set_patient_age("018Y"); }), "chosen");
+  // The reason does not repeat the age.
+  EXPECT_EQ(Outcome(adult, [](Header& h) { h.set_patient_age("017Y"); }), "not applicable: AGE()");
+  EXPECT_EQ(Outcome(adult, [](Header& h) { h.set_patient_age("200M"); }), "not applicable: AGE()");
+  EXPECT_EQ(Outcome(adult,
+                    [](Header& h) {
+                      h.set_patient_birth_date("20000615");
+                      h.set_study_date("20180615");
+                    }),
+            "chosen");
+  EXPECT_EQ(Outcome(adult,
+                    [](Header& h) {
+                      h.set_patient_birth_date("20000615");
+                      h.set_study_date("20180614");
+                    }),
+            "not applicable: AGE()");
+  EXPECT_EQ(Outcome(adult), "not applicable: TAG_MISSING(age)");
+}
+
+TEST(SelectionTest, AgeOfText) {
+  const auto age = [](const char* text) {
+    Header header;
+    header.set_patient_age(text);
+    return AgeYears(header);
+  };
+  EXPECT_EQ(age("063Y"), 63);
+  EXPECT_EQ(age("018M"), 1.5);
+  EXPECT_NEAR(*age("026W"), 0.4983, 1e-4);
+  EXPECT_NEAR(*age("010D"), 0.0274, 1e-4);
+  for (const char* wrong : {"", "Y", "63", "63X", "-63Y", "1063Y", "6 3Y"}) EXPECT_FALSE(age(wrong)) << wrong;
+  Header header;
+  header.set_patient_birth_date("20200101");
+  header.set_study_date("20190101");
+  EXPECT_FALSE(AgeYears(header));
+  header.set_study_date("20209901");
+  EXPECT_FALSE(AgeYears(header));
+}
+
+TEST(SelectionTest, FieldOfViewIsTheSmallerExtent) {
+  // 6 columns of 0.75 mm, 4 rows of 0.5 mm.
+  EXPECT_EQ(Outcome([](Input& i) { i.mutable_field_of_view_mm()->set_max(2); }), "chosen");
+  EXPECT_EQ(Outcome([](Input& i) { i.mutable_field_of_view_mm()->set_min(2.5); }),
+            "not applicable: FIELD_OF_VIEW(2)");
+}
+
+TEST(SelectionTest, Slices) {
+  EXPECT_EQ(Outcome([](Input& i) { i.mutable_slices()->set_min(5); }), "chosen");
+  EXPECT_EQ(Outcome([](Input& i) { i.mutable_slices()->set_min(6); }), "not applicable: SLICES(5)");
+  EXPECT_EQ(Outcome([](Input& i) { i.mutable_slices()->set_max(4); }), "not applicable: SLICES(5)");
+}
+
+TEST(SelectionTest, LossyImages) {
+  const auto lossy = [](double ratio) {
+    return [ratio](Header& h) {
+      h.set_lossy(true);
+      h.set_lossy_ratio(ratio);
+    };
+  };
+  EXPECT_EQ(Outcome({}, lossy(8)), "not applicable: LOSSY(8)");
+  EXPECT_EQ(Outcome([](Input& i) { i.set_max_lossy_ratio(10); }, lossy(8)), "chosen LOSSY(8)");
+  EXPECT_EQ(Outcome([](Input& i) { i.set_max_lossy_ratio(10); }, lossy(12)), "not applicable: LOSSY(12)");
+  EXPECT_EQ(Outcome([](Input& i) { i.set_max_lossy_ratio(10); }, lossy(0)),
+            "not applicable: TAG_MISSING(lossy_ratio)");
+}
+
+TEST(SelectionTest, ValuesThatAreNoHounsfieldUnits) {
+  EXPECT_EQ(Outcome({}, [](Header& h) { h.set_rescale_type("HU"); }), "chosen");
+  EXPECT_EQ(Outcome({}, [](Header& h) { h.set_rescale_type("MGML"); }), "not applicable: NOT_HU()");
+  EXPECT_EQ(Outcome({},
+                    [](Header& h) {
+                      h.clear_rescale_slope();
+                      h.clear_rescale_intercept();
+                    }),
+            "chosen NO_RESCALE");
+}
+
+TEST(SelectionTest, FittingButRejectedGeometryIsInconclusive) {
+  std::vector<Instance> stack = SeriesOf(1, 6, 2.5);
+  stack.erase(stack.begin() + 2);
+  const StudySeries study = BuildStudy(stack);
+  const Selection selection = Select(CtRecipe(), study);
+  EXPECT_EQ(selection.volume, nullptr);
+  EXPECT_TRUE(selection.inconclusive);
+  EXPECT_EQ(Text(selection.reasons), "MISSING_SLICES(1)");
+  ASSERT_THAT(selection.uses, SizeIs(1));
+  EXPECT_FALSE(selection.uses[0].analysed());
+  ASSERT_EQ(selection.uses[0].reasons_size(), 1);
+  EXPECT_EQ(selection.uses[0].reasons(0).code(), "MISSING_SLICES");
+  // Not meant for the recipe anyway: not applicable.
+  const Selection other = Select(CtRecipe([](Input& i) { i.mutable_slices()->set_min(50); }), study);
+  EXPECT_FALSE(other.inconclusive);
+  EXPECT_EQ(Text(other.reasons), "SLICES(5)");
+}
+
+TEST(SelectionTest, RanksByKernelThenSpacingThenSlicesThenOrder) {
+  const auto kernel = [](const char* name) { return [name](Header& h) { h.set_convolution_kernel(name); }; };
+  const StudySeries study = BuildStudy(SeriesOf(1, 5, 5, kernel("B30f")) + SeriesOf(2, 5, 1, kernel("B70f")) +
+                                       SeriesOf(3, 5, 2.5, kernel("B70f\\3")) +
+                                       SeriesOf(4, 9, 1, kernel("B70f")) + SeriesOf(5, 9, 1, kernel("B70f")));
+  const auto chosen = [&](const Recipe& recipe) {
+    return Select(recipe, study).series - study.series.data() + 1;
+  };
+  EXPECT_EQ(chosen(CtRecipe()), 4);
+  EXPECT_EQ(chosen(CtRecipe([](Input& i) { i.add_preferred_kernels("b30F"); })), 1);
+  EXPECT_EQ(chosen(CtRecipe([](Input& i) { i.add_preferred_kernels("3"); })), 3);
+
+  const Selection selection = Select(CtRecipe(), study);
+  ASSERT_THAT(selection.uses, SizeIs(5));
+  std::vector<std::string> why;
+  for (const auto& use : selection.uses) {
+    why.push_back(use.analysed() ? "analysed" : use.reasons(0).code() + "(" + use.reasons(0).value() + ")");
+  }
+  EXPECT_THAT(why, ElementsAre("OUTRANKED(SLICE_SPACING)", "OUTRANKED(SLICES)", "OUTRANKED(SLICE_SPACING)",
+                               "analysed", "OUTRANKED(ORDER)"));
+}
+
+TEST(SelectionTest, EverySeriesHasOneReasonAndTheNearestMissSpeaksFirst) {
+  std::vector<Instance> study = SeriesOf(1, 5, 2.5, [](Header& h) {
+    h.set_modality("SR");
+    h.set_kind(ipc::v1::OBJECT_KIND_OTHER);
+  });
+  study = study + SeriesOf(2, 5, 8);
+  study = study + SeriesOf(3, 2, 1, [](Header& h) { h.add_image_type("LOCALIZER"); });
+  const StudySeries built = BuildStudy(study);
+  const Selection selection =
+      Select(CtRecipe([](Input& i) { i.mutable_slice_spacing_mm()->set_max(3); }), built);
+  EXPECT_EQ(selection.volume, nullptr);
+  EXPECT_FALSE(selection.inconclusive);
+  EXPECT_EQ(Text(selection.reasons), "SLICE_SPACING(8) NO_VOLUME(LOCALIZER) MODALITY(SR)");
+  ASSERT_THAT(selection.uses, SizeIs(3));
+  for (const auto& use : selection.uses) EXPECT_EQ(use.reasons_size(), 1);
+}
+
+TEST(SelectionTest, SeveralInputsAreNotSelectedFor) {
+  Recipe recipe = CtRecipe();
+  *recipe.add_inputs() = recipe.inputs(0);
+  const StudySeries study = BuildStudy(SeriesOf(1, 5, 2.5));
+  const Selection selection = Select(recipe, study);
+  EXPECT_EQ(selection.volume, nullptr);
+  EXPECT_EQ(Text(selection.reasons), "MULTI_INPUT_UNSUPPORTED(2)");
+  ASSERT_THAT(selection.uses, SizeIs(1));
+}
+
+TEST(SelectionTest, AnEmptyStudyHasNoVolume) {
+  EXPECT_EQ(Text(Select(CtRecipe(), BuildStudy({})).reasons), "NO_VOLUME()");
+}
+
+}  // namespace
+}  // namespace tomoserve::series

@@ -1,0 +1,497 @@
+// Grouping, sorting and the geometry verdict.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "series/headers.h"
+
+namespace tomoserve::series {
+namespace {
+
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+// The only volume of the only series.
+Volume OnlyVolume(const std::vector<Instance>& instances) {
+  const StudySeries study = BuildStudy(instances);
+  EXPECT_THAT(study.series, SizeIs(1));
+  if (study.series.size() != 1) return {};
+  EXPECT_THAT(study.series[0].volumes, SizeIs(1));
+  return study.series[0].volumes.empty() ? Volume{} : study.series[0].volumes[0];
+}
+
+std::vector<std::uint32_t> Indices(const Volume& volume) {
+  std::vector<std::uint32_t> indices;
+  for (const VolumeSlice& slice : volume.slices) indices.push_back(slice.index);
+  return indices;
+}
+
+// Everything that BuildStudy says, as text.
+std::string Everything(const StudySeries& study) {
+  std::string text = study.ref.DebugString();
+  for (const auto& notice : study.notices) text += notice.DebugString();
+  for (const Series& series : study.series) {
+    text += series.series_instance_uid + " " + std::to_string(series.instances) + "\n";
+    for (const SetAside& aside : series.set_aside)
+      text += std::to_string(aside.count) + aside.reason.DebugString();
+    for (const Volume& volume : series.volumes) {
+      text += volume.verdict == Verdict::kAccept ? "ACCEPT\n" : "REJECT\n";
+      for (const auto& reason : volume.reasons) text += reason.DebugString();
+      if (volume.geometry) text += volume.geometry->ToProto().DebugString();
+      for (const VolumeSlice& slice : volume.slices) text += slice.sop_instance_uid + " ";
+      text += volume.representative.sop_instance_uid();
+    }
+  }
+  return text;
+}
+
+TEST(SeriesTest, SortsByPositionAndBuildsTheAffine) {
+  std::vector<Instance> stack = Stack(5);
+  std::swap(stack[0], stack[3]);
+  std::swap(stack[1], stack[4]);
+  // Instance numbers that run the other way do not matter.
+  for (Instance& instance : stack)
+    instance.header.set_instance_number(100 - static_cast<int>(instance.index));
+  const Volume volume = OnlyVolume(stack);
+  EXPECT_EQ(volume.verdict, Verdict::kAccept);
+  EXPECT_THAT(volume.reasons, IsEmpty());
+  EXPECT_THAT(Indices(volume), ElementsAre(0, 1, 2, 3, 4));
+  ASSERT_TRUE(volume.geometry);
+  EXPECT_THAT(volume.geometry->size_ijk(), ElementsAre(6, 4, 5));
+  // Pixel Spacing is (between rows, between columns): i steps between columns.
+  EXPECT_THAT(volume.geometry->spacing_mm(), ElementsAre(0.75, 0.5, 2.5));
+  EXPECT_THAT(volume.geometry->origin_lps().mm, ElementsAre(10, 20, 0));
+  EXPECT_THAT(volume.geometry->directions()[2], ElementsAre(0, 0, 1));
+  EXPECT_EQ(volume.slices[2].slope, 1);
+  EXPECT_EQ(volume.slices[2].intercept, -1024);
+  EXPECT_EQ(volume.slices[2].stored_type, ipc::v1::STORED_TYPE_I16);
+  EXPECT_EQ(volume.representative.sop_instance_uid(), "1.2.3.4.100");
+}
+
+TEST(SeriesTest, StacksAscendAlongRowCrossColumnInEveryPlane) {
+  // Sagittal: columns run back (+y), rows down (-z); row x column = (-1, 0, 0): k ascends to the right.
+  std::vector<Instance> stack;
+  for (std::uint32_t n = 0; n < 4; ++n) {
+    stack.push_back(Slice(n, 0));
+    SetPosition(stack.back(), 3.0 * n, 0, 0);
+    const double cosines[] = {0, 1, 0, 0, 0, -1};
+    for (int value = 0; value < 6; ++value) stack.back().header.set_image_orientation(value, cosines[value]);
+  }
+  const Volume volume = OnlyVolume(stack);
+  EXPECT_EQ(volume.verdict, Verdict::kAccept);
+  EXPECT_THAT(Indices(volume), ElementsAre(3, 2, 1, 0));
+  ASSERT_TRUE(volume.geometry);
+  EXPECT_THAT(volume.geometry->origin_lps().mm, ElementsAre(9, 0, 0));
+  EXPECT_THAT(volume.geometry->directions()[2], ElementsAre(-1, 0, 0));
+  EXPECT_THAT(volume.geometry->spacing_mm(), ElementsAre(0.75, 0.5, 3));
+}
+
+TEST(SeriesTest, OrderOfInstancesDoesNotMatter) {
+  std::vector<Instance> study = Stack(6);
+  study.push_back(Slice(7, 40));
+  study[2].header.set_image_orientation(0, std::cos(0.1));
+  study[2].header.set_image_orientation(1, std::sin(0.1));
+  study[2].header.set_image_orientation(3, -std::sin(0.1));
+  study[2].header.set_image_orientation(4, std::cos(0.1));
+  for (std::uint32_t n = 0; n < 6; ++n) {
+    Instance other = Slice(20 + n, 5.0 * (n / 2));
+    other.header.set_series_instance_uid("");
+    other.header.set_series_number(2);
+    other.header.set_echo_number(static_cast<int>(n % 2));
+    if (n == 3) other.header.set_sop_instance_uid("");
+    study.push_back(other);
+  }
+  Instance conflict = study[4];
+  conflict.content_sha256 = base::Sha256Hex("other");
+  study.push_back(conflict);
+  study[3].header.set_patient_sex("F");
+  study[5].header.set_patient_sex("M");
+  const std::string expected = Everything(BuildStudy(study));
+  std::uint64_t state = 1;
+  for (int round = 0; round < 50; ++round) {
+    for (std::size_t n = study.size() - 1; n > 0; --n) {
+      state = state * 6364136223846793005ull + 1442695040888963407ull;
+      std::swap(study[n], study[(state >> 33) % (n + 1)]);
+    }
+    EXPECT_EQ(Everything(BuildStudy(study)), expected);
+  }
+}
+
+TEST(SeriesTest, DuplicatesCountOnce) {
+  std::vector<Instance> stack = Stack(4);
+  stack.push_back(stack[1]);
+  stack.back().index = 9;
+  const StudySeries study = BuildStudy(stack);
+  ASSERT_THAT(study.series, SizeIs(1));
+  EXPECT_EQ(study.series[0].instances, 4u);
+  EXPECT_EQ(study.series[0].frames, 4u);
+  ASSERT_THAT(study.series[0].volumes, SizeIs(1));
+  EXPECT_EQ(study.series[0].volumes[0].verdict, Verdict::kAccept);
+  EXPECT_THAT(Indices(study.series[0].volumes[0]), ElementsAre(0, 1, 2, 3));
+}
+
+TEST(SeriesTest, RejectsTwoContentsOfOneSopInstanceUid) {
+  std::vector<Instance> stack = Stack(4);
+  stack.push_back(stack[1]);
+  stack.back().content_sha256 = base::Sha256Hex("other content");
+  const Volume volume = OnlyVolume(stack);
+  EXPECT_EQ(volume.verdict, Verdict::kReject);
+  EXPECT_THAT(Codes(volume), ElementsAre("DUPLICATE_CONFLICT"));
+  EXPECT_EQ(ValueOf(volume, "DUPLICATE_CONFLICT"), "1");
+}
+
+TEST(SeriesTest, RejectsMissingSlicesAndSaysWhere) {
+  std::vector<Instance> stack = Stack(10);
+  stack.erase(stack.begin() + 6);
+  stack.erase(stack.begin() + 2, stack.begin() + 4);
+  const Volume volume = OnlyVolume(stack);
+  EXPECT_EQ(volume.verdict, Verdict::kReject);
+  EXPECT_THAT(Codes(volume), ElementsAre("MISSING_SLICES"));
+  EXPECT_EQ(ValueOf(volume, "MISSING_SLICES"), "3");
+  EXPECT_THAT(volume.reasons[0].text(), HasSubstr("2 after k=1, 1 after k=3"));
+  EXPECT_TRUE(volume.geometry);
+}
+
+TEST(SeriesTest, RejectsUnevenSpacing) {
+  std::vector<Instance> stack = Stack(6);
+  SetPosition(stack[5], 10, 20, 13.5);
+  Volume volume = OnlyVolume(stack);
+  EXPECT_THAT(Codes(volume), ElementsAre("UNEVEN_SPACING"));
+  EXPECT_EQ(ValueOf(volume, "UNEVEN_SPACING"), "2.5,2.5,3.5");
+  // Within 1 % is even.
+  SetPosition(stack[5], 10, 20, 12.52);
+  EXPECT_EQ(OnlyVolume(stack).verdict, Verdict::kAccept);
+  SetPosition(stack[5], 10, 20, 12.53);
+  EXPECT_EQ(OnlyVolume(stack).verdict, Verdict::kReject);
+}
+
+TEST(SeriesTest, RejectsSpacingThatDriftsWithinTheStepTolerance) {
+  std::vector<Instance> stack;
+  double z = 0;
+  for (std::uint32_t n = 0; n < 60; ++n) {
+    stack.push_back(Slice(n, z));
+    z += n < 30 ? 2.5 : 2.52;
+  }
+  EXPECT_THAT(Codes(OnlyVolume(stack)), ElementsAre("UNEVEN_SPACING"));
+}
+
+TEST(SeriesTest, RejectsAChangeOfSpacingInTheStack) {
+  std::vector<Instance> stack;
+  for (std::uint32_t n = 0; n < 6; ++n) stack.push_back(Slice(n, n < 4 ? 1.5 * n : 4.5 + 4.0 * (n - 3)));
+  EXPECT_THAT(Codes(OnlyVolume(stack)), ElementsAre("UNEVEN_SPACING"));
+}
+
+TEST(SeriesTest, RejectsGantryTiltOfCtAndShearOfMr) {
+  std::vector<Instance> stack;
+  for (std::uint32_t n = 0; n < 5; ++n) {
+    stack.push_back(Slice(n, 0));
+    SetPosition(stack.back(), 0, 2.5 * n * std::tan(14 * M_PI / 180), 2.5 * n);
+  }
+  Volume volume = OnlyVolume(stack);
+  EXPECT_EQ(volume.verdict, Verdict::kReject);
+  EXPECT_THAT(Codes(volume), ElementsAre("GANTRY_TILT"));
+  EXPECT_EQ(ValueOf(volume, "GANTRY_TILT"), "14");
+  ASSERT_TRUE(volume.geometry);
+  EXPECT_NEAR(volume.geometry->directions()[2][1], std::sin(14 * M_PI / 180), 1e-12);
+  for (Instance& instance : stack) {
+    instance.header.set_modality("MR");
+    instance.header.set_sop_class_uid("1.2.840.10008.5.1.4.1.1.4");
+  }
+  EXPECT_THAT(Codes(OnlyVolume(stack)), ElementsAre("SHEAR"));
+}
+
+TEST(SeriesTest, AcceptsATinyLeanAndKeepsItInTheAffine) {
+  std::vector<Instance> stack;
+  for (std::uint32_t n = 0; n < 5; ++n) {
+    stack.push_back(Slice(n, 0));
+    SetPosition(stack.back(), 0, 0.01 * n, 2.5 * n);
+  }
+  const Volume volume = OnlyVolume(stack);
+  EXPECT_EQ(volume.verdict, Verdict::kAccept);
+  ASSERT_TRUE(volume.geometry);
+  EXPECT_NEAR(volume.geometry->ToLps({{0, 0, 4}}).mm[1], 0.04, 1e-12);
+  EXPECT_NEAR(volume.geometry->ToLps({{0, 0, 4}}).mm[2], 10, 1e-12);
+}
+
+TEST(SeriesTest, RejectsSlicesBesideTheLine) {
+  std::vector<Instance> stack = Stack(6);
+  SetPosition(stack[3], 12, 20, 7.5);
+  const Volume volume = OnlyVolume(stack);
+  EXPECT_THAT(Codes(volume), ElementsAre("SHIFTED_SLICES"));
+  EXPECT_EQ(ValueOf(volume, "SHIFTED_SLICES"), "1");
+}
+
+TEST(SeriesTest, RejectsMixedOrientation) {
+  // One rotated slice at the end, where its absence would not leave a gap.
+  std::vector<Instance> stack = Stack(6);
+  const double cosines[] = {std::cos(0.02), std::sin(0.02), 0, -std::sin(0.02), std::cos(0.02), 0};
+  for (int value = 0; value < 6; ++value) stack[5].header.set_image_orientation(value, cosines[value]);
+  const StudySeries study = BuildStudy(stack);
+  ASSERT_THAT(study.series[0].volumes, SizeIs(1));
+  EXPECT_EQ(study.series[0].volumes[0].verdict, Verdict::kReject);
+  EXPECT_THAT(Codes(study.series[0].volumes[0]), ElementsAre("MIXED_ORIENTATION"));
+  ASSERT_THAT(study.series[0].set_aside, SizeIs(1));
+  EXPECT_EQ(study.series[0].set_aside[0].count, 1u);
+}
+
+TEST(SeriesTest, RejectsMixedMatrixAndSpacingAndFrameOfReference) {
+  std::vector<Instance> stack = Stack(6);
+  stack[5].header.set_rows(5);
+  EXPECT_THAT(Codes(OnlyVolume(stack)), ElementsAre("MIXED_MATRIX"));
+  stack = Stack(6);
+  stack[5].header.set_pixel_spacing_mm(1, 0.8);
+  EXPECT_THAT(Codes(OnlyVolume(stack)), ElementsAre("MIXED_SPACING"));
+  stack = Stack(6);
+  stack[5].header.set_frame_of_reference_uid("1.9");
+  EXPECT_THAT(Codes(OnlyVolume(stack)), ElementsAre("MIXED_FRAME_OF_REFERENCE"));
+}
+
+TEST(SeriesTest, StacksOfSeveralPlanesAreSeveralVolumes) {
+  std::vector<Instance> stack = Stack(5);
+  for (std::uint32_t n = 0; n < 4; ++n) {
+    Instance coronal = Slice(20 + n, 0);
+    SetPosition(coronal, 0, 3.0 * n, 0);
+    const double cosines[] = {1, 0, 0, 0, 0, -1};
+    for (int value = 0; value < 6; ++value) coronal.header.set_image_orientation(value, cosines[value]);
+    stack.push_back(coronal);
+  }
+  const StudySeries study = BuildStudy(stack);
+  ASSERT_THAT(study.series[0].volumes, SizeIs(2));
+  EXPECT_EQ(study.series[0].volumes[0].verdict, Verdict::kAccept);
+  EXPECT_THAT(study.series[0].volumes[0].slices, SizeIs(5));
+  EXPECT_EQ(study.series[0].volumes[1].verdict, Verdict::kAccept);
+  EXPECT_THAT(study.series[0].volumes[1].slices, SizeIs(4));
+}
+
+TEST(SeriesTest, OneSliceOfEachPlaneIsNoVolume) {
+  std::vector<Instance> planes = Stack(3);
+  const double cosines[2][6] = {{1, 0, 0, 0, 0, -1}, {0, 1, 0, 0, 0, -1}};
+  for (std::size_t plane = 0; plane < 2; ++plane) {
+    for (int value = 0; value < 6; ++value)
+      planes[plane].header.set_image_orientation(value, cosines[plane][value]);
+  }
+  const Volume volume = OnlyVolume(planes);
+  EXPECT_EQ(volume.verdict, Verdict::kReject);
+  EXPECT_THAT(Codes(volume), ElementsAre("MIXED_ORIENTATION"));
+  EXPECT_THAT(volume.slices, SizeIs(3));
+}
+
+TEST(SeriesTest, RejectsSlicesThatCannotBePlacedOrRead) {
+  const auto with = [](auto change) {
+    std::vector<Instance> stack = Stack(6);
+    change(stack[5].header);
+    return OnlyVolume(stack);
+  };
+  using Header = ipc::v1::InstanceHeader;
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_THAT(Codes(with([](Header& h) { h.clear_image_position(); })), ElementsAre("NO_POSITION"));
+  EXPECT_THAT(Codes(with([](Header& h) { h.clear_image_orientation(); })), ElementsAre("NO_POSITION"));
+  EXPECT_THAT(Codes(with([&](Header& h) { h.set_image_position(1, nan); })), ElementsAre("NO_POSITION"));
+  EXPECT_THAT(Codes(with([&](Header& h) { h.set_image_position(1, 1e300); })), ElementsAre("NO_POSITION"));
+  EXPECT_THAT(Codes(with([](Header& h) { h.clear_pixel_spacing_mm(); })), ElementsAre("NO_SPACING"));
+  EXPECT_THAT(Codes(with([](Header& h) { h.set_pixel_spacing_mm(0, 0); })), ElementsAre("NO_SPACING"));
+  EXPECT_THAT(Codes(with([](Header& h) { h.set_image_orientation(1, 0.5); })),
+              ElementsAre("ORIENTATION_INVALID"));
+  EXPECT_THAT(Codes(with([&](Header& h) { h.set_image_orientation(1, nan); })),
+              ElementsAre("ORIENTATION_INVALID"));
+  EXPECT_THAT(Codes(with([](Header& h) { h.set_image_orientation(3, 0.01); })),
+              ElementsAre("ORIENTATION_INVALID"));
+  EXPECT_THAT(Codes(with([](Header& h) { h.set_has_pixels(false); })), ElementsAre("NO_PIXELS"));
+  EXPECT_THAT(Codes(with([](Header& h) { h.set_stored_type(ipc::v1::STORED_TYPE_UNSPECIFIED); })),
+              ElementsAre("PIXELS_UNSUPPORTED"));
+}
+
+TEST(SeriesTest, ASeriesWithoutAnyPositionIsOneRejectedVolume) {
+  std::vector<Instance> stack = Stack(4);
+  for (Instance& instance : stack) instance.header.clear_image_position();
+  const StudySeries study = BuildStudy(stack);
+  ASSERT_THAT(study.series[0].volumes, SizeIs(1));
+  const Volume& volume = study.series[0].volumes[0];
+  EXPECT_THAT(Codes(volume), ElementsAre("NO_POSITION"));
+  EXPECT_EQ(ValueOf(volume, "NO_POSITION"), "4");
+  EXPECT_FALSE(volume.geometry);
+  EXPECT_THAT(study.series[0].set_aside, IsEmpty());
+}
+
+TEST(SeriesTest, TwoAcquisitionsAreTwoVolumes) {
+  std::vector<Instance> stack;
+  for (std::uint32_t n = 0; n < 10; ++n) {
+    stack.push_back(Slice(n, 2.5 * (n / 2)));
+    stack.back().header.set_acquisition_number(n % 2 == 0 ? 7 : 3);
+  }
+  const StudySeries study = BuildStudy(stack);
+  ASSERT_THAT(study.series[0].volumes, SizeIs(2));
+  EXPECT_EQ(study.series[0].volumes[0].representative.acquisition_number(), 3);
+  EXPECT_EQ(study.series[0].volumes[1].representative.acquisition_number(), 7);
+  for (const Volume& volume : study.series[0].volumes) {
+    EXPECT_EQ(volume.verdict, Verdict::kAccept);
+    EXPECT_THAT(Codes(volume), ElementsAre("SPLIT_BY"));
+    EXPECT_EQ(ValueOf(volume, "SPLIT_BY"), "acquisition_number");
+    EXPECT_THAT(volume.slices, SizeIs(5));
+  }
+}
+
+TEST(SeriesTest, EchoesInTimeAreSplitByBothAttributes) {
+  std::vector<Instance> stack;
+  for (std::uint32_t n = 0; n < 24; ++n) {
+    stack.push_back(Slice(n, 2.0 * (n / 4)));
+    stack.back().header.set_echo_time_ms(n % 2 == 0 ? 4.9 : 7.4);
+    stack.back().header.set_temporal_position(static_cast<int>((n / 2) % 2));
+  }
+  const StudySeries study = BuildStudy(stack);
+  ASSERT_THAT(study.series[0].volumes, SizeIs(4));
+  EXPECT_EQ(ValueOf(study.series[0].volumes[0], "SPLIT_BY"), "temporal_position,echo_time");
+}
+
+TEST(SeriesTest, AttributesThatRepeatNoPositionDoNotSplit) {
+  std::vector<Instance> stack = Stack(6);
+  for (Instance& instance : stack) {
+    instance.header.set_acquisition_number(static_cast<int>(instance.index / 3));
+    instance.header.set_trigger_time_ms(instance.index * 11.0);
+  }
+  EXPECT_EQ(OnlyVolume(stack).verdict, Verdict::kAccept);
+}
+
+TEST(SeriesTest, PhasesByTriggerTimeAreRejected) {
+  std::vector<Instance> stack;
+  for (std::uint32_t n = 0; n < 12; ++n) {
+    stack.push_back(Slice(n, 2.0 * (n / 3)));
+    stack.back().header.set_trigger_time_ms(40.0 * (n % 3));
+  }
+  const Volume volume = OnlyVolume(stack);
+  EXPECT_THAT(Codes(volume), ElementsAre("MULTI_PHASE"));
+  EXPECT_EQ(ValueOf(volume, "MULTI_PHASE"), "3");
+}
+
+TEST(SeriesTest, RejectsPositionsThatNothingTellsApart) {
+  std::vector<Instance> stack = Stack(6);
+  stack.push_back(Slice(20, 5));
+  const Volume volume = OnlyVolume(stack);
+  EXPECT_THAT(Codes(volume), ElementsAre("DUPLICATE_POSITIONS"));
+  EXPECT_EQ(ValueOf(volume, "DUPLICATE_POSITIONS"), "1");
+  EXPECT_THAT(volume.slices, SizeIs(7));
+}
+
+TEST(SeriesTest, LocalizersPicturesAndObjectsAreSetAside) {
+  std::vector<Instance> stack = Stack(5);
+  const auto add = [&](auto change) {
+    Instance instance = Slice(static_cast<std::uint32_t>(20 + stack.size()), 77);
+    change(instance.header);
+    stack.push_back(instance);
+  };
+  using Header = ipc::v1::InstanceHeader;
+  add([](Header& h) {
+    for (const char* value : {"ORIGINAL", "PRIMARY", "LOCALIZER"}) h.add_image_type(value);
+  });
+  add([](Header& h) { h.set_kind(ipc::v1::OBJECT_KIND_PICTURE); });
+  add([](Header& h) { h.set_kind(ipc::v1::OBJECT_KIND_OTHER); });
+  add([](Header& h) { h.set_written_by_tomoserve(true); });
+  const StudySeries study = BuildStudy(stack);
+  EXPECT_EQ(study.series[0].instances, 9u);
+  ASSERT_THAT(study.series[0].volumes, SizeIs(1));
+  EXPECT_EQ(study.series[0].volumes[0].verdict, Verdict::kAccept);
+  std::vector<std::string> codes;
+  for (const SetAside& aside : study.series[0].set_aside) {
+    EXPECT_EQ(aside.count, 1u);
+    codes.push_back(aside.reason.code());
+  }
+  EXPECT_THAT(codes, ElementsAre("LOCALIZER", "NOT_AN_IMAGE", "OWN_OBJECT", "PICTURE"));
+}
+
+TEST(SeriesTest, RejectsMultiframeMosaicAndOtherClasses) {
+  std::vector<Instance> stack = Stack(2);
+  for (Instance& instance : stack) {
+    instance.header.set_sop_class_uid("1.2.840.10008.5.1.4.1.1.4.1");
+    instance.header.set_modality("MR");
+    instance.header.set_frames(12);
+  }
+  Volume volume = OnlyVolume(stack);
+  EXPECT_THAT(Codes(volume), ElementsAre("ENHANCED_MULTIFRAME"));
+  EXPECT_EQ(ValueOf(volume, "ENHANCED_MULTIFRAME"), "24");
+  EXPECT_EQ(BuildStudy(stack).series[0].frames, 24u);
+
+  stack = Stack(2);
+  for (Instance& instance : stack) instance.header.add_image_type("MOSAIC");
+  EXPECT_THAT(Codes(OnlyVolume(stack)), ElementsAre("MOSAIC"));
+
+  stack = Stack(4);
+  for (Instance& instance : stack) {
+    instance.header.set_sop_class_uid("1.2.840.10008.5.1.4.1.1.128");
+    instance.header.set_modality("PT");
+  }
+  EXPECT_THAT(Codes(OnlyVolume(stack)), ElementsAre("SOP_CLASS_UNSUPPORTED"));
+}
+
+TEST(SeriesTest, NeedsTwoSlices) {
+  EXPECT_THAT(Codes(OnlyVolume(Stack(1))), ElementsAre("TOO_FEW_SLICES"));
+  EXPECT_EQ(OnlyVolume(Stack(2)).verdict, Verdict::kAccept);
+}
+
+TEST(SeriesTest, RescaleIsPerSliceAndJudged) {
+  std::vector<Instance> stack = Stack(4);
+  stack[2].header.set_rescale_slope(2.5);
+  stack[3].header.set_stored_type(ipc::v1::STORED_TYPE_U16);
+  Volume volume = OnlyVolume(stack);
+  EXPECT_EQ(volume.verdict, Verdict::kAccept);
+  EXPECT_EQ(volume.slices[2].slope, 2.5);
+  EXPECT_EQ(volume.slices[3].stored_type, ipc::v1::STORED_TYPE_U16);
+
+  stack[2].header.set_rescale_slope(0);
+  EXPECT_THAT(Codes(OnlyVolume(stack)), ElementsAre("RESCALE_INVALID"));
+  stack[2].header.set_rescale_slope(std::numeric_limits<double>::infinity());
+  EXPECT_THAT(Codes(OnlyVolume(stack)), ElementsAre("RESCALE_INVALID"));
+
+  stack[2].header.clear_rescale_slope();
+  stack[2].header.clear_rescale_intercept();
+  EXPECT_THAT(Codes(OnlyVolume(stack)), ElementsAre("MIXED_RESCALE"));
+
+  for (Instance& instance : stack) {
+    instance.header.clear_rescale_slope();
+    instance.header.clear_rescale_intercept();
+  }
+  volume = OnlyVolume(stack);
+  EXPECT_EQ(volume.verdict, Verdict::kAccept);
+  EXPECT_THAT(Codes(volume), ElementsAre("NO_RESCALE"));
+  EXPECT_EQ(volume.slices[0].slope, 1);
+  EXPECT_EQ(volume.slices[0].intercept, 0);
+}
+
+TEST(SeriesTest, WorstLossyRatioOfAllSlicesIsRepresentative) {
+  std::vector<Instance> stack = Stack(4);
+  stack[2].header.set_lossy(true);
+  stack[2].header.set_lossy_ratio(12);
+  const Volume volume = OnlyVolume(stack);
+  EXPECT_TRUE(volume.representative.lossy());
+  EXPECT_EQ(volume.representative.lossy_ratio(), 12);
+}
+
+TEST(SeriesTest, SeriesComeByNumberThenUid) {
+  std::vector<Instance> study;
+  const auto add = [&](const char* uid, std::optional<int> number) {
+    Instance instance = Slice(static_cast<std::uint32_t>(study.size()), 0);
+    instance.header.set_series_instance_uid(uid);
+    if (number) instance.header.set_series_number(*number);
+    study.push_back(instance);
+  };
+  add("1.4", 10);
+  add("1.1", std::nullopt);
+  add("1.3", 2);
+  add("1.2", 10);
+  std::vector<std::string> uids;
+  for (const Series& series : BuildStudy(study).series) uids.push_back(series.series_instance_uid);
+  EXPECT_THAT(uids, ElementsAre("1.3", "1.2", "1.4", "1.1"));
+}
+
+TEST(SeriesTest, NothingGivesAnEmptyStudy) {
+  const StudySeries study = BuildStudy({});
+  EXPECT_THAT(study.series, IsEmpty());
+  EXPECT_FALSE(study.identity_conflict);
+}
+
+}  // namespace
+}  // namespace tomoserve::series
