@@ -23,7 +23,7 @@ inline std::filesystem::path SharedModels() { return SharedFolder("TOMOSERVE_MOD
 
 }  // namespace tomoserve::testing
 
-#define TS_SKIP_WITHOUT(path)                                                                  \
-  do {                                                                                         \
+#define TS_SKIP_WITHOUT(path)                                                                      \
+  do {                                                                                             \
     if (!std::filesystem::exists(path)) GTEST_SKIP() << "shared data absent: " << (path).string(); \
   } while (false)

@@ -81,7 +81,8 @@ absl::StatusOr<std::string> Sha256HexOfFile(int fd) {
     const ssize_t count = ::pread(fd, buffer.data(), buffer.size(), offset);
     if (count < 0) {
       if (errno == EINTR) continue;
-      return Error(absl::StatusCode::kInternal, "READ_FAILED", "", absl::StrCat("reading a file failed: ", std::strerror(errno)));
+      return Error(absl::StatusCode::kInternal, "READ_FAILED", "",
+                   absl::StrCat("reading a file failed: ", std::strerror(errno)));
     }
     if (count == 0) return hash.HexDigest();
     hash.Update(std::span(buffer).first(static_cast<std::size_t>(count)));

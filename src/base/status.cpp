@@ -13,7 +13,8 @@ constexpr char kValueUrl[] = "tomoserve/value";
 
 }  // namespace
 
-absl::Status Error(absl::StatusCode code, std::string_view reason, std::string_view value, std::string_view text) {
+absl::Status Error(absl::StatusCode code, std::string_view reason, std::string_view value,
+                   std::string_view text) {
   absl::Status status(code, ToAbsl(text));
   status.SetPayload(kReasonUrl, absl::Cord(ToAbsl(reason)));
   if (!value.empty()) {

@@ -26,11 +26,11 @@ std::string ValueOf(const absl::Status& status);
 #define TS_CONCAT_(a, b) a##b
 #define TS_CONCAT(a, b) TS_CONCAT_(a, b)
 
-#define TS_RETURN_IF_ERROR(expression)                               \
-  do {                                                               \
-    if (absl::Status ts_status = (expression); !ts_status.ok()) {    \
-      return ts_status;                                              \
-    }                                                                \
+#define TS_RETURN_IF_ERROR(expression)                            \
+  do {                                                            \
+    if (absl::Status ts_status = (expression); !ts_status.ok()) { \
+      return ts_status;                                           \
+    }                                                             \
   } while (false)
 
 #define TS_ASSIGN_OR_RETURN(declaration, expression) \

@@ -1,0 +1,104 @@
+#include "tomoserve/base/config.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+#include <string>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "google/protobuf/io/tokenizer.h"
+#include "google/protobuf/text_format.h"
+#include "tomoserve/base/status.h"
+#include "tomoserve/base/strings.h"
+
+namespace tomoserve::base {
+namespace {
+
+constexpr std::uint64_t kMiB = 1ull << 20;
+constexpr std::uint64_t kGiB = 1ull << 30;
+
+// Keeps the first error: the ones after it are usually its consequences.
+class FirstError : public google::protobuf::io::ErrorCollector {
+ public:
+  void AddError(int line, google::protobuf::io::ColumnNumber column, const std::string& message) override {
+    if (!text_.empty()) return;
+    where_ = absl::StrCat(line + 1, ":", column + 1);
+    text_ = message;
+  }
+  const std::string& where() const { return where_; }
+  const std::string& text() const { return text_; }
+
+ private:
+  std::string where_;
+  std::string text_;
+};
+
+absl::Status Invalid(std::string_view field, std::string_view text) {
+  return Error(absl::StatusCode::kInvalidArgument, "CONFIG_INVALID", field, text);
+}
+
+template <typename Number>
+Number Default(Number value, Number fallback) {
+  return value == 0 ? fallback : value;
+}
+
+}  // namespace
+
+absl::Status ParseTextproto(std::string_view text, std::string_view reason,
+                            google::protobuf::Message& message) {
+  google::protobuf::TextFormat::Parser parser;
+  FirstError error;
+  parser.RecordErrorsTo(&error);
+  if (parser.ParseFromString(std::string(text), &message)) return absl::OkStatus();
+  return Error(absl::StatusCode::kInvalidArgument, reason, error.where(),
+               absl::StrCat("line ", error.where(), ": ", error.text()));
+}
+
+absl::StatusOr<config::v1::ServerConfig> ParseServerConfig(std::string_view text) {
+  config::v1::ServerConfig config;
+  TS_RETURN_IF_ERROR(ParseTextproto(text, "CONFIG_SYNTAX", config));
+  return config;
+}
+
+absl::Status CompleteServerConfig(config::v1::ServerConfig& config) {
+  const unsigned cores = std::max(1u, std::thread::hardware_concurrency());
+  if (config.listen().empty()) config.set_listen("127.0.0.1:8400");
+  if (config.data().empty())
+    return Invalid("data", "data: a folder for the database and the spool is needed");
+  if (config.models().empty()) return Invalid("models", "models: at least one model repository is needed");
+  if (config.devices().empty()) config.add_devices("cpu");
+  for (const std::string& device : config.devices()) {
+    const bool known = device == "cpu" || device == "auto" || device.rfind("cuda:", 0) == 0;
+    if (!known)
+      return Invalid("devices", absl::StrCat("devices: \"", device, "\" is not cpu, cuda:N or auto"));
+  }
+  config.set_helper_leases(Default(config.helper_leases(), std::min(cores, 8u)));
+  config.set_cpu_lanes(Default(config.cpu_lanes(), cores));
+  config.set_idle_upload_ms(Default<std::uint64_t>(config.idle_upload_ms(), 3600000));
+  config::v1::Limits& limits = *config.mutable_limits();
+  limits.set_instance_bytes(Default(limits.instance_bytes(), 512 * kMiB));
+  if (limits.instance_bytes() > 2 * kGiB) {
+    return Invalid("limits.instance_bytes", "limits.instance_bytes: at most 2 GiB");
+  }
+  limits.set_study_instances(Default(limits.study_instances(), 20000u));
+  limits.set_study_bytes(Default(limits.study_bytes(), 20 * kGiB));
+  limits.set_min_free_bytes(Default(limits.min_free_bytes(), kGiB));
+  limits.set_arena_bytes(Default(limits.arena_bytes(), MemoryLimitBytes() / 2));
+  limits.set_open_uploads(Default(limits.open_uploads(), 64u));
+  return absl::OkStatus();
+}
+
+std::uint64_t MemoryLimitBytes() {
+  const auto pages = static_cast<std::uint64_t>(std::max(0l, ::sysconf(_SC_PHYS_PAGES)));
+  std::uint64_t bytes = pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  // cgroup v2, then v1; "max" does not parse and leaves the machine's size.
+  for (const char* path : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
+    std::uint64_t limit = 0;
+    if (std::ifstream(path) >> limit && limit > 0) bytes = std::min(bytes, limit);
+  }
+  return bytes;
+}
+
+}  // namespace tomoserve::base

@@ -1,0 +1,145 @@
+#include "tomoserve/service/server.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/resource_quota.h>
+
+#include <asio/thread_pool.hpp>
+#include <mutex>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "service/services.h"
+#include "tomoserve/base/status.h"
+#include "tomoserve/base/strings.h"
+
+namespace tomoserve::service {
+namespace {
+
+constexpr int kMaxMessageBytes = 4 << 20;
+constexpr int kMaxMetadataBytes = 8 << 10;
+
+struct Address {
+  std::string host;
+  int port = 0;
+};
+
+absl::StatusOr<Address> ParseListen(const std::string& listen) {
+  const auto invalid = [&] {
+    return base::Error(absl::StatusCode::kInvalidArgument, "LISTEN_INVALID", listen,
+                       absl::StrCat("listen: \"", listen, "\" is not HOST:PORT"));
+  };
+  const std::size_t colon = listen.rfind(':');
+  if (colon == std::string::npos) return invalid();
+  Address address{listen.substr(0, colon), 0};
+  if (!absl::SimpleAtoi(listen.substr(colon + 1), &address.port) || address.port < 0 ||
+      address.port > 65535) {
+    return invalid();
+  }
+  // Names are not resolved: what "localhost" means is decided by a file that somebody else may write.
+  const std::string& host = address.host;
+  const bool v4 = host.rfind("127.", 0) == 0 && host.find_first_not_of("0123456789.") == std::string::npos;
+  if (!v4 && host != "[::1]" && host != "localhost") {
+    return base::Error(absl::StatusCode::kInvalidArgument, "NOT_LOOPBACK", host,
+                       absl::StrCat("listen: ", host,
+                                    " is not a loopback address; without TLS only 127.0.0.1 and "
+                                    "[::1] are served"));
+  }
+  if (host == "localhost") address.host = "127.0.0.1";
+  return address;
+}
+
+class ServerImpl final : public Server {
+ public:
+  ServerImpl(const ServerOptions& options, dispatch::Dispatcher& dispatcher)
+      : dispatcher_(dispatcher),
+        pool_(options.pool_threads),
+        study_(dispatcher, pool_),
+        worklist_(dispatcher, pool_),
+        model_(dispatcher, pool_) {}
+
+  ~ServerImpl() override {
+    Shutdown(std::chrono::milliseconds(0));
+    pool_.join();
+  }
+
+  absl::Status Start(const Address& address) {
+    grpc::EnableDefaultHealthCheckService(true);
+    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+    grpc::ServerBuilder builder;
+    // Limits: SAFETY of the design notes; an idle or silent client costs little and ends.
+    builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
+    builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, 100);
+    builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, 10000);
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, 5 * 60 * 1000);
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 60 * 1000);
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20 * 1000);
+    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+    grpc::ResourceQuota quota("server");
+    quota.Resize(128u << 20);
+    builder.SetResourceQuota(quota);
+    builder.AddListeningPort(absl::StrCat(address.host, ":", address.port), grpc::InsecureServerCredentials(),
+                             &port_);
+    builder.RegisterService(&study_);
+    builder.RegisterService(&worklist_);
+    builder.RegisterService(&model_);
+    server_ = builder.BuildAndStart();
+    if (server_ == nullptr || port_ == 0) {
+      return base::Error(absl::StatusCode::kUnavailable, "LISTEN_FAILED", absl::StrCat(address.port),
+                         absl::StrCat("cannot listen on ", address.host, ":", address.port,
+                                      "; is another server running there?"));
+    }
+    UpdateHealth();
+    return absl::OkStatus();
+  }
+
+  int port() const override { return port_; }
+
+  void UpdateHealth() override {
+    const std::lock_guard lock(mutex_);
+    if (server_ == nullptr) return;
+    const bool serving = !draining_ && dispatcher_.ready();
+    auto* health = server_->GetHealthCheckService();
+    health->SetServingStatus(serving);
+    for (const char* name :
+         {"tomoserve.v1.StudyService", "tomoserve.v1.WorklistService", "tomoserve.v1.ModelService"}) {
+      health->SetServingStatus(name, serving);
+    }
+  }
+
+  void Shutdown(std::chrono::milliseconds deadline) override {
+    {
+      const std::lock_guard lock(mutex_);
+      if (server_ == nullptr || std::exchange(draining_, true)) return;
+      server_->GetHealthCheckService()->SetServingStatus(false);
+    }
+    server_->Shutdown(std::chrono::system_clock::now() + deadline);
+    server_->Wait();
+  }
+
+ private:
+  dispatch::Dispatcher& dispatcher_;
+  asio::thread_pool pool_;
+  StudyServiceImpl study_;
+  WorklistServiceImpl worklist_;
+  ModelServiceImpl model_;
+  std::mutex mutex_;
+  bool draining_ = false;
+  int port_ = 0;
+  std::unique_ptr<grpc::Server> server_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Server>> StartServer(const ServerOptions& options,
+                                                    dispatch::Dispatcher& dispatcher) {
+  TS_ASSIGN_OR_RETURN(const Address address, ParseListen(options.listen));
+  auto server = std::make_unique<ServerImpl>(options, dispatcher);
+  TS_RETURN_IF_ERROR(server->Start(address));
+  return server;
+}
+
+}  // namespace tomoserve::service

@@ -1,0 +1,250 @@
+// The two upload streams, SubmitStudy and AnalyzeStudy: one state machine on a strand of the pool.
+#pragma once
+
+#include <asio/post.hpp>
+#include <asio/strand.hpp>
+#include <asio/thread_pool.hpp>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "grpcpp/grpcpp.h"
+#include "service/status.h"
+#include "tomoserve/base/status.h"
+#include "tomoserve/dispatch/dispatcher.h"
+#include "tomoserve/findings/flag.h"
+
+namespace tomoserve::service {
+
+// Whether a run will not change any more.
+inline bool Final(v1::RunState state) {
+  return state != v1::RUN_STATE_QUEUED && state != v1::RUN_STATE_RUNNING &&
+         state != v1::RUN_STATE_UNSPECIFIED;
+}
+
+// gRPC's callbacks only post to the strand, so that `Upload` is used by one thread at a time and never by
+// gRPC's. One read is outstanding at a time, and the next one starts when the bytes of the last are in the
+// spool: that is the back-pressure. The object lives from its creation to the last posted task after OnDone.
+template <typename Request, typename Response, bool kWaitForRuns>
+class UploadStream final : public grpc::ServerBidiReactor<Request, Response> {
+ public:
+  static UploadStream* Start(dispatch::Dispatcher& dispatcher, asio::thread_pool& pool) {
+    auto stream = std::shared_ptr<UploadStream>(new UploadStream(dispatcher, pool));
+    stream->self_ = stream;
+    stream->StartRead(&stream->request_);
+    return stream.get();
+  }
+
+  void OnReadDone(bool ok) override {
+    Post([this, ok] { ok ? HandlePart() : HandleReadEnd(); });
+  }
+  void OnWriteDone(bool ok) override {
+    Post([this, ok] {
+      writing_ = false;
+      if (!ok) outbox_.clear();  // the client is gone: OnCancel follows
+      Pump();
+    });
+  }
+  void OnCancel() override {
+    Post([this] { End(grpc::Status(grpc::StatusCode::CANCELLED, "the client went away")); });
+  }
+  void OnDone() override {
+    // Posted last: every task before it has run when the object goes.
+    Post([this] {
+      subscription_.reset();
+      upload_.reset();
+      self_.reset();
+    });
+  }
+
+ private:
+  UploadStream(dispatch::Dispatcher& dispatcher, asio::thread_pool& pool)
+      : dispatcher_(dispatcher), strand_(asio::make_strand(pool)) {}
+
+  template <typename Task>
+  void Post(Task task) {
+    asio::post(strand_, [self = self_, task = std::move(task)]() mutable { task(); });
+  }
+
+  void HandlePart() {
+    if (ended_) return;
+    absl::Status status = absl::OkStatus();
+    switch (request_.part_case()) {
+      case Request::kHeader:
+        status = HandleHeader();
+        break;
+      case Request::kInstance:
+        ++instances_;
+        status =
+            upload_ ? upload_->BeginInstance(request_.instance()) : OutOfOrder("instance before the header");
+        break;
+      case Request::kChunk:
+        status = upload_ ? upload_->Append(request_.chunk().data()) : OutOfOrder("chunk before the header");
+        break;
+      case Request::kEnd:
+        HandleEnd();
+        return;
+      case Request::PART_NOT_SET:
+        status = OutOfOrder("a message without a part");
+        break;
+    }
+    if (!status.ok()) return Fail(status);
+    SendStatuses();
+    if (!receipt_sent_) this->StartRead(&request_);
+    Pump();
+  }
+
+  absl::Status HandleHeader() {
+    if (upload_) return OutOfOrder("a second header");
+    auto upload = dispatcher_.BeginUpload(request_.header());
+    if (!upload.ok()) return upload.status();
+    upload_ = std::move(*upload);
+    Response response;
+    *response.mutable_upload() = upload_->state();
+    outbox_.push_back(std::move(response));
+    // The same key was acknowledged before: the answer is there, nothing needs to be sent.
+    if (const auto receipt = upload_->receipt()) HandleReceipt(*receipt);
+    return absl::OkStatus();
+  }
+
+  void HandleEnd() {
+    if (!upload_) return Fail(OutOfOrder("the end before the header"));
+    if (request_.end().instances() != instances_) {
+      return Fail(base::Error(absl::StatusCode::kAborted, "SUBMISSION_CUT", absl::StrCat(instances_),
+                              absl::StrCat("the end names ", request_.end().instances(), " instances, ",
+                                           instances_, " were announced")));
+    }
+    auto receipt = upload_->Finish();
+    SendStatuses();
+    if (!receipt.ok()) return Fail(receipt.status());
+    HandleReceipt(*receipt);
+    Pump();
+  }
+
+  void HandleReadEnd() {
+    if (ended_ || receipt_sent_) return;
+    Fail(base::Error(absl::StatusCode::kAborted, "SUBMISSION_CUT", absl::StrCat(instances_),
+                     "the stream closed before its end message; nothing was acknowledged"));
+  }
+
+  void HandleReceipt(const v1::SubmissionReceipt& receipt) {
+    Response response;
+    *response.mutable_receipt() = receipt;
+    outbox_.push_back(std::move(response));
+    receipt_sent_ = true;
+    upload_.reset();
+    if constexpr (kWaitForRuns) {
+      study_uid_ = receipt.study_instance_uid();
+      wanted_.insert(receipt.run_ids().begin(), receipt.run_ids().end());
+      std::weak_ptr<UploadStream> weak = self_;
+      subscription_ = dispatcher_.Subscribe([weak](const std::string& study, const std::string&) {
+        if (const auto self = weak.lock(); self && self->study_uid_ == study) {
+          asio::post(self->strand_, [self] { self->SendRuns(); });
+        }
+      });
+      SendRuns();
+    } else {
+      finish_ = grpc::Status::OK;
+    }
+  }
+
+  void SendStatuses() {
+    if (!upload_) return;
+    for (v1::InstanceStatus& status : upload_->TakeStatuses()) {
+      Response response;
+      *response.mutable_instance() = std::move(status);
+      outbox_.push_back(std::move(response));
+    }
+  }
+
+  // Runs that changed since they were last sent; the study when all are final. Skips a turn while the client
+  // has not taken the last ones.
+  void SendRuns() {
+    if constexpr (kWaitForRuns) {
+      if (ended_ || finish_) return;
+      if (writing_ || !outbox_.empty()) {
+        stale_ = true;
+        return Pump();
+      }
+      stale_ = false;
+      auto study = dispatcher_.GetStudy(study_uid_);
+      if (!study.ok()) return Fail(study.status());
+      bool all_final = true;
+      for (const v1::Run& run : study->runs()) {
+        if (!wanted_.contains(run.run_id())) continue;
+        all_final = all_final && Final(run.state());
+        std::string bytes = run.SerializeAsString();
+        if (sent_[run.run_id()] == bytes) continue;
+        sent_[run.run_id()] = std::move(bytes);
+        Response response;
+        *response.mutable_run() = run;
+        outbox_.push_back(std::move(response));
+      }
+      if (all_final) {
+        Response response;
+        *response.mutable_study() = *std::move(study);
+        outbox_.push_back(std::move(response));
+        finish_ = grpc::Status::OK;
+      }
+      Pump();
+    }
+  }
+
+  // One write at a time; when the outbox is empty and the outcome is known, the call ends.
+  void Pump() {
+    if (ended_ || writing_) return;
+    if (!outbox_.empty()) {
+      current_ = std::move(outbox_.front());
+      outbox_.pop_front();
+      writing_ = true;
+      this->StartWrite(&current_);
+      return;
+    }
+    if (finish_) return End(*finish_);
+    if (stale_) SendRuns();
+  }
+
+  void Fail(const absl::Status& status) {
+    if (!finish_) finish_ = ToGrpc(status);
+    Pump();
+  }
+
+  void End(const grpc::Status& status) {
+    if (ended_) return;
+    ended_ = true;
+    subscription_.reset();
+    upload_.reset();
+    this->Finish(status);
+  }
+
+  static absl::Status OutOfOrder(const char* what) {
+    return base::Error(absl::StatusCode::kInvalidArgument, "STREAM_ORDER", "", what);
+  }
+
+  dispatch::Dispatcher& dispatcher_;
+  asio::strand<asio::thread_pool::executor_type> strand_;
+  std::shared_ptr<UploadStream> self_;  // dropped by the last task
+
+  Request request_;
+  Response current_;
+  std::deque<Response> outbox_;
+  bool writing_ = false;
+  bool ended_ = false;
+  bool receipt_sent_ = false;
+  bool stale_ = false;
+  std::optional<grpc::Status> finish_;
+  std::uint32_t instances_ = 0;
+  std::unique_ptr<dispatch::Upload> upload_;
+  // AnalyzeStudy only:
+  std::string study_uid_;
+  std::set<std::string> wanted_;
+  std::map<std::string, std::string> sent_;
+  dispatch::Dispatcher::Subscription subscription_;
+};
+
+}  // namespace tomoserve::service
