@@ -1,0 +1,60 @@
+// A network: TorchScript files that are verified, scanned, loaded, warmed up and run.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "tomoserve/v1/recipe.pb.h"
+
+namespace at {
+class Tensor;
+}
+
+namespace tomoserve::engine {
+
+// One loaded network; several files are an ensemble (mean output, summed in file order in float32).
+// Immutable once loaded; thread-safe.
+class Network {
+ public:
+  // Reads each descriptor (position unchanged) into memory, compares its SHA-256 with the expected one,
+  // refuses code that could reach files, the network, Python or native classes, loads, sets eval mode and
+  // freezes. One descriptor and one digest per recipe.network.files, in that order. Nothing of a file runs
+  // before its digest matched and its code was scanned; the scan is a filter, not a sandbox: the process must
+  // be in its sandbox before. Errors: MODEL_DIGEST_MISMATCH (value: file), MODEL_UNREADABLE (value: file),
+  // MODEL_FORBIDDEN_OP (value: the operation), OUT_OF_MEMORY, RECIPE_INVALID (value: field).
+  static absl::StatusOr<std::shared_ptr<Network>> Load(std::span<const int> fds, const v1::Recipe& recipe,
+                                                       std::span<const std::string> file_sha256);
+  ~Network();
+  Network(const Network&) = delete;
+  Network& operator=(const Network&) = delete;
+
+  // Runs windows of the recipe's shape (layout SLICES: 512 voxels in plane, or 400 mm where the recipe
+  // resamples) on the calling thread and returns the median milliseconds of a pass after the first; if that
+  // one takes 10 s or more, of the first. To be called once on every thread that will call Forward, so that
+  // no later window pays for a first time; may run on all of them at once. Errors: MODEL_SHAPE (the network
+  // does not take the recipe's channels or window, or its output has other channels or another size; value:
+  // the shape), MODEL_OUTPUT (value: the type), MODEL_NOT_DETERMINISTIC (two passes, or two threads, gave
+  // different bits), OUT_OF_MEMORY.
+  absl::StatusOr<double> WarmUp() const;
+
+  // One window: float32 [N, C, a, b(, c)] with C, and the order of a, b, c, as the recipe's network says; the
+  // caller's thread must have warmed up. Returns contiguous float32 [N, output_channels, a, b(, c)]; for a
+  // recipe with layout SLICES the z axis of the output is 1 (the answered slice). Values that are not
+  // finite pass through. The input is not changed. One intra-op thread; no gradient: the result is an
+  // inference tensor, to be changed in place inside c10::InferenceMode only. Errors: MODEL_SHAPE,
+  // MODEL_OUTPUT, NETWORK_FAILED, OUT_OF_MEMORY.
+  absl::StatusOr<at::Tensor> Forward(const at::Tensor& input) const;
+
+  // Bytes of parameters and buffers of all files.
+  std::uint64_t weight_bytes() const;
+
+ private:
+  struct State;
+  explicit Network(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace tomoserve::engine

@@ -1,0 +1,110 @@
+#include "apps/tomoserve_worker/run.h"
+
+#include <ATen/core/Tensor.h>
+
+#include <algorithm>
+#include <mutex>
+#include <string>
+#include <utility>
+
+#include "apps/tomoserve_worker/run_request.h"
+#include "tomoserve/base/clock.h"
+#include "tomoserve/base/config.h"
+#include "tomoserve/base/status.h"
+#include "tomoserve/models/recipe.h"
+#include "tomoserve/pipeline/prepared_run.h"
+
+namespace tomoserve::worker {
+namespace {
+
+struct WindowOutput final : executor::Job::Output {
+  explicit WindowOutput(at::Tensor output) : tensor(std::move(output)) {}
+  at::Tensor tensor;
+};
+
+// A run whose arrays alone exceed the machine would end in the OOM killer, not in an error.
+absl::Status CheckSize(const pipeline::RunPlan& plan) {
+  if (plan.peak_bytes <= base::MemoryLimitBytes()) return absl::OkStatus();
+  return base::Error(absl::StatusCode::kResourceExhausted, "RUN_TOO_LARGE", std::to_string(plan.peak_bytes),
+                     "the run needs more memory than this machine has");
+}
+
+}  // namespace
+
+struct Run::State {
+  std::shared_ptr<const LoadedModel> model;
+  ipc::Mapping labels;
+  std::uint32_t label_bytes_per_voxel = 0;
+  std::unique_ptr<pipeline::PreparedRun> prepared;
+
+  std::once_flag begun;
+  double begun_ms = 0;      // first window
+  double last_fold_ms = 0;  // end of the last window
+};
+
+Run::Run(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Run::~Run() = default;
+
+absl::StatusOr<std::shared_ptr<Run>> Run::Prepare(const ipc::v1::StartRun& start,
+                                                  std::vector<base::UniqueFd> fds,
+                                                  std::shared_ptr<const LoadedModel> model, int threads,
+                                                  std::function<bool()> cancelled) {
+  TS_ASSIGN_OR_RETURN(RunRequest request, ReadRunRequest(start, fds));
+  fds.clear();  // mappings keep what they need
+  if (request.label_bytes_per_voxel < models::LabelBytesPerVoxel(model->recipe)) {
+    return base::Error(absl::StatusCode::kInvalidArgument, "REQUEST_INVALID", "label_bytes_per_voxel",
+                       "the recipe's label values do not fit");
+  }
+  TS_ASSIGN_OR_RETURN(const pipeline::RunPlan plan, pipeline::PlanRun(model->recipe, request.geometry));
+  TS_RETURN_IF_ERROR(CheckSize(plan));
+  auto state = std::make_unique<State>();
+  TS_ASSIGN_OR_RETURN(state->prepared,
+                      pipeline::PreparedRun::Create(model->recipe, request.geometry, request.slices,
+                                                    {threads, std::move(cancelled)}));
+  state->model = std::move(model);
+  state->labels = std::move(request.labels);
+  state->label_bytes_per_voxel = request.label_bytes_per_voxel;
+  return std::shared_ptr<Run>(new Run(std::move(state)));
+}
+
+std::uint32_t Run::windows() const { return state_->prepared->windows(); }
+
+absl::Status Run::Forward(std::uint32_t index, std::uint32_t, std::unique_ptr<Output>& output) {
+  std::call_once(state_->begun, [&] { state_->begun_ms = base::MonotonicMs(); });
+  const engine::Network& network = *state_->model->network;
+  TS_ASSIGN_OR_RETURN(at::Tensor tensor, state_->prepared->ForwardWindow(index, [&](const at::Tensor& input) {
+    return network.Forward(input);
+  }));
+  output = std::make_unique<WindowOutput>(std::move(tensor));
+  return absl::OkStatus();
+}
+
+absl::Status Run::Fold(std::uint32_t index, std::unique_ptr<Output> output) {
+  TS_RETURN_IF_ERROR(state_->prepared->Fold(index, std::move(static_cast<WindowOutput&>(*output).tensor)));
+  state_->last_fold_ms = base::MonotonicMs();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ipc::v1::RunDone> Run::Finish() {
+  TS_ASSIGN_OR_RETURN(pipeline::RunResult result,
+                      state_->prepared->Finish(state_->labels.bytes(), state_->label_bytes_per_voxel));
+  ipc::v1::RunDone done;
+  done.mutable_findings()->Assign(result.findings.begin(), result.findings.end());
+  done.mutable_labels()->Assign(result.labels.begin(), result.labels.end());
+  if (result.lung) *done.mutable_lung() = *result.lung;
+  // Stages add up to the time that passed: what lanes computed side by side counts once.
+  double blend_ms = 0;
+  for (const v1::StageTiming& timing : result.timings) {
+    if (timing.stage() == "blend") blend_ms = timing.ms();
+  }
+  const double window_ms = state_->last_fold_ms - state_->begun_ms;
+  for (v1::StageTiming& timing : result.timings) {
+    if (timing.stage() == "forward") timing.set_ms(std::max(0.0, window_ms - blend_ms));
+  }
+  done.mutable_timings()->Assign(result.timings.begin(), result.timings.end());
+  done.set_windows(windows());
+  done.set_has_label_map(true);
+  return done;
+}
+
+}  // namespace tomoserve::worker

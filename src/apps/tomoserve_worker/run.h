@@ -1,0 +1,50 @@
+// One run on this worker: from a checked request to a filled label map.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "tomoserve/base/unique_fd.h"
+#include "tomoserve/engine/network.h"
+#include "tomoserve/executor/executor.h"
+#include "tomoserve/ipc/v1/worker.pb.h"
+#include "tomoserve/v1/recipe.pb.h"
+
+namespace tomoserve::worker {
+
+// A warm model. Immutable.
+struct LoadedModel {
+  v1::Recipe recipe;
+  std::shared_ptr<const engine::Network> network;
+};
+
+// The steps are called in this order, from different threads: Prepare, then the executor's calls, then
+// Finish.
+class Run final : public executor::Job {
+ public:
+  // Checks the request, maps what it may touch and prepares the volume. `cancelled` is asked now and then,
+  // from any thread; `threads` work on the volume here and in Finish. Errors: REQUEST_INVALID, CANCELLED,
+  // RUN_TOO_LARGE (value: bytes), and those of pipeline::PlanRun and PreparedRun::Create.
+  static absl::StatusOr<std::shared_ptr<Run>> Prepare(const ipc::v1::StartRun& start,
+                                                      std::vector<base::UniqueFd> fds,
+                                                      std::shared_ptr<const LoadedModel> model, int threads,
+                                                      std::function<bool()> cancelled);
+  ~Run() override;
+
+  std::uint32_t windows() const override;
+  absl::Status Forward(std::uint32_t index, std::uint32_t lane, std::unique_ptr<Output>& output) override;
+  absl::Status Fold(std::uint32_t index, std::unique_ptr<Output> output) override;
+
+  // After the last Fold: labels and measurements; the label map is filled.
+  absl::StatusOr<ipc::v1::RunDone> Finish();
+
+ private:
+  struct State;
+  explicit Run(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace tomoserve::worker

@@ -1,0 +1,80 @@
+#include "apps/tomoserve_worker/run_request.h"
+
+#include <cmath>
+#include <string>
+#include <utility>
+
+#include "tomoserve/base/status.h"
+#include "tomoserve/base/strings.h"
+#include "tomoserve/ipc/helper_pool.h"
+
+namespace tomoserve::worker {
+namespace {
+
+absl::Status Invalid(std::string_view field, std::string_view text) {
+  return base::Error(absl::StatusCode::kInvalidArgument, "REQUEST_INVALID", field, text);
+}
+
+absl::Status InvalidSlice(std::size_t k, std::string_view field, std::string_view text) {
+  return Invalid("slices[" + std::to_string(k) + "]." + std::string(field), text);
+}
+
+// A message of ours that another room refused.
+absl::Status Because(std::string_view field, const absl::Status& status) {
+  return Invalid(field, base::ToStd(status.message()));
+}
+
+absl::Status MapSlice(const ipc::v1::Slice& slice, std::size_t k, std::uint64_t pixels,
+                      std::span<const base::UniqueFd> arenas, RunRequest& request) {
+  const std::uint64_t value_bytes =
+      ipc::v1::StoredType_IsValid(slice.stored_type()) ? ipc::BytesOf(slice.stored_type()) : 0;
+  if (value_bytes == 0) return InvalidSlice(k, "stored_type", "no type of stored values");
+  if (!std::isfinite(slice.slope()) || !std::isfinite(slice.intercept())) {
+    return InvalidSlice(k, "slope", "slope and intercept must be finite");
+  }
+  if (slice.slot().arena() >= arenas.size()) return InvalidSlice(k, "slot.arena", "no such arena");
+  if (slice.slot().bytes() < pixels * value_bytes) {
+    return InvalidSlice(k, "slot.bytes", "the slot is smaller than a slice");
+  }
+  auto mapping =
+      ipc::Mapping::Map(arenas[slice.slot().arena()].get(), slice.slot().offset(), pixels * value_bytes,
+                        /*writable=*/false);
+  if (!mapping.ok()) return Because("slices[" + std::to_string(k) + "].slot", mapping.status());
+  request.pixels.push_back(*std::move(mapping));
+  request.slices.push_back(
+      {request.pixels.back().bytes(), slice.stored_type(), slice.slope(), slice.intercept()});
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<RunRequest> ReadRunRequest(const ipc::v1::StartRun& start,
+                                          std::span<const base::UniqueFd> fds) {
+  auto geometry = volume::Geometry::FromProto(start.geometry());
+  if (!geometry.ok()) return Because("geometry", geometry.status());
+  RunRequest request{*std::move(geometry), {}, {}, {}, start.label_bytes_per_voxel()};
+  const auto& size = request.geometry.size_ijk();
+  if (fds.empty()) return Invalid("", "no descriptor of a label map");
+  if (start.label_bytes_per_voxel() != 1 && start.label_bytes_per_voxel() != 2) {
+    return Invalid("label_bytes_per_voxel", "1 or 2");
+  }
+  // A geometry has at most 2^40 voxels: no overflow here.
+  if (start.label_bytes() != request.geometry.voxels() * start.label_bytes_per_voxel()) {
+    return Invalid("label_bytes", "not the bytes of one layer of the grid");
+  }
+  if (static_cast<std::uint64_t>(start.slices_size()) != size[2]) {
+    return Invalid("slices", "not as many slices as the grid has");
+  }
+  auto labels = ipc::Mapping::Map(fds[0].get(), 0, start.label_bytes(), /*writable=*/true);
+  if (!labels.ok()) return Because("label_bytes", labels.status());
+  request.labels = *std::move(labels);
+  request.pixels.reserve(size[2]);
+  request.slices.reserve(size[2]);
+  const std::uint64_t pixels = std::uint64_t{size[0]} * size[1];
+  for (std::size_t k = 0; k < size[2]; ++k) {
+    TS_RETURN_IF_ERROR(MapSlice(start.slices(static_cast<int>(k)), k, pixels, fds.subspan(1), request));
+  }
+  return request;
+}
+
+}  // namespace tomoserve::worker

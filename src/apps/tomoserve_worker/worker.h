@@ -1,0 +1,70 @@
+// Serves the front's requests. Threads: the caller of Serve receives; one loads models; one prepares runs;
+// lanes compute windows; one finishes runs. So a cancellation is heard while any of the others works.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "apps/tomoserve_worker/front.h"
+#include "apps/tomoserve_worker/run.h"
+#include "apps/tomoserve_worker/work_thread.h"
+#include "tomoserve/base/unique_fd.h"
+#include "tomoserve/executor/executor.h"
+#include "tomoserve/ipc/v1/worker.pb.h"
+
+namespace tomoserve::worker {
+
+class Worker {
+ public:
+  // `front` must outlive the worker.
+  Worker(Front& front, std::uint32_t lanes);
+  // Cancels what is left; waits for the windows in flight.
+  ~Worker();
+
+  // Returns when the front is gone or sent what cannot be understood. PEER_GONE is the ordinary end.
+  absl::Status Serve();
+
+  // Windows computed so far. Thread-safe.
+  std::uint64_t windows_done() const { return executor_->windows_done(); }
+
+ private:
+  // A run between its StartRun and its answer.
+  struct ActiveRun {
+    std::string run_id;
+    std::atomic<bool> cancelled{false};
+    bool begun = false;  // its preparation; guarded by mutex_
+  };
+  using Fds = std::vector<base::UniqueFd>;
+
+  void Handle(ipc::v1::WorkerRequest request, Fds fds);
+  void Load(const ipc::v1::LoadModel& load, const Fds& fds);
+  absl::StatusOr<ipc::v1::ModelState> LoadAndWarmUp(const ipc::v1::LoadModel& load, const Fds& fds);
+  void Start(ipc::v1::StartRun start, Fds fds);
+  void Prepare(const std::shared_ptr<ActiveRun>& active, const ipc::v1::StartRun& start, Fds fds);
+  void Submit(const std::shared_ptr<ActiveRun>& active, std::uint32_t urgency, std::shared_ptr<Run> run);
+  void Finish(const std::shared_ptr<ActiveRun>& active, Run& run);
+  void Cancel(const std::string& run_id);
+  // Answers a run, once.
+  void Answer(const ActiveRun& active, const absl::StatusOr<ipc::v1::RunDone>& result);
+
+  std::shared_ptr<const LoadedModel> FindModel(const std::string& digest);
+
+  Front& front_;
+  const int threads_;  // that prepare and finish a run
+  std::mutex mutex_;
+  std::map<std::string, std::shared_ptr<const LoadedModel>> models_;  // by digest; guarded by mutex_
+  std::map<std::string, std::shared_ptr<ActiveRun>> runs_;            // by run id; guarded by mutex_
+  // Destroyed from the last to the first: each may post to those above it.
+  WorkThread finishing_;
+  std::unique_ptr<executor::Executor> executor_;
+  WorkThread loading_;
+  WorkThread preparing_;
+};
+
+}  // namespace tomoserve::worker

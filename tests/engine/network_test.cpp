@@ -1,0 +1,260 @@
+#include "tomoserve/engine/network.h"
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/rand.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <latch>
+#include <limits>
+#include <thread>
+
+#include "engine/script_module.h"
+#include "tomoserve/base/status.h"
+#include "tomoserve/engine/runtime.h"
+
+namespace tomoserve::engine {
+namespace {
+
+using testing::ConvArchive;
+using testing::FileOf;
+using testing::ScriptArchive;
+using testing::SmallRecipe;
+
+absl::StatusOr<std::shared_ptr<Network>> LoadArchives(const std::vector<std::string>& archives,
+                                                      v1::Recipe recipe = SmallRecipe()) {
+  recipe.mutable_network()->clear_files();
+  std::vector<base::UniqueFd> files;
+  std::vector<int> fds;
+  std::vector<std::string> digests;
+  for (const std::string& archive : archives) {
+    recipe.mutable_network()->add_files("model" + std::to_string(files.size()) + ".ts");
+    files.push_back(FileOf(archive));
+    fds.push_back(files.back().get());
+    digests.push_back(base::Sha256Hex(archive));
+  }
+  return Network::Load(fds, recipe, digests);
+}
+
+// Reason of the first of load and warm-up that fails; "" if none does.
+std::string Refusal(const std::string& archive, const v1::Recipe& recipe = SmallRecipe(),
+                    std::string* value = nullptr) {
+  const auto network = LoadArchives({archive}, recipe);
+  const absl::Status status = network.ok() ? (*network)->WarmUp().status() : network.status();
+  if (value != nullptr) *value = base::ValueOf(status);
+  return status.ok() ? "" : base::ReasonOf(status);
+}
+
+std::string Forward(const std::string& body) { return "def forward(self, x):\n" + body; }
+
+bool SameBits(const at::Tensor& a, const at::Tensor& b) {
+  return a.sizes() == b.sizes() && std::memcmp(a.const_data_ptr(), b.const_data_ptr(), a.nbytes()) == 0;
+}
+
+TEST(NetworkTest, LoadsWarmsUpAndRuns) {
+  const auto network = LoadArchives({ConvArchive(2.5)});
+  ASSERT_TRUE(network.ok()) << network.status();
+  EXPECT_EQ((*network)->weight_bytes(), 4u);
+  const auto ms = (*network)->WarmUp();
+  ASSERT_TRUE(ms.ok()) << ms.status();
+  EXPECT_GT(*ms, 0);
+  const auto output = (*network)->Forward(at::full({1, 1, 8, 8, 8}, 2.0));
+  ASSERT_TRUE(output.ok()) << output.status();
+  EXPECT_EQ(output->sizes(), (at::IntArrayRef{1, 1, 8, 8, 8}));
+  EXPECT_EQ(output->min().item<float>(), 5.0F);
+  EXPECT_EQ(output->max().item<float>(), 5.0F);
+}
+
+TEST(NetworkTest, AnEnsembleAnswersTheMean) {
+  const auto network = LoadArchives({ConvArchive(1), ConvArchive(2), ConvArchive(6)});
+  ASSERT_TRUE(network.ok()) << network.status();
+  EXPECT_EQ((*network)->weight_bytes(), 12u);
+  ASSERT_TRUE((*network)->WarmUp().ok());
+  EXPECT_EQ((*network)->Forward(at::ones({1, 1, 8, 8, 8}))->max().item<float>(), 3.0F);
+}
+
+TEST(NetworkTest, AnswersEqualBitsOnEveryThread) {
+  // Sums over many values, where the order would show.
+  const std::string archive = ScriptArchive(
+      Forward("  y = torch.conv3d(x, self.weight, None, [1, 1, 1], [1, 1, 1])\n"
+              "  return torch.softmax(torch.mul(y, torch.mean(x)), 1)\n"),
+      [](torch::jit::Module& m) {
+        m.register_parameter(
+            "weight", at::arange(16 * 27, at::kFloat).mul_(0.37F).frac_().reshape({16, 1, 3, 3, 3}), false);
+      });
+  v1::Recipe recipe = SmallRecipe(24);
+  recipe.mutable_network()->set_output_channels(16);
+  const auto network = LoadArchives({archive}, recipe);
+  ASSERT_TRUE(network.ok()) << network.status();
+  const at::Tensor window = at::rand({1, 1, 24, 24, 24});
+  std::vector<at::Tensor> outputs(4);
+  {
+    std::latch start(4);
+    std::vector<std::jthread> threads;
+    for (std::size_t t = 0; t < outputs.size(); ++t) {
+      threads.emplace_back([&, t] {
+        EXPECT_TRUE((*network)->WarmUp().ok());
+        start.arrive_and_wait();
+        auto output = (*network)->Forward(window);
+        if (output.ok()) outputs[t] = *output;
+      });
+    }
+  }
+  for (const at::Tensor& output : outputs) {
+    ASSERT_TRUE(output.defined());
+    EXPECT_TRUE(SameBits(output, outputs[0]));
+  }
+}
+
+TEST(NetworkTest, LeavesTheInputAloneAndLetsNanPass) {
+  const auto network = LoadArchives({ScriptArchive(Forward("  return torch.mul_(x, 2)\n"))});
+  ASSERT_TRUE(network.ok()) << network.status();
+  ASSERT_TRUE((*network)->WarmUp().ok());
+  const at::Tensor window = at::full({1, 1, 8, 8, 8}, std::numeric_limits<double>::quiet_NaN());
+  window.select(2, 0).fill_(3);
+  const auto output = (*network)->Forward(window);
+  ASSERT_TRUE(output.ok()) << output.status();
+  EXPECT_EQ(window[0][0][0][0][0].item<float>(), 3.0F);
+  EXPECT_EQ((*output)[0][0][0][0][0].item<float>(), 6.0F);
+  EXPECT_TRUE(std::isnan((*output)[0][0][1][0][0].item<float>()));
+}
+
+TEST(NetworkTest, AnswersFloat32WhateverTheNetworkComputesIn) {
+  const auto network = LoadArchives({ScriptArchive(Forward("  return x.double().transpose(2, 4)\n"))});
+  ASSERT_TRUE(network.ok()) << network.status();
+  const auto output = (*network)->Forward(at::ones({1, 1, 8, 8, 8}));
+  ASSERT_TRUE(output.ok()) << output.status();
+  EXPECT_EQ(output->scalar_type(), at::kFloat);
+  EXPECT_TRUE(output->is_contiguous());
+}
+
+TEST(NetworkTest, RefusesAFileThatIsNotTheAnnouncedOne) {
+  const base::UniqueFd file = FileOf(ConvArchive(1));
+  const auto network = Network::Load(std::vector<int>{file.get()}, SmallRecipe(),
+                                     std::vector<std::string>{base::Sha256Hex("another")});
+  EXPECT_EQ(base::ReasonOf(network.status()), "MODEL_DIGEST_MISMATCH");
+  EXPECT_EQ(base::ValueOf(network.status()), "model.ts");
+}
+
+TEST(NetworkTest, RefusesFilesThatAreNoArchive) {
+  const std::string good = ConvArchive(1);
+  std::string bent = good;
+  bent[good.size() / 3] = static_cast<char>(bent[good.size() / 3] ^ 0x5a);
+  std::string no_directory = good;
+  no_directory.replace(good.size() - 30, 30, 30, '\0');
+  for (const std::string& bytes :
+       {std::string(), std::string("not a model"), std::string(100'000, 'x'), good.substr(0, good.size() / 2),
+        no_directory, std::string("PK\x03\x04") + std::string(64, '\0')}) {
+    EXPECT_EQ(Refusal(bytes), "MODEL_UNREADABLE") << bytes.size();
+  }
+  // A flipped byte may hit padding; it must never crash or be refused for another reason.
+  EXPECT_THAT(Refusal(bent), ::testing::AnyOf("", "MODEL_UNREADABLE"));
+  int pipe_ends[2];
+  ASSERT_EQ(pipe(pipe_ends), 0);
+  const base::UniqueFd in(pipe_ends[0]), out(pipe_ends[1]);
+  EXPECT_EQ(
+      base::ReasonOf(
+          Network::Load(std::vector<int>{in.get()}, SmallRecipe(), std::vector<std::string>{""}).status()),
+      "MODEL_UNREADABLE");
+  EXPECT_EQ(Refusal(ScriptArchive("def other(self, x):\n  return x\n")), "MODEL_UNREADABLE");
+}
+
+TEST(NetworkTest, EveryTruncationIsATypedRefusal) {
+  const std::string good = ConvArchive(1);
+  for (std::size_t size = 1; size < good.size(); size += 97) {
+    EXPECT_EQ(Refusal(good.substr(0, size)), "MODEL_UNREADABLE") << size;
+  }
+}
+
+TEST(NetworkTest, RefusesDescriptorsThatDoNotFitTheRecipe) {
+  EXPECT_EQ(base::ReasonOf(Network::Load({}, SmallRecipe(), {}).status()), "RECIPE_INVALID");
+  v1::Recipe recipe = SmallRecipe();
+  recipe.mutable_network()->set_spatial_dims(4);
+  EXPECT_EQ(Refusal(ConvArchive(1), recipe), "RECIPE_INVALID");
+}
+
+TEST(NetworkTest, RefusesChannelsAndSizesOtherThanTheRecipes) {
+  std::string value;
+  EXPECT_EQ(Refusal(ConvArchive(1, 2), SmallRecipe(), &value), "MODEL_SHAPE");
+  EXPECT_EQ(value, "1x1x8x8x8");
+  EXPECT_EQ(Refusal(ConvArchive(1, 1, 3), SmallRecipe(), &value), "MODEL_SHAPE");
+  EXPECT_EQ(value, "1x3x8x8x8");
+  EXPECT_EQ(
+      Refusal(ScriptArchive(Forward("  return torch.max_pool3d(x, [2, 2, 2])\n")), SmallRecipe(), &value),
+      "MODEL_SHAPE");
+  EXPECT_EQ(value, "1x1x4x4x4");
+  EXPECT_EQ(Refusal(ScriptArchive(Forward("  return torch.sum(x)\n"))), "MODEL_SHAPE");
+}
+
+TEST(NetworkTest, RefusesOutputsThatAreNoTensor) {
+  std::string value;
+  EXPECT_EQ(Refusal(ScriptArchive(Forward("  return {\"a\": x}\n")), SmallRecipe(), &value), "MODEL_OUTPUT");
+  EXPECT_EQ(value, "GenericDict");
+  EXPECT_EQ(Refusal(ScriptArchive(Forward("  return (x, x)\n"))), "MODEL_OUTPUT");
+  EXPECT_EQ(Refusal(ScriptArchive(Forward("  return [x]\n"))), "MODEL_OUTPUT");
+  EXPECT_EQ(Refusal(ScriptArchive(Forward("  return None\n"))), "MODEL_OUTPUT");
+  EXPECT_EQ(Refusal(ScriptArchive(Forward("  return x.to_sparse()\n"))), "MODEL_OUTPUT");
+}
+
+TEST(NetworkTest, RefusesNetworksThatRollDice) {
+  EXPECT_EQ(Refusal(ScriptArchive(Forward("  return torch.rand_like(x)\n"))), "MODEL_NOT_DETERMINISTIC");
+  // Dropout as such is fine: eval mode switches it off.
+  EXPECT_EQ(Refusal(ScriptArchive(
+                Forward("  return torch.dropout(x, 0.5, self.training)\n"),
+                [](torch::jit::Module& m) { m.register_attribute("training", c10::BoolType::get(), true); })),
+            "");
+}
+
+TEST(NetworkTest, AnAbsurdAllocationIsOutOfMemory) {
+  EXPECT_EQ(Refusal(ScriptArchive(Forward("  return x + torch.zeros([4398046511104, 64]).sum()\n"))),
+            "OUT_OF_MEMORY");
+  const auto network = LoadArchives({ScriptArchive(
+      Forward("  if bool(x.max() > 5):\n    x = x + torch.zeros([4398046511104, 64]).sum()\n  return x\n"))});
+  ASSERT_TRUE(network.ok()) << network.status();
+  ASSERT_TRUE((*network)->WarmUp().ok());
+  EXPECT_EQ(base::ReasonOf((*network)->Forward(at::full({1, 1, 8, 8, 8}, 9.0)).status()), "OUT_OF_MEMORY");
+  EXPECT_TRUE((*network)->Forward(at::full({1, 1, 8, 8, 8}, 1.0)).ok()) << "the network goes on";
+}
+
+TEST(NetworkTest, AFailingWindowIsTypedAndBounded) {
+  std::string text = "\\n";
+  for (int i = 0; i < 5000; ++i) text += "\xc3\xa4 z";
+  const auto network =
+      LoadArchives({ScriptArchive(Forward("  assert bool(x.max() < 5), \"" + text + "\"\n  return x\n"))});
+  ASSERT_TRUE(network.ok()) << network.status();
+  ASSERT_TRUE((*network)->WarmUp().ok());
+  const absl::Status status = (*network)->Forward(at::full({1, 1, 8, 8, 8}, 9.0)).status();
+  EXPECT_EQ(base::ReasonOf(status), "NETWORK_FAILED");
+  EXPECT_LT(status.message().size(), 400u);
+  for (const char c : status.message()) EXPECT_TRUE(c >= ' ' && c <= '~');
+}
+
+TEST(NetworkTest, SlicesAnswerForOneSliceAndHaveAnySize) {
+  v1::Recipe recipe = SmallRecipe();
+  recipe.mutable_windows()->clear_size();
+  recipe.mutable_windows()->set_layout(v1::WINDOW_LAYOUT_SLICES);
+  recipe.mutable_windows()->mutable_context()->set_before(1);
+  recipe.mutable_windows()->mutable_context()->set_after(1);
+  recipe.mutable_network()->set_axes(v1::TENSOR_AXES_ZYX);
+  const auto network = LoadArchives({ScriptArchive(Forward("  return x.mean([2], True)\n"))}, recipe);
+  ASSERT_TRUE(network.ok()) << network.status();
+  ASSERT_TRUE((*network)->WarmUp().ok());
+  const auto output = (*network)->Forward(at::ones({1, 1, 3, 40, 30}));
+  ASSERT_TRUE(output.ok()) << output.status();
+  EXPECT_EQ(output->sizes(), (at::IntArrayRef{1, 1, 1, 40, 30}));
+  EXPECT_EQ(Refusal(ScriptArchive(Forward("  return x.mean([3], True)\n")), recipe), "MODEL_SHAPE");
+}
+
+TEST(RuntimeTest, SaysWhatTheMachineIs) {
+  const RuntimeInfo info = InitialiseTorch();
+  EXPECT_THAT(info.device_kind, ::testing::StartsWith("cpu "));
+  EXPECT_THAT(info.torch_version, ::testing::StartsWith("2."));
+}
+
+}  // namespace
+}  // namespace tomoserve::engine
