@@ -1,0 +1,26 @@
+// The header pass: the allow-listed fields of one instance.
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+#include "absl/status/statusor.h"
+#include "tomoserve/dicom/gatekeeper.h"
+#include "tomoserve/ipc/v1/dicom.pb.h"
+
+namespace tomoserve::dicom {
+
+// Inspects a file and reads its header. Text comes out as valid UTF-8; what could not be converted is U+FFFD
+// and listed as CHARSET_REPAIRED (value: the tag), an optional number that is none as MALFORMED_VALUE.
+// Numbers (DS, IS; PS3.5 6.2) are parsed strictly. Errors: those of Inspect, and MALFORMED(tag) where Rescale
+// Slope or Intercept is no number: without it the pixels have no meaning.
+absl::StatusOr<ipc::v1::InstanceHeader> ReadHeader(std::span<const std::byte> file, const Limits& limits);
+
+// The same for a file that was inspected before.
+absl::StatusOr<ipc::v1::InstanceHeader> ReadHeader(std::span<const std::byte> file, const FileLayout& layout);
+
+// Manufacturer in the Contributing Equipment of what Tomoserve writes as a result; such objects are
+// recognised on their way back in (written_by_tomoserve).
+inline constexpr char kResultManufacturer[] = "Tomoserve";
+
+}  // namespace tomoserve::dicom

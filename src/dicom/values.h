@@ -1,0 +1,44 @@
+// Values of a header by tag. Numbers are parsed strictly (PS3.5 6.2).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "tomoserve/dicom/gatekeeper.h"
+
+namespace tomoserve::dicom {
+
+// Whether the header pass reads this element; `sequence` is 0 at the top level.
+bool IsHeaderElement(std::uint32_t sequence, std::uint32_t tag);
+
+// DS: a finite decimal number, spaces around it allowed.
+std::optional<double> ParseDecimal(std::string_view text);
+// IS: a 32 bit integer, spaces around it allowed.
+std::optional<std::int32_t> ParseInteger(std::string_view text);
+// Without spaces and NULs at both ends.
+std::string_view Trim(std::string_view text);
+std::vector<std::string_view> SplitValues(std::string_view text);
+
+// Views of the file; lives no longer than it and the layout.
+class HeaderValues {
+ public:
+  HeaderValues(std::span<const std::byte> file, const FileLayout& layout) : file_(file), layout_(layout) {}
+
+  // Raw bytes of an element, if it is there.
+  std::optional<std::string_view> Raw(std::uint32_t tag, std::uint32_t sequence = 0,
+                                      std::uint32_t item = 0) const;
+  // First value of VR US or SS; none where absent or too short.
+  std::optional<std::uint16_t> Unsigned16(std::uint32_t tag) const;
+  // First value of VR FD; none where absent or too short.
+  std::optional<double> Double(std::uint32_t tag) const;
+
+ private:
+  std::span<const std::byte> file_;
+  const FileLayout& layout_;
+};
+
+}  // namespace tomoserve::dicom
