@@ -4,11 +4,13 @@
 
 #include <sys/types.h>
 
+#include <atomic>
 #include <chrono>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "tomoserve/base/unique_fd.h"
 #include "tomoserve/ipc/record_socket.h"
 
 namespace tomoserve::ipc {
@@ -21,13 +23,13 @@ struct ExitStatus {
 };
 
 // Owner of a running child. The destructor shuts the socket down, waits up to 2 s, then kills and reaps.
-// Thread-safe for Kill; otherwise confined to its owner.
+// Thread-safe for Kill; otherwise confined to its owner. The child leads a process group of its own: when it
+// has ended, what it left running in there is killed, and reaped where it fell to us (PID 1).
 class Child {
  public:
   // `arguments[0]` is the program's path. The child inherits stdin=/dev/null, stdout=stderr=our stderr,
-  // descriptor 3, and nothing else (POSIX_SPAWN_CLOEXEC_DEFAULT does not exist on Linux: every
-  // descriptor of ours is close-on-exec). Its environment holds TZ=UTC, LANG=C.UTF-8, PATH, and the entries
-  // of `environment` ("NAME=value").
+  // descriptor 3, and nothing else; no blocked or ignored signal. Its environment holds TZ=UTC, LANG=C.UTF-8,
+  // PATH, and the entries of `environment` ("NAME=value"). kUnavailable CHILD_NOT_STARTED (value: errno).
   static absl::StatusOr<Child> Spawn(const std::vector<std::string>& arguments,
                                      const std::vector<std::string>& environment = {});
   Child() = default;
@@ -38,12 +40,16 @@ class Child {
   RecordSocket& socket() { return socket_; }
   pid_t pid() const { return pid_; }
   bool running() const { return pid_ > 0; }
+  // Sends a signal; nothing happens once the child is reaped.
   void Kill(int signal) const;
-  // Reaps; kDeadlineExceeded if it lives on after `timeout`.
+  // Reaps; kDeadlineExceeded TIMEOUT if it lives on after `timeout`, CHILD_NOT_RUNNING if it was reaped.
   absl::StatusOr<ExitStatus> Wait(std::chrono::milliseconds timeout);
 
  private:
-  pid_t pid_ = -1;
+  void End();
+
+  std::atomic<pid_t> pid_ = -1;
+  base::UniqueFd pidfd_;
   RecordSocket socket_;
 };
 

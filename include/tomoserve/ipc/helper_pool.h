@@ -2,8 +2,8 @@
 // finds the poison after a child's death.
 #pragma once
 
-#include <cstdint>
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -16,25 +16,28 @@
 namespace tomoserve::ipc {
 
 struct HelperPoolOptions {
-  std::string program;               // path of tomoserve-dicom
-  std::uint32_t leases = 2;          // children at a time
-  std::uint32_t lease_items = 64;    // items per lease
-  std::chrono::milliseconds lease_time{2000};      // items are handed out for this long, then a new lease
-  std::chrono::milliseconds item_timeout{30000};   // an item that takes longer is HELPER_TIMEOUT
+  std::string program;                            // path of tomoserve-dicom
+  std::uint32_t leases = 2;                       // children at a time
+  std::uint32_t lease_items = 64;                 // items per lease
+  std::chrono::milliseconds lease_time{2000};     // items are handed out for this long, then a new lease
+  std::chrono::milliseconds item_timeout{30000};  // an item that takes longer is HELPER_TIMEOUT
   std::uint64_t memory_bytes = 2ull << 30;
   std::uint32_t cpu_seconds = 120;
   v1::GatekeeperLimits limits;
 };
 
 // Result of one item: a checked reply or a refusal as a Status (reason code of the helper's Refusal;
-// HELPER_CRASHED(signal), HELPER_TIMEOUT, HELPER_LIED when its reply did not match the request).
+// HELPER_CRASHED (value: signal, or "exit CODE"), HELPER_TIMEOUT when it took longer than item_timeout or
+// than cpu_seconds, HELPER_LIED when its reply did not match the request, HELPER_UNAVAILABLE when there was
+// no helper to be had: that one is worth another try later).
 using HeaderResult = absl::StatusOr<v1::InstanceHeader>;
 
 // Thread-safe. Calls block until all items are answered; several calls share the leases. A lease serves one
 // call only (one study): no child sees two. After a child's death (crash, kill, filter) the unanswered
 // items of its lease are tried again one lease each; an item whose own lease dies again is refused
 // (HELPER_CRASHED), unless the child was SIGKILLed or SIGTERMed from outside: then it is tried up to 3 times.
-// A dead zygote is started again.
+// A dead zygote is started again, and its leases' items wait again; nobody is blamed for it. Destroy it when
+// no call runs.
 class HelperPool {
  public:
   static absl::StatusOr<std::unique_ptr<HelperPool>> Start(HelperPoolOptions options);
@@ -52,7 +55,7 @@ class HelperPool {
     std::uint32_t columns = 0;
   };
   // Decodes frames into slots of `arena`. One status per frame, same order. `cancelled` is asked between
-  // leases; the rest is then kCancelled.
+  // leases, by one thread at a time; the rest is then kCancelled.
   virtual std::vector<absl::Status> Decode(int spool_fd, const std::vector<Frame>& frames, const Arena& arena,
                                            const std::function<bool()>& cancelled = {}) = 0;
 
@@ -63,7 +66,8 @@ class HelperPool {
   };
   // Writes DICOM files: pixels from `pixels`, files into slots of `files`. Bytes written per item.
   virtual std::vector<absl::StatusOr<std::uint64_t>> WriteInstances(const std::vector<Write>& items,
-                                                                    const Arena& pixels, const Arena& files) = 0;
+                                                                    const Arena& pixels,
+                                                                    const Arena& files) = 0;
 
   // For tests and metrics.
   virtual pid_t zygote_pid() const = 0;

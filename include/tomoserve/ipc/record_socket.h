@@ -30,7 +30,8 @@ class RecordSocket {
   // A connected pair, close-on-exec.
   static absl::StatusOr<std::pair<RecordSocket, RecordSocket>> Pair();
 
-  // Errors: RECORD_TOO_LARGE, PEER_GONE (EPIPE/ECONNRESET), or kInternal.
+  // Errors: RECORD_TOO_LARGE, RECORD_EMPTY (a message without a set field cannot be told from the end),
+  // PEER_GONE (EPIPE/ECONNRESET), TIMEOUT (only after SetSendTimeout), or kInternal.
   absl::Status Send(const google::protobuf::MessageLite& message, std::span<const int> fds = {});
 
   // Waits for a record; no timeout: for ever. Errors: PEER_GONE at end of socket, kDeadlineExceeded
@@ -41,6 +42,10 @@ class RecordSocket {
   // a record with descriptors is RECORD_MALFORMED.
   absl::Status ReceiveMessage(google::protobuf::MessageLite& message, std::vector<base::UniqueFd>* fds,
                               std::optional<std::chrono::milliseconds> timeout = std::nullopt);
+
+  // From now on Send gives up with kDeadlineExceeded TIMEOUT when a peer that does not read has filled the
+  // socket's buffer for so long. Without it Send waits for ever.
+  absl::Status SetSendTimeout(std::chrono::milliseconds timeout);
 
   int fd() const { return fd_.get(); }
   bool valid() const { return fd_.valid(); }

@@ -14,16 +14,21 @@ struct HelperLimits {
   std::uint32_t cpu_seconds = 60;           // RLIMIT_CPU, counted from the fork
 };
 
-// In a freshly forked helper child: rlimits (AS, CPU, NOFILE, CORE 0, FSIZE 0), no_new_privs, then the
-// allow-list: reading and mapping what it was given, memory, its socket, exit. Everything else, among it
-// socket, open, execve, pwrite, ftruncate, fallocate, kills the process (SIGSYS). In sanitizer builds the
-// filter is left out (the sanitizers' run-time needs more); the real one is tested in `release`.
+// In a freshly forked helper child: rlimits (AS, CPU, NOFILE, CORE 0, FSIZE 0), not dumpable, no_new_privs,
+// then the allow-list: reading and mapping what it was given, memory, its socket, messages to stderr, exit.
+// Everything else, among it socket, open, execve, fork, lseek, pwrite, ftruncate, fallocate, kills the
+// process (SIGSYS). What needs a file (dictionaries, converters, the time zone) is loaded before. In
+// sanitizer builds the filter and the limits of memory and file size are left out (the sanitizers' run-time
+// needs more); the real ones are tested in `release`. SANDBOX_FAILED (value: errno): the caller must not go
+// on.
 absl::Status EnterHelperSandbox(const HelperLimits& limits);
 
 // In the worker, after device initialisation and before any model: no_new_privs, core 0, and a filter (all
-// threads) that kills on socket(AF_INET, AF_INET6, AF_NETLINK, AF_PACKET), connect, bind, execve, execveat,
-// ptrace, process_vm_*, mount, bpf, init_module, kexec_load; opening files for writing fails with EACCES
-// where Landlock is there.
+// threads) that kills on socket() of any family but AF_UNIX, connect, bind, execve, execveat, ptrace,
+// process_vm_*, mount, bpf, init_module, kexec_load and their like; io_uring is not there (ENOSYS). Where the
+// kernel has Landlock, opening files for writing, creating and removing them fails with EACCES (/dev/null and
+// GPU devices excepted), for the calling thread and those that it starts: call it in the thread that will
+// load models, before starting others. SANDBOX_FAILED (value: errno): the caller must not go on.
 absl::Status EnterWorkerSandbox();
 
 }  // namespace tomoserve::ipc

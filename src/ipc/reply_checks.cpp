@@ -1,0 +1,105 @@
+#include "ipc/reply_checks.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "tomoserve/ipc/helper_pool.h"
+
+namespace tomoserve::ipc {
+namespace {
+
+constexpr std::size_t kMaxCode = 64;
+constexpr std::size_t kMaxValue = 256;
+constexpr std::size_t kMaxText = 1024;
+constexpr int kMaxList = 64;
+constexpr std::uint32_t kMaxUnsignedShort = 65535;  // value representation US
+constexpr std::uint32_t kMaxFrames = 1u << 31;      // IS: 2^31 - 1
+constexpr std::uint32_t kMaxBits = 64;
+constexpr std::uint64_t kDefaultPixelBytes = 4ull << 30;
+
+bool HasControlCharacter(const std::string& text) {
+  return std::any_of(text.begin(), text.end(), [](char c) {
+    const auto byte = static_cast<unsigned char>(c);
+    return byte < 0x20 || byte == 0x7F;
+  });
+}
+
+bool IsCode(const std::string& code) {
+  return !code.empty() && code.size() <= kMaxCode && std::all_of(code.begin(), code.end(), [](char c) {
+    return (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
+  });
+}
+
+// Every double of the message, nested ones not included: the header has none.
+bool NumbersAreFinite(const google::protobuf::Message& message) {
+  const google::protobuf::Reflection& reflection = *message.GetReflection();
+  std::vector<const google::protobuf::FieldDescriptor*> fields;
+  reflection.ListFields(message, &fields);
+  for (const google::protobuf::FieldDescriptor* field : fields) {
+    if (field->cpp_type() != google::protobuf::FieldDescriptor::CPPTYPE_DOUBLE) continue;
+    if (!field->is_repeated()) {
+      if (!std::isfinite(reflection.GetDouble(message, field))) return false;
+      continue;
+    }
+    for (int i = 0; i < reflection.FieldSize(message, field); ++i) {
+      if (!std::isfinite(reflection.GetRepeatedDouble(message, field, i))) return false;
+    }
+  }
+  return true;
+}
+
+bool HasLength(const google::protobuf::RepeatedField<double>& vector, int length) {
+  return vector.empty() || vector.size() == length;
+}
+
+bool FitsLimits(const v1::InstanceHeader& header, const v1::GatekeeperLimits& limits) {
+  const std::uint64_t limit = limits.pixel_bytes() != 0 ? limits.pixel_bytes() : kDefaultPixelBytes;
+  std::uint64_t bits = std::max(header.bits_allocated(), 1u);
+  for (const std::uint64_t factor :
+       {header.rows(), header.columns(), header.frames(), std::max(header.samples_per_pixel(), 1u)}) {
+    if (__builtin_mul_overflow(bits, factor, &bits)) return false;
+  }
+  return bits / 8 <= limit;
+}
+
+}  // namespace
+
+bool IsPlausible(const v1::Refusal& refusal) {
+  return IsCode(refusal.code()) && refusal.value().size() <= kMaxValue && refusal.text().size() <= kMaxText &&
+         !HasControlCharacter(refusal.value()) && !HasControlCharacter(refusal.text());
+}
+
+bool IsPlausible(const v1::InstanceHeader& header, const v1::GatekeeperLimits& limits) {
+  if (!v1::ObjectKind_IsValid(header.kind()) || !v1::StoredType_IsValid(header.stored_type())) return false;
+  if (!NumbersAreFinite(header)) return false;
+  if (!HasLength(header.image_position(), 3) || !HasLength(header.image_orientation(), 6) ||
+      !HasLength(header.pixel_spacing_mm(), 2)) {
+    return false;
+  }
+  if (header.rows() > kMaxUnsignedShort || header.columns() > kMaxUnsignedShort ||
+      header.samples_per_pixel() > kMaxUnsignedShort || header.frames() >= kMaxFrames ||
+      header.bits_allocated() > kMaxBits || header.bits_stored() > kMaxBits) {
+    return false;
+  }
+  if (header.image_type_size() > kMaxList || header.repairs_size() > kMaxList ||
+      !std::all_of(header.repairs().begin(), header.repairs().end(),
+                   [](const v1::Refusal& repair) { return IsPlausible(repair); })) {
+    return false;
+  }
+  if (!header.has_pixels()) return true;
+  // What could become a slice must be one: an arena is sized by these numbers.
+  if (header.stored_type() != v1::STORED_TYPE_UNSPECIFIED &&
+      (header.rows() == 0 || header.columns() == 0 || header.frames() == 0)) {
+    return false;
+  }
+  return FitsLimits(header, limits);
+}
+
+bool IsSame(const v1::Slot& a, const v1::Slot& b) {
+  return a.arena() == b.arena() && a.offset() == b.offset() && a.bytes() == b.bytes();
+}
+
+}  // namespace tomoserve::ipc

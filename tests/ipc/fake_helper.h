@@ -1,0 +1,36 @@
+// What the fake helper does with an item: the offset of its spool range says so.
+#pragma once
+
+#include <cstdint>
+
+namespace tomoserve::ipc::fake {
+
+enum Behaviour : std::uint64_t {
+  kFine = 0,
+  kRefuse,            // Refusal NOT_DICOM
+  kAbort,             // always dies (SIGABRT)
+  kAbortUnlessFirst,  // dies unless it is the first item of its lease
+  kSegfault,          // always dies (SIGSEGV)
+  kThrow,             // throws out of the lease
+  kReturn,            // ends the lease early, in order
+  kForbiddenCall,     // socket(): killed by the filter
+  kSpin,              // never answers, burning CPU
+  kSleep,             // never answers, idle
+  kCloseAndStay,      // closes its socket and lives on
+  kSlow,              // answers after 30 ms
+  kEatMemory,         // more than its limit
+  kWrongIndex,
+  kWrongKind,
+  kOtherSlot,
+  kWrongBytes,
+  kNotFinite,
+  kBadCode,
+  kGarbage,
+  kOversize,
+  kEmptyRecord,
+  kSendsDescriptor,
+  kSendsTwice,
+  kReadsSpool,  // the answer holds the bytes at the range
+};
+
+}  // namespace tomoserve::ipc::fake
