@@ -11,11 +11,13 @@
 
 namespace tomoserve::models {
 
-// Parses recipe.textproto and validates it. Errors: kInvalidArgument RECIPE_SYNTAX (line:column and the
-// parser's text) or RECIPE_INVALID (value: field path such as "windows.size").
+// Parses recipe.textproto and validates it. Errors: kInvalidArgument RECIPE_SYNTAX (value: "line:column",
+// both from 1; text: the parser's) or RECIPE_INVALID (value: field path such as "windows.size" or
+// "decode[2].keep_largest.label"); kUnimplemented RECIPE_UNSUPPORTED (value: field path) for a valid recipe
+// that needs what the engine does not run yet.
 absl::StatusOr<v1::Recipe> ParseRecipe(std::string_view text);
 
-// The same checks on a message.
+// The same checks on a message. What is wrong comes before what is not supported.
 absl::Status ValidateRecipe(const v1::Recipe& recipe);
 
 // Bytes of a voxel that the recipe's label values need: 1 or 2.
