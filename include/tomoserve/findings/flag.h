@@ -15,24 +15,31 @@
 
 namespace tomoserve::findings {
 
-// Coverage of the analysed volume by the recipe's rule (SEMANTICS: NO_FINDING needs COMPLETE). `done` holds
-// label extents. Reasons carry the numbers that decided.
-v1::Coverage JudgeCoverage(const v1::Recipe& recipe, const volume::Geometry& grid, const ipc::v1::RunDone& done,
-                           std::vector<v1::SeriesUse> series);
+// Coverage of the analysed volume by the recipe's rule: NO_FINDING needs COMPLETE. `grid` is the analysed
+// volume's; `done` holds label extents in it, comes from a worker and is checked: what does not fit gives
+// UNKNOWN. Reasons carry the numbers that decided: all of them when COMPLETE, else those that are not enough.
+// Margins are distances between centres of slices, mm, along k. The caller sets synthetic_slices.
+v1::Coverage JudgeCoverage(const v1::Recipe& recipe, const volume::Geometry& grid,
+                           const ipc::v1::RunDone& done, std::vector<v1::SeriesUse> series);
 
 // Flag of a DONE run: FLAGGED by the highest matching rule (reason PARTIAL_COVERAGE added where the coverage
-// is not COMPLETE), else NO_FINDING with COMPLETE coverage, else INCONCLUSIVE with the coverage's reasons.
-v1::Flag JudgeFlag(const v1::Recipe& recipe, const std::vector<v1::Finding>& findings, const v1::Coverage& coverage);
+// is not COMPLETE), else NO_FINDING with COMPLETE coverage, else INCONCLUSIVE: PARTIAL_COVERAGE and the
+// coverage's reasons, or MEASUREMENT_INVALID where a finding has a measurement that is not a number.
+v1::Flag JudgeFlag(const v1::Recipe& recipe, const std::vector<v1::Finding>& findings,
+                   const v1::Coverage& coverage);
 
 // Tracking UID seeded from study, model digest, label and the centre rounded to 0.1 mm: it does not depend on
-// list order.
-std::string TrackingUid(std::string_view study_uid, std::string_view model_digest, const v1::Finding& finding);
+// list order. At most 44 characters (PS3.5 B.2).
+std::string TrackingUid(std::string_view study_uid, std::string_view model_digest,
+                        const v1::Finding& finding);
 
-// Answer of a study in one line.
+// Answer of a study in one line. PENDING while no run is final, FINAL when all are (a study without runs
+// waits for nothing). CANCELLED runs are final and counted nowhere.
 v1::StudySummary Summarise(const std::vector<v1::Run>& runs);
 
 // Sort key of a worklist line, ascending = more urgent first. A STAT run that failed or is inconclusive sorts
-// above routine flags.
+// above routine flags. The full order stands in urgency.cpp. `finished_us`: microseconds since the Unix
+// epoch.
 struct UrgencyKey {
   int rank = 0;
   std::int64_t time_us = 0;  // older first within a rank
@@ -41,8 +48,9 @@ struct UrgencyKey {
 UrgencyKey Urgency(v1::Priority priority, v1::RunState state, const v1::Flag& flag, std::int64_t finished_us);
 
 // The document that `tomoctl analyze` writes and DownloadResult serves (findings.json, BRIEF contract):
-// {"study":{...},"runs":[...]} for the given runs, UTF-8, two-space indent. `study` holds only the Study UID and
-// accession number.
+// {"study":{...},"runs":[...]} for the given runs, UTF-8, two-space indent, keys in camelCase with the unit
+// in the name, enum values without prefix, null for what is not stated. `study` holds only the Study UID and
+// accession number: nothing else of the patient.
 std::string FindingsJson(const v1::Study& study, const std::vector<v1::Run>& runs);
 
 }  // namespace tomoserve::findings
