@@ -1,0 +1,25 @@
+// Intensity steps of a recipe.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <google/protobuf/repeated_ptr_field.h>
+
+#include "absl/status/status.h"
+#include "tomoserve/compute/parallel.h"
+#include "tomoserve/v1/recipe.pb.h"
+
+namespace tomoserve::compute {
+
+// Applies the steps in order, in place, to a contiguous float32 CPU tensor of any shape. Arithmetic is
+// float32 like MONAI's; means and deviations are summed in double over fixed chunks, percentiles are
+// interpolated linearly between order statistics (NumPy's default). Where statistics have no spread, MONAI's
+// rules hold: deviation 0 counts as 1, a constant volume becomes value * to_min.
+// Errors: kInvalidArgument INTENSITY_INVALID (value: index of the step) for an empty step or an empty range,
+// NOT_FINITE when a result is NaN or infinite; those of ParallelFor.
+absl::Status ApplyIntensity(const google::protobuf::RepeatedPtrField<v1::IntensityStep>& steps,
+                            at::Tensor& volume, const Parallel& parallel);
+
+// Whether no value of a float32 tensor is NaN or infinite.
+bool AllFinite(const at::Tensor& tensor);
+
+}  // namespace tomoserve::compute

@@ -1,0 +1,31 @@
+// What a recipe will do to a volume of a given geometry, before any voxel is touched.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "tomoserve/compute/grid_map.h"
+#include "tomoserve/compute/windows.h"
+#include "tomoserve/v1/recipe.pb.h"
+#include "tomoserve/volume/geometry.h"
+
+namespace tomoserve::pipeline {
+
+struct RunPlan {
+  volume::Geometry volume;                      // the volume's own grid
+  compute::ModelGrid grid;                      // the prepared volume's
+  compute::WindowPlan windows;                  // on `grid`
+  std::vector<std::int64_t> input_shape;        // of the network: [1, C, spatial...]
+  std::vector<std::int64_t> output_shape;       // of the network: [1, C_out, spatial...]
+  std::vector<std::int64_t> mirror_dimensions;  // of these tensors
+  std::uint64_t peak_bytes =
+      0;  // of this run's arrays at the worst moment, network and label map not counted
+};
+
+// Errors: kUnimplemented RECIPE_UNSUPPORTED (value: field) for what the schema knows and this version does
+// not carry out; kInvalidArgument RECIPE_INVALID (value: field) for contradictions; ORIENTATION_INVALID,
+// SPACING_INVALID, GEOMETRY_INVALID, WINDOW_INVALID, TOO_MANY_WINDOWS.
+absl::StatusOr<RunPlan> PlanRun(const v1::Recipe& recipe, const volume::Geometry& volume);
+
+}  // namespace tomoserve::pipeline

@@ -1,0 +1,262 @@
+#include "tomoserve/compute/intensity.h"
+
+#include <ATen/core/TensorBase.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "tomoserve/base/status.h"
+#include "tomoserve/compute/fence.h"
+
+namespace tomoserve::compute {
+namespace {
+
+// Voxels of one unit of work. Sums depend on it, so it never changes with the number of threads.
+constexpr std::size_t kChunk = std::size_t{1} << 16;
+
+// A step that looks at one voxel at a time, on a chunk that stays in the cache.
+using Pointwise = std::function<void(std::span<float>)>;
+
+std::int64_t Chunks(std::span<const float> voxels) {
+  return static_cast<std::int64_t>((voxels.size() + kChunk - 1) / kChunk);
+}
+
+std::span<float> ChunkOf(std::span<float> voxels, std::int64_t chunk) {
+  const std::size_t begin = static_cast<std::size_t>(chunk) * kChunk;
+  return voxels.subspan(begin, std::min(kChunk, voxels.size() - begin));
+}
+
+// An exponent of all ones is infinity or NaN. Integer arithmetic, so that it vectorizes.
+bool AllFiniteIn(std::span<const float> voxels) {
+  constexpr std::uint32_t kExponent = 0x7f800000;
+  std::uint32_t bad = 0;
+  for (const float& voxel : voxels) {
+    std::uint32_t bits;
+    std::memcpy(&bits, &voxel, sizeof(bits));
+    bad |= static_cast<std::uint32_t>((bits & kExponent) == kExponent);
+  }
+  return bad == 0;
+}
+
+absl::Status ApplyPointwise(std::vector<Pointwise>& steps, std::span<float> voxels,
+                            const Parallel& parallel) {
+  if (steps.empty()) return absl::OkStatus();
+  const absl::Status status = ParallelFor(parallel, Chunks(voxels), [&](std::int64_t chunk, int) {
+    for (const Pointwise& step : steps) step(ChunkOf(voxels, chunk));
+  });
+  steps.clear();
+  return status;
+}
+
+Pointwise Linear(float subtract, float divide, float multiply, float add) {
+  return [=](std::span<float> voxels) {
+    for (float& v : voxels) v = (v - subtract) / divide * multiply + add;
+  };
+}
+
+Pointwise Clamp(double min, double max) {
+  return [low = static_cast<float>(min), high = static_cast<float>(max)](std::span<float> voxels) {
+    for (float& v : voxels) {
+      const float raised = v < low ? low : v;
+      v = raised > high ? high : raised;
+    }
+  };
+}
+
+void AddRange(double from_min, double from_max, double to_min, double to_max, bool clip,
+              std::vector<Pointwise>& steps) {
+  steps.push_back(Linear(static_cast<float>(from_min), static_cast<float>(from_max - from_min),
+                         static_cast<float>(to_max - to_min), static_cast<float>(to_min)));
+  if (clip) steps.push_back(Clamp(to_min, to_max));
+}
+
+// Sum over chunks in a fixed order; f(chunk) is computed on any thread.
+absl::StatusOr<double> SumOverChunks(std::span<float> voxels, const Parallel& parallel,
+                                     const std::function<double(std::span<const float>)>& f) {
+  std::vector<double> sums(static_cast<std::size_t>(Chunks(voxels)));
+  TS_RETURN_IF_ERROR(ParallelFor(parallel, Chunks(voxels), [&](std::int64_t chunk, int) {
+    sums[static_cast<std::size_t>(chunk)] = f(ChunkOf(voxels, chunk));
+  }));
+  double sum = 0;
+  for (const double value : sums) sum += value;
+  return sum;
+}
+
+absl::Status AddZScore(const v1::ZScore& z_score, std::span<float> voxels, const Parallel& parallel,
+                       std::vector<Pointwise>& steps) {
+  const bool nonzero = z_score.nonzero();
+  double mean = z_score.mean();
+  double deviation = std::max(z_score.std(), 1e-8);
+  if (!z_score.has_mean()) {
+    const auto counts = [nonzero](float v) { return !nonzero || v != 0; };
+    TS_ASSIGN_OR_RETURN(const double count,
+                        SumOverChunks(voxels, parallel, [&](std::span<const float> chunk) {
+                          return static_cast<double>(std::count_if(chunk.begin(), chunk.end(), counts));
+                        }));
+    if (count == 0) return absl::OkStatus();
+    // Zeros add nothing to a sum of values.
+    TS_ASSIGN_OR_RETURN(const double sum, SumOverChunks(voxels, parallel, [](std::span<const float> chunk) {
+                          double of_chunk = 0;
+                          for (const float v : chunk) of_chunk += static_cast<double>(v);
+                          return of_chunk;
+                        }));
+    mean = sum / count;
+    TS_ASSIGN_OR_RETURN(const double squares,
+                        SumOverChunks(voxels, parallel, [&](std::span<const float> chunk) {
+                          double of_chunk = 0;
+                          for (const float v : chunk) {
+                            const double difference = static_cast<double>(v) - mean;
+                            of_chunk += counts(v) ? difference * difference : 0.0;
+                          }
+                          return of_chunk;
+                        }));
+    deviation = std::sqrt(squares / count);
+    if (deviation == 0) deviation = 1;
+  }
+  const auto shift = static_cast<float>(mean);
+  const auto divisor = static_cast<float>(deviation);
+  steps.push_back([=](std::span<float> chunk) {
+    for (float& v : chunk) v = nonzero && v == 0 ? v : (v - shift) / divisor;
+  });
+  return absl::OkStatus();
+}
+
+absl::Status AddScaleMinMax(const v1::ScaleMinMax& scale, std::span<float> voxels, const Parallel& parallel,
+                            std::vector<Pointwise>& steps) {
+  std::vector<float> lows(static_cast<std::size_t>(Chunks(voxels)));
+  std::vector<float> highs(lows.size());
+  TS_RETURN_IF_ERROR(ParallelFor(parallel, Chunks(voxels), [&](std::int64_t chunk, int) {
+    const std::span<const float> values = ChunkOf(voxels, chunk);
+    float low = values[0];
+    float high = values[0];
+    for (const float v : values) {
+      low = v < low ? v : low;
+      high = v > high ? v : high;
+    }
+    lows[static_cast<std::size_t>(chunk)] = low;
+    highs[static_cast<std::size_t>(chunk)] = high;
+  }));
+  const float low = *std::min_element(lows.begin(), lows.end());
+  const float high = *std::max_element(highs.begin(), highs.end());
+  const auto to_min = static_cast<float>(scale.to_min());
+  if (low == high) {
+    steps.push_back([to_min](std::span<float> chunk) {
+      for (float& v : chunk) v *= to_min;
+    });
+  } else {
+    steps.push_back(Linear(low, high - low, static_cast<float>(scale.to_max() - scale.to_min()), to_min));
+  }
+  return absl::OkStatus();
+}
+
+// Linear interpolation between order statistics at rank q/100 * (n-1). Reorders `values`.
+double Percentile(std::vector<float>& values, double q) {
+  const double rank = q / 100 * static_cast<double>(values.size() - 1);
+  const auto below = static_cast<std::size_t>(rank);
+  const auto at = values.begin() + static_cast<std::ptrdiff_t>(below);
+  std::nth_element(values.begin(), at, values.end());
+  const double low = *at;
+  if (below + 1 == values.size()) return low;
+  const double high = *std::min_element(at + 1, values.end());
+  return low + (rank - static_cast<double>(below)) * (high - low);
+}
+
+bool ValidPercentiles(const v1::ScalePercentiles& scale) {
+  return scale.lower() >= 0 && scale.lower() < scale.upper() && scale.upper() <= 100;
+}
+
+absl::Status Invalid(int step) {
+  return base::Error(absl::StatusCode::kInvalidArgument, "INTENSITY_INVALID", std::to_string(step),
+                     "the intensity step is empty or its range is");
+}
+
+absl::Status NotFinite() {
+  return base::Error(absl::StatusCode::kInvalidArgument, "NOT_FINITE", "preparation",
+                     "the prepared volume has values that are not finite numbers");
+}
+
+// Appends one step; steps that need statistics have the pending ones carried out first.
+absl::Status AddStep(const v1::IntensityStep& step, int number, std::span<float> voxels,
+                     const Parallel& parallel, std::vector<Pointwise>& pending) {
+  switch (step.step_case()) {
+    case v1::IntensityStep::kScaleRange: {
+      const v1::ScaleRange& range = step.scale_range();
+      if (!(std::abs(range.from_max() - range.from_min()) > 0)) return Invalid(number);
+      AddRange(range.from_min(), range.from_max(), range.to_min(), range.to_max(), range.clip(), pending);
+      return absl::OkStatus();
+    }
+    case v1::IntensityStep::kClip:
+      if (!(step.clip().min() <= step.clip().max())) return Invalid(number);
+      pending.push_back(Clamp(step.clip().min(), step.clip().max()));
+      return absl::OkStatus();
+    case v1::IntensityStep::kAffine:
+      pending.push_back([scale = static_cast<float>(step.affine().scale()),
+                         shift = static_cast<float>(step.affine().shift())](std::span<float> chunk) {
+        for (float& v : chunk) v = v * scale + shift;
+      });
+      return absl::OkStatus();
+    case v1::IntensityStep::kZScore:
+      if (step.z_score().has_mean() != step.z_score().has_std()) return Invalid(number);
+      TS_RETURN_IF_ERROR(ApplyPointwise(pending, voxels, parallel));
+      return AddZScore(step.z_score(), voxels, parallel, pending);
+    case v1::IntensityStep::kScaleMinMax:
+      TS_RETURN_IF_ERROR(ApplyPointwise(pending, voxels, parallel));
+      return AddScaleMinMax(step.scale_min_max(), voxels, parallel, pending);
+    case v1::IntensityStep::kScalePercentiles: {
+      const v1::ScalePercentiles& scale = step.scale_percentiles();
+      if (!ValidPercentiles(scale)) return Invalid(number);
+      TS_RETURN_IF_ERROR(ApplyPointwise(pending, voxels, parallel));
+      if (!AllFiniteIn(voxels)) return NotFinite();  // no order among NaN
+      std::vector<float> values(voxels.begin(), voxels.end());
+      const double low = Percentile(values, scale.lower());
+      const double high = Percentile(values, scale.upper());
+      if (low == high) {
+        pending.push_back(Linear(static_cast<float>(low), 1, 1, static_cast<float>(scale.to_min())));
+      } else {
+        AddRange(low, high, scale.to_min(), scale.to_max(), scale.clip(), pending);
+      }
+      return absl::OkStatus();
+    }
+    case v1::IntensityStep::STEP_NOT_SET:
+      break;
+  }
+  return Invalid(number);
+}
+
+}  // namespace
+
+absl::Status ApplyIntensity(const google::protobuf::RepeatedPtrField<v1::IntensityStep>& steps,
+                            at::Tensor& volume, const Parallel& parallel) {
+  if (!volume.is_cpu() || volume.scalar_type() != at::kFloat || !volume.is_contiguous() ||
+      volume.numel() == 0) {
+    return base::Error(absl::StatusCode::kInvalidArgument, "INTENSITY_INVALID", "volume",
+                       "the volume is not a contiguous float32 array");
+  }
+  return Fenced([&]() -> absl::Status {
+    const std::span<float> voxels(volume.mutable_data_ptr<float>(), static_cast<std::size_t>(volume.numel()));
+    std::vector<Pointwise> pending;
+    for (int number = 0; number < steps.size(); ++number) {
+      TS_RETURN_IF_ERROR(AddStep(steps.at(number), number, voxels, parallel, pending));
+    }
+    std::atomic<bool> finite{true};
+    pending.push_back([&finite](std::span<float> chunk) {
+      if (!AllFiniteIn(chunk)) finite = false;
+    });
+    TS_RETURN_IF_ERROR(ApplyPointwise(pending, voxels, parallel));
+    return finite ? absl::OkStatus() : NotFinite();
+  });
+}
+
+bool AllFinite(const at::Tensor& tensor) {
+  const at::Tensor dense = tensor.contiguous();
+  return AllFiniteIn({dense.const_data_ptr<float>(), static_cast<std::size_t>(dense.numel())});
+}
+
+}  // namespace tomoserve::compute

@@ -1,0 +1,207 @@
+#include "pipeline/object_findings.h"
+
+#include <algorithm>
+#include <limits>
+#include <span>
+#include <string>
+#include <tuple>
+
+#include "pipeline/decode.h"
+#include "tomoserve/base/status.h"
+#include "tomoserve/compute/measure.h"
+
+namespace tomoserve::pipeline {
+namespace {
+
+constexpr std::uint32_t kDefaultMaxFindings = 100;
+
+// Something that may become a finding.
+struct Object {
+  std::vector<compute::RowRun> own_runs;  // where it is more than one component
+  std::span<const compute::RowRun> runs;
+  std::uint64_t voxels = 0;
+  double score = 0;
+};
+
+// The components of a label, or all of them as one.
+std::vector<Object> ObjectsOf(const v1::FindingRule& rule, const compute::ComponentSet& components) {
+  std::vector<Object> objects;
+  for (const compute::Component& component : components.components) {
+    if (component.label != rule.label()) continue;
+    const std::span<const compute::RowRun> runs = components.RunsOf(component);
+    if (rule.each_component() || objects.empty()) objects.push_back({{}, runs, 0, 0});
+    objects.back().voxels += component.voxels;
+    if (!rule.each_component()) {
+      objects.back().own_runs.insert(objects.back().own_runs.end(), runs.begin(), runs.end());
+    }
+  }
+  for (Object& object : objects) {
+    if (rule.each_component()) continue;
+    std::sort(object.own_runs.begin(), object.own_runs.end(),
+              [](const compute::RowRun& a, const compute::RowRun& b) {
+                return std::tie(a.k, a.j, a.first_i) < std::tie(b.k, b.j, b.first_i);
+              });
+    object.runs = object.own_runs;
+  }
+  return objects;
+}
+
+// Sets the score of every object. Parts of fixed size are combined in order: bits do not depend on threads.
+absl::Status Score(const v1::FindingRule& rule, std::int64_t channel, const ScoreField& scores,
+                   std::vector<Object>& objects, const compute::Parallel& parallel) {
+  constexpr std::size_t kRunsOfPart = 1024;
+  struct Part {
+    std::size_t object = 0;
+    std::span<const compute::RowRun> runs;
+    double sum = 0;
+    float highest = -std::numeric_limits<float>::infinity();
+  };
+  std::vector<Part> parts;
+  for (std::size_t o = 0; o < objects.size(); ++o) {
+    for (std::size_t begin = 0; begin < objects[o].runs.size(); begin += kRunsOfPart) {
+      const std::size_t count = std::min(kRunsOfPart, objects[o].runs.size() - begin);
+      parts.push_back({o, objects[o].runs.subspan(begin, count)});
+    }
+  }
+  TS_RETURN_IF_ERROR(
+      compute::ParallelFor(parallel, static_cast<std::int64_t>(parts.size()), [&](std::int64_t index, int) {
+        Part& part = parts[static_cast<std::size_t>(index)];
+        for (const compute::RowRun& run : part.runs) {
+          for (std::int32_t i = run.first_i; i <= run.last_i; ++i) {
+            const float score = scores.At(channel, run.k, run.j, i);
+            part.sum += static_cast<double>(score);
+            part.highest = std::max(part.highest, score);
+          }
+        }
+      }));
+  const bool mean = rule.score() == v1::SCORE_RULE_MEAN;
+  for (Object& object : objects) object.score = mean ? 0 : -std::numeric_limits<double>::infinity();
+  for (const Part& part : parts) {
+    Object& object = objects[part.object];
+    object.score = mean ? object.score + part.sum : std::max(object.score, static_cast<double>(part.highest));
+  }
+  if (!mean) return absl::OkStatus();
+  for (Object& object : objects) object.score /= static_cast<double>(object.voxels);
+  return absl::OkStatus();
+}
+
+void Set(double value, const char* method, double uncertainty, v1::Measurement& measurement) {
+  measurement.set_value(value);
+  measurement.set_method(method);
+  measurement.set_uncertainty(uncertainty);
+}
+
+void SetDiameters(const compute::Diameters& diameters, const volume::Geometry& geometry,
+                  v1::Finding& finding) {
+  const double pixel = compute::PixelDiagonalMm(geometry);
+  Set(diameters.long_axis_mm, "farthest voxel centres of one slice", pixel, *finding.mutable_long_axis_mm());
+  Set(diameters.short_axis_mm, "width of the voxel centres across the long axis, same slice", pixel,
+      *finding.mutable_short_axis_mm());
+  Set((diameters.long_axis_mm + diameters.short_axis_mm) / 2, "mean of long and short axis", pixel,
+      *finding.mutable_mean_diameter_mm());
+  Set(diameters.longest_3d_mm, "farthest voxel centres", compute::VoxelDiagonalMm(geometry),
+      *finding.mutable_longest_diameter_3d_mm());
+}
+
+template <typename Label>
+void SetExtent(const Object& object, const volume::Geometry& geometry,
+               const compute::LabelGrid<const Label>& grid, v1::Finding& finding) {
+  const compute::Extent extent = compute::MeasureExtent(object.runs, geometry);
+  *finding.mutable_centre_lps() = volume::ToProto(extent.centroid_lps);
+  *finding.mutable_box_lps()->mutable_min() = volume::ToProto(extent.box_min_lps);
+  *finding.mutable_box_lps()->mutable_max() = volume::ToProto(extent.box_max_lps);
+  for (const double extent_mm : extent.extent_mm) finding.add_extent_mm(extent_mm);
+  const auto surface = static_cast<double>(compute::CountSurfaceVoxels<Label>(object.runs, grid));
+  Set(static_cast<double>(extent.voxels) * geometry.voxel_volume_ml(), "voxels times voxel volume",
+      surface / 2 * geometry.voxel_volume_ml(), *finding.mutable_volume_ml());
+  finding.set_key_slice_k(static_cast<std::uint32_t>(extent.key_slice_k));
+  finding.set_voxels(extent.voxels);
+  if (extent.touches_volume_edge) finding.add_limitations("TOUCHES_VOLUME_EDGE");
+}
+
+std::string NameOf(const v1::Recipe& recipe, std::uint32_t value) {
+  for (const v1::Label& label : recipe.labels()) {
+    if (label.value() == value) return label.name();
+  }
+  return "";
+}
+
+template <typename Label>
+absl::Status AddFindings(const v1::Recipe& recipe, const v1::FindingRule& rule,
+                         const volume::Geometry& geometry, const compute::LabelGrid<const Label>& grid,
+                         const compute::ComponentSet& components, const ScoreField& scores,
+                         const compute::Parallel& parallel, std::vector<v1::Finding>& findings) {
+  const std::int64_t channel = ScoreChannelOf(recipe, rule.label());
+  if (channel < 0) return absl::OkStatus();  // no step makes this label
+  std::vector<Object> objects = ObjectsOf(rule, components);
+  std::erase_if(objects, [&](const Object& object) {
+    return static_cast<double>(object.voxels) * geometry.voxel_volume_ml() < rule.min_volume_ml();
+  });
+  TS_RETURN_IF_ERROR(Score(rule, channel, scores, objects, parallel));
+  std::erase_if(objects, [&](const Object& object) { return object.score < rule.min_score(); });
+  std::stable_sort(objects.begin(), objects.end(), [](const Object& a, const Object& b) {
+    return a.score != b.score ? a.score > b.score : a.voxels > b.voxels;
+  });
+  const std::uint32_t most = rule.max_findings() == 0 ? kDefaultMaxFindings : rule.max_findings();
+  std::uint32_t made = 0;
+  for (const Object& object : objects) {
+    if (made == most) break;
+    TS_RETURN_IF_ERROR(compute::CheckCancelled(parallel));
+    const compute::Diameters diameters = compute::MeasureDiameters(object.runs, geometry);
+    if (diameters.longest_3d_mm < rule.min_longest_diameter_mm()) continue;
+    v1::Finding finding;
+    finding.set_label_value(rule.label());
+    finding.set_label(NameOf(recipe, rule.label()));
+    finding.set_score(object.score);
+    finding.set_calibration(v1::CALIBRATION_UNCALIBRATED);
+    SetExtent<Label>(object, geometry, grid, finding);
+    SetDiameters(diameters, geometry, finding);
+    findings.push_back(std::move(finding));
+    ++made;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::vector<ipc::v1::LabelExtent> LabelExtents(const v1::Recipe& recipe, const volume::Geometry& geometry,
+                                               const compute::ComponentSet& components) {
+  std::vector<ipc::v1::LabelExtent> extents;
+  for (const v1::Label& label : recipe.labels()) {
+    ipc::v1::LabelExtent& extent = extents.emplace_back();
+    extent.set_label(label.value());
+    for (const compute::Component& component : components.components) {
+      if (component.label != label.value()) continue;
+      const auto first = static_cast<std::uint32_t>(components.RunsOf(component).front().k);
+      const auto last = static_cast<std::uint32_t>(components.RunsOf(component).back().k);
+      extent.set_first_k(extent.voxels() == 0 ? first : std::min(extent.first_k(), first));
+      extent.set_last_k(std::max(extent.last_k(), last));
+      extent.set_voxels(extent.voxels() + component.voxels);
+    }
+    extent.set_volume_ml(static_cast<double>(extent.voxels()) * geometry.voxel_volume_ml());
+  }
+  return extents;
+}
+
+template <typename Label>
+absl::StatusOr<std::vector<v1::Finding>> ObjectFindings(
+    const v1::Recipe& recipe, const volume::Geometry& geometry, const compute::LabelGrid<const Label>& grid,
+    const compute::ComponentSet& components, const ScoreField& scores, const compute::Parallel& parallel) {
+  std::vector<v1::Finding> findings;
+  for (const v1::FindingRule& rule : recipe.findings()) {
+    TS_RETURN_IF_ERROR(
+        AddFindings<Label>(recipe, rule, geometry, grid, components, scores, parallel, findings));
+  }
+  std::stable_sort(findings.begin(), findings.end(),
+                   [](const v1::Finding& a, const v1::Finding& b) { return a.score() > b.score(); });
+  return findings;
+}
+
+template absl::StatusOr<std::vector<v1::Finding>> ObjectFindings<std::uint8_t>(
+    const v1::Recipe&, const volume::Geometry&, const compute::LabelGrid<const std::uint8_t>&,
+    const compute::ComponentSet&, const ScoreField&, const compute::Parallel&);
+template absl::StatusOr<std::vector<v1::Finding>> ObjectFindings<std::uint16_t>(
+    const v1::Recipe&, const volume::Geometry&, const compute::LabelGrid<const std::uint16_t>&,
+    const compute::ComponentSet&, const ScoreField&, const compute::Parallel&);
+
+}  // namespace tomoserve::pipeline

@@ -1,0 +1,31 @@
+// From labels to findings.
+#pragma once
+
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "pipeline/score_field.h"
+#include "tomoserve/compute/components.h"
+#include "tomoserve/compute/labels.h"
+#include "tomoserve/compute/parallel.h"
+#include "tomoserve/ipc/v1/worker.pb.h"
+#include "tomoserve/v1/finding.pb.h"
+#include "tomoserve/v1/recipe.pb.h"
+#include "tomoserve/volume/geometry.h"
+
+namespace tomoserve::pipeline {
+
+// Extents of the recipe's labels, in its order, present or not.
+std::vector<ipc::v1::LabelExtent> LabelExtents(const v1::Recipe& recipe, const volume::Geometry& geometry,
+                                               const compute::ComponentSet& components);
+
+// Findings of all rules, highest score first (then the larger one, then the one whose first voxel comes first
+// in k, j, i), each rule at most its max_findings. The score is the largest or the mean score of the label's
+// channel at the finding's voxels, as `scores` gives it on the volume's grid. Laterality stays unspecified.
+// `grid` holds the labels that `components` were found in. Errors: OUT_OF_MEMORY, CANCELLED.
+template <typename Label>
+absl::StatusOr<std::vector<v1::Finding>> ObjectFindings(
+    const v1::Recipe& recipe, const volume::Geometry& geometry, const compute::LabelGrid<const Label>& grid,
+    const compute::ComponentSet& components, const ScoreField& scores, const compute::Parallel& parallel);
+
+}  // namespace tomoserve::pipeline

@@ -1,0 +1,101 @@
+#include "pipeline/score_field.h"
+
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/softmax.h>
+#include <c10/core/InferenceMode.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "tomoserve/base/status.h"
+
+namespace tomoserve::pipeline {
+namespace {
+
+// In place on [C][...], any strides.
+void ActivateAll(v1::Activation activation, at::Tensor scores) {
+  const c10::InferenceMode inference;  // per thread
+  if (activation == v1::ACTIVATION_SIGMOID) {
+    scores.sigmoid_();
+  } else if (activation == v1::ACTIVATION_SOFTMAX) {
+    scores.copy_(at::softmax(scores, 0));
+  }
+}
+
+// In place, the scores of one voxel.
+void ActivateOne(v1::Activation activation, std::span<float> scores) {
+  if (activation == v1::ACTIVATION_SIGMOID) {
+    for (float& score : scores) score = 1 / (1 + std::exp(-score));
+  } else if (activation == v1::ACTIVATION_SOFTMAX) {
+    const float highest = *std::max_element(scores.begin(), scores.end());
+    float sum = 0;
+    for (float& score : scores) {
+      score = std::exp(score - highest);
+      sum += score;
+    }
+    for (float& score : scores) score /= sum;
+  }
+}
+
+}  // namespace
+
+ScoreField::ScoreField(at::Tensor scores) : scores_(std::move(scores)) {}
+
+std::span<const float> ScoreField::all() const {
+  return {scores_.const_data_ptr<float>(), static_cast<std::size_t>(scores_.numel())};
+}
+
+absl::Status ScoreField::Divide(const at::Tensor& weights, const compute::Parallel& parallel) {
+  float* const scores = scores_.mutable_data_ptr<float>();
+  const float* const divisors = weights.const_data_ptr<float>();
+  const std::int64_t slices = scores_.size(1);
+  const auto slice_size = static_cast<std::size_t>(scores_.stride(1));
+  return compute::ParallelFor(parallel, channels() * slices, [&](std::int64_t index, int) {
+    float* const row = scores + static_cast<std::size_t>(index) * slice_size;
+    const float* const divisor = divisors + static_cast<std::size_t>(index % slices) * slice_size;
+    for (std::size_t v = 0; v < slice_size; ++v) row[v] /= divisor[v];
+  });
+}
+
+absl::Status ScoreField::Activate(v1::Activation activation, const compute::Parallel& parallel) {
+  if (activation == v1::ACTIVATION_NONE) return absl::OkStatus();
+  if (on_volume_grid()) {
+    later_.push_back(activation);
+    return absl::OkStatus();
+  }
+  return compute::ParallelFor(parallel, scores_.size(1), [&](std::int64_t slice, int) {
+    ActivateAll(activation, scores_.select(1, slice));
+  });
+}
+
+void ScoreField::ToVolumeGrid(const compute::GridMap& map, v1::Interpolation interpolation) {
+  const auto channel_size = static_cast<std::size_t>(scores_.stride(0));
+  readers_.clear();
+  for (std::int64_t channel = 0; channel < channels(); ++channel) {
+    readers_.emplace_back(all().subspan(static_cast<std::size_t>(channel) * channel_size, channel_size), map,
+                          interpolation);
+  }
+}
+
+void ScoreField::Read(std::int64_t k, std::span<float> out, std::vector<float>& scratch) const {
+  const std::size_t slice_size = out.size() / readers_.size();
+  for (std::size_t channel = 0; channel < readers_.size(); ++channel) {
+    readers_[channel].Read(k, out.subspan(channel * slice_size, slice_size), scratch);
+  }
+  for (const v1::Activation activation : later_) {
+    ActivateAll(activation, at::from_blob(out.data(), {channels(), static_cast<std::int64_t>(slice_size)},
+                                          at::TensorOptions().dtype(at::kFloat)));
+  }
+}
+
+float ScoreField::At(std::int64_t channel, std::int64_t k, std::int64_t j, std::int64_t i) const {
+  const auto wanted = static_cast<std::size_t>(channel);
+  if (later_.empty()) return readers_[wanted].At(k, j, i);
+  std::vector<float> scores;
+  scores.reserve(readers_.size());
+  for (const compute::SliceReader& reader : readers_) scores.push_back(reader.At(k, j, i));
+  for (const v1::Activation activation : later_) ActivateOne(activation, scores);
+  return scores[wanted];
+}
+
+}  // namespace tomoserve::pipeline

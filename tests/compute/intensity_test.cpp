@@ -1,0 +1,129 @@
+#include "tomoserve/compute/intensity.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "compute/fixtures.h"
+#include "random.h"
+#include "tomoserve/base/status.h"
+
+namespace tomoserve::compute {
+namespace {
+
+using testing::Floats;
+using testing::MakeTensor;
+
+absl::StatusOr<std::vector<float>> Apply(const std::vector<v1::IntensityStep>& steps,
+                                         std::vector<float> values, int threads = 1) {
+  at::Tensor volume = MakeTensor({1, 1, static_cast<std::int64_t>(values.size())}, values);
+  v1::Preparation preparation;
+  for (const v1::IntensityStep& step : steps) *preparation.add_intensity() = step;
+  TS_RETURN_IF_ERROR(ApplyIntensity(preparation.intensity(), volume, {threads, {}}));
+  return std::vector<float>(Floats(volume).begin(), Floats(volume).end());
+}
+
+v1::IntensityStep Range(double from_min, double from_max, double to_min, double to_max, bool clip) {
+  v1::IntensityStep step;
+  step.mutable_scale_range()->set_from_min(from_min);
+  step.mutable_scale_range()->set_from_max(from_max);
+  step.mutable_scale_range()->set_to_min(to_min);
+  step.mutable_scale_range()->set_to_max(to_max);
+  step.mutable_scale_range()->set_clip(clip);
+  return step;
+}
+
+v1::IntensityStep MinMax(double to_min, double to_max) {
+  v1::IntensityStep step;
+  step.mutable_scale_min_max()->set_to_min(to_min);
+  step.mutable_scale_min_max()->set_to_max(to_max);
+  return step;
+}
+
+v1::IntensityStep ZScore(bool nonzero) {
+  v1::IntensityStep step;
+  step.mutable_z_score()->set_nonzero(nonzero);
+  return step;
+}
+
+TEST(IntensityTest, ScalesARangeAndClips) {
+  EXPECT_THAT(*Apply({Range(-1000, 400, 0, 1, true)}, {-1000, 400, -300, 3000, -1024}),
+              ::testing::ElementsAre(0, 1, 0.5, 1, 0));
+  EXPECT_THAT(*Apply({Range(0, 10, -1, 1, false)}, {0, 10, 20}), ::testing::ElementsAre(-1, 1, 3));
+}
+
+TEST(IntensityTest, ClipsThenMultipliesAndAdds) {
+  v1::IntensityStep clip;
+  clip.mutable_clip()->set_min(-1024);
+  clip.mutable_clip()->set_max(3071);
+  v1::IntensityStep affine;
+  affine.mutable_affine()->set_scale(2);
+  affine.mutable_affine()->set_shift(1024);
+  EXPECT_THAT(*Apply({clip, affine}, {-2000, 0, 5000}), ::testing::ElementsAre(-1024, 1024, 7166));
+}
+
+TEST(IntensityTest, ZScoreUsesPopulationDeviationAndLeavesZerosWhereAsked) {
+  EXPECT_THAT(*Apply({ZScore(false)}, {1, 3, 1, 3}), ::testing::ElementsAre(-1, 1, -1, 1));
+  EXPECT_THAT(*Apply({ZScore(true)}, {0, 1, 3, 0}), ::testing::ElementsAre(0, -1, 1, 0));
+  EXPECT_THAT(*Apply({ZScore(false)}, {7, 7}), ::testing::ElementsAre(0, 0));
+  EXPECT_THAT(*Apply({ZScore(true)}, {0, 0}), ::testing::ElementsAre(0, 0));
+  v1::IntensityStep fixed = ZScore(false);
+  fixed.mutable_z_score()->set_mean(10);
+  fixed.mutable_z_score()->set_std(2);
+  EXPECT_THAT(*Apply({fixed}, {10, 14, 0}), ::testing::ElementsAre(0, 2, -5));
+}
+
+TEST(IntensityTest, OwnMinimumAndMaximum) {
+  EXPECT_THAT(*Apply({MinMax(-1, 1)}, {-5, 5, 0, 2.5}), ::testing::ElementsAre(-1, 1, 0, 0.5));
+  // MONAI's rule for a constant volume.
+  EXPECT_THAT(*Apply({MinMax(-1, 1)}, {4, 4}), ::testing::ElementsAre(-4, -4));
+}
+
+TEST(IntensityTest, PercentilesInterpolateLinearly) {
+  v1::IntensityStep step;
+  step.mutable_scale_percentiles()->set_lower(10);
+  step.mutable_scale_percentiles()->set_upper(75);
+  step.mutable_scale_percentiles()->set_to_min(0);
+  step.mutable_scale_percentiles()->set_to_max(1);
+  // numpy.percentile([40, 0, 30, 10, 20], [10, 75]) = [4, 30]
+  const auto values = Apply({step}, {40, 0, 30, 10, 20});
+  ASSERT_TRUE(values.ok());
+  EXPECT_NEAR((*values)[0], 36.0 / 26, 1e-6);
+  EXPECT_NEAR((*values)[1], -4.0 / 26, 1e-6);
+  EXPECT_NEAR((*values)[2], 1, 1e-6);
+}
+
+TEST(IntensityTest, StatisticsOfLargeVolumesAreExactEnoughAndDoNotDependOnThreads) {
+  testing::Random random(5);
+  std::vector<float> values(1'000'000);
+  double sum = 0;
+  for (float& v : values) {
+    v = static_cast<float>(random.Between(900, 1100));
+    sum += static_cast<double>(v);
+  }
+  const double mean = sum / 1e6;
+  double squares = 0;
+  for (const float v : values) squares += (static_cast<double>(v) - mean) * (static_cast<double>(v) - mean);
+  const auto one = Apply({ZScore(false), MinMax(-1, 1), ZScore(true)}, values, 1);
+  const auto two = Apply({ZScore(false), MinMax(-1, 1), ZScore(true)}, values, 2);
+  EXPECT_EQ(*one, *two);
+  const auto scored = Apply({ZScore(false)}, values, 2);
+  EXPECT_NEAR((*scored)[17], (static_cast<double>(values[17]) - mean) / std::sqrt(squares / 1e6), 1e-6);
+}
+
+TEST(IntensityTest, RefusesEmptyStepsRangesAndNumbersThatAreNone) {
+  const auto reason = [](const std::vector<v1::IntensityStep>& steps, std::vector<float> values) {
+    return base::ReasonOf(Apply(steps, std::move(values)).status());
+  };
+  EXPECT_EQ(reason({v1::IntensityStep()}, {1}), "INTENSITY_INVALID");
+  EXPECT_EQ(reason({Range(5, 5, 0, 1, true)}, {1}), "INTENSITY_INVALID");
+  v1::IntensityStep half = ZScore(false);
+  half.mutable_z_score()->set_mean(3);
+  EXPECT_EQ(reason({half}, {1}), "INTENSITY_INVALID");
+  EXPECT_EQ(reason({}, {1, std::numeric_limits<float>::quiet_NaN()}), "NOT_FINITE");
+  EXPECT_EQ(reason({Range(0, 1e-30, 0, 1e30, false)}, {1}), "NOT_FINITE");
+}
+
+}  // namespace
+}  // namespace tomoserve::compute

@@ -1,0 +1,84 @@
+#include "tomoserve/compute/stored_to_float.h"
+
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "compute/fixtures.h"
+#include "tomoserve/base/digest.h"
+#include "tomoserve/base/status.h"
+
+namespace tomoserve::compute {
+namespace {
+
+using testing::Floats;
+
+template <typename Stored>
+StoredSlice SliceOf(const std::vector<Stored>& values, ipc::v1::StoredType type, double slope,
+                    double intercept) {
+  return {std::as_bytes(std::span(values)), type, slope, intercept};
+}
+
+TEST(StoredToFloatTest, ReadsEveryStoredTypeWithItsOwnFactors) {
+  const std::vector<std::uint8_t> u8{0, 255};
+  const std::vector<std::int8_t> i8{-128, 127};
+  const std::vector<std::uint16_t> u16{0, 65535};
+  const std::vector<std::int16_t> i16{-32768, 32767};
+  const std::vector<std::uint32_t> u32{0, 4294967295u};
+  const std::vector<std::int32_t> i32{-2147483647, 16777216};
+  const std::vector<StoredSlice> slices{
+      SliceOf(u8, ipc::v1::STORED_TYPE_U8, 1, 0),       SliceOf(i8, ipc::v1::STORED_TYPE_I8, 2, 1),
+      SliceOf(u16, ipc::v1::STORED_TYPE_U16, 1, -1024), SliceOf(i16, ipc::v1::STORED_TYPE_I16, 1, 0.5),
+      SliceOf(u32, ipc::v1::STORED_TYPE_U32, 1, 0),     SliceOf(i32, ipc::v1::STORED_TYPE_I32, 0.1, 0)};
+  const auto volume = StoredToFloat(slices, {2, 1, 6}, {});
+  ASSERT_TRUE(volume.ok()) << volume.status();
+  const std::vector<float> expected{0,
+                                    255,
+                                    -255,
+                                    255,
+                                    -1024,
+                                    64511,
+                                    -32767.5f,
+                                    32767.5f,
+                                    0,
+                                    4294967295.0f,
+                                    static_cast<float>(-2147483647 * 0.1),
+                                    static_cast<float>(16777216 * 0.1)};
+  EXPECT_TRUE(std::equal(expected.begin(), expected.end(), Floats(*volume).begin()));
+}
+
+TEST(StoredToFloatTest, RefusesSlicesThatDoNotFit) {
+  const std::vector<std::int16_t> values{1, 2, 3, 4};
+  const StoredSlice good = SliceOf(values, ipc::v1::STORED_TYPE_I16, 1, 0);
+  EXPECT_EQ(base::ReasonOf(StoredToFloat(std::vector{good}, {2, 2, 2}, {}).status()), "SLICE_COUNT");
+  const absl::Status bytes = StoredToFloat(std::vector{good, good}, {3, 2, 2}, {}).status();
+  EXPECT_EQ(base::ReasonOf(bytes), "SLICE_BYTES");
+  StoredSlice bad = good;
+  bad.type = ipc::v1::STORED_TYPE_UNSPECIFIED;
+  const absl::Status type = StoredToFloat(std::vector{good, bad}, {2, 2, 2}, {}).status();
+  EXPECT_EQ(base::ReasonOf(type), "SLICE_TYPE");
+  EXPECT_EQ(base::ValueOf(type), "1");
+  for (const double factor : {std::numeric_limits<double>::quiet_NaN(), 1e300}) {
+    bad = good;
+    bad.slope = factor;
+    EXPECT_EQ(base::ReasonOf(StoredToFloat(std::vector{bad}, {2, 2, 1}, {}).status()), "RESCALE_INVALID");
+    bad = good;
+    bad.intercept = factor;
+    EXPECT_EQ(base::ReasonOf(StoredToFloat(std::vector{bad}, {2, 2, 1}, {}).status()), "RESCALE_INVALID");
+  }
+}
+
+TEST(StoredToFloatTest, RealCtEqualsIndependentReader) {
+  TS_SKIP_WITHOUT(testing::ChestCtFolder());
+  const testing::ChestCt ct = testing::ReadChestCt();
+  const auto volume = StoredToFloat(ct.Slices(), ct.geometry.size_ijk(), {2, {}});
+  ASSERT_TRUE(volume.ok()) << volume.status();
+  std::vector<std::int16_t> hu;
+  for (const float value : Floats(*volume)) hu.push_back(static_cast<std::int16_t>(value));
+  // case.json "sha256_int16le_kji", by pydicom.
+  EXPECT_EQ(base::Sha256Hex({reinterpret_cast<const char*>(hu.data()), hu.size() * 2}),
+            "25ea476e500e8e1b7d794a9c805c1ada4c12a313be9c453da36e76d776353b92");
+}
+
+}  // namespace
+}  // namespace tomoserve::compute

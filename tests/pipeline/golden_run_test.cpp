@@ -1,0 +1,129 @@
+// The chest CT through whole recipes of MONAI bundles, with their networks: labels equal MONAI's.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+
+#include <array>
+#include <optional>
+#include <thread>
+
+#include "pipeline/pipeline_fixtures.h"
+#include "tomoserve/base/digest.h"
+#include "tomoserve/base/unique_fd.h"
+#include "tomoserve/engine/network.h"
+#include "tomoserve/engine/runtime.h"
+
+namespace tomoserve::pipeline {
+namespace {
+
+v1::Recipe BundleRecipe(double overlap, v1::Blend blend, v1::PaddingMode padding, std::uint32_t channels) {
+  v1::Recipe recipe;
+  recipe.mutable_preparation()->set_orientation("RAS");
+  v1::Windows& windows = *recipe.mutable_windows();
+  windows.set_layout(v1::WINDOW_LAYOUT_MONAI);
+  for (int axis = 0; axis < 3; ++axis) windows.add_size(96);
+  windows.set_overlap(overlap);
+  windows.set_blend(blend);
+  windows.set_padding_mode(padding);
+  v1::Network& network = *recipe.mutable_network();
+  network.add_files("model.ts");
+  network.set_spatial_dims(3);
+  network.set_axes(v1::TENSOR_AXES_XYZ);
+  network.set_input_channels(1);
+  network.set_output_channels(channels);
+  recipe.add_decode()->set_activation(v1::ACTIVATION_SOFTMAX);
+  for (std::uint32_t value = 1; value < channels; ++value) recipe.add_labels()->set_value(value);
+  return recipe;
+}
+
+v1::Recipe SpleenLike() {
+  v1::Recipe recipe = BundleRecipe(0.5, v1::BLEND_CONSTANT, v1::PADDING_MODE_CONSTANT, 2);
+  testing::SetSpacing(recipe, {1.5, 1.5, 2}, v1::INTERPOLATION_LINEAR);
+  v1::ScaleRange& range = *recipe.mutable_preparation()->add_intensity()->mutable_scale_range();
+  range.set_from_min(-57);
+  range.set_from_max(164);
+  range.set_to_max(1);
+  range.set_clip(true);
+  recipe.add_decode()->mutable_to_volume_grid()->set_interpolation(v1::INTERPOLATION_LINEAR);
+  recipe.add_decode()->mutable_arg_max();
+  return recipe;
+}
+
+v1::Recipe WholeBodyLike() {
+  v1::Recipe recipe = BundleRecipe(0.25, v1::BLEND_GAUSSIAN, v1::PADDING_MODE_REPLICATE, 25);
+  testing::SetSpacing(recipe, {3, 3, 3}, v1::INTERPOLATION_LINEAR);
+  recipe.mutable_preparation()->add_intensity()->mutable_z_score()->set_nonzero(true);
+  v1::ScaleMinMax& scale = *recipe.mutable_preparation()->add_intensity()->mutable_scale_min_max();
+  scale.set_to_min(-1);
+  scale.set_to_max(1);
+  recipe.add_decode()->mutable_arg_max();
+  recipe.add_decode()->mutable_to_volume_grid()->set_interpolation(v1::INTERPOLATION_NEAREST);
+  return recipe;
+}
+
+struct Case {
+  const char* name;
+  v1::Recipe (*recipe)();
+};
+
+class GoldenRun : public ::testing::TestWithParam<Case> {};
+
+TEST_P(GoldenRun, LabelsEqualMonai) {
+  const auto folder = testing::Reference() / GetParam().name;
+  TS_SKIP_WITHOUT(folder);
+  TS_SKIP_WITHOUT(testing::ChestCtFolder());
+  engine::InitialiseTorch();
+  const v1::Recipe recipe = GetParam().recipe();
+  const base::UniqueFd file(::open((folder / "model.ts").c_str(), O_RDONLY | O_CLOEXEC));
+  ASSERT_GE(file.get(), 0);
+  const int fd = file.get();
+  const std::array<std::string, 1> digest{base::Sha256HexOfFile(fd).value()};
+  const auto network = engine::Network::Load({&fd, 1}, recipe, digest);
+  ASSERT_TRUE(network.ok()) << network.status();
+
+  const testing::ChestCt ct = testing::ReadChestCt();
+  const auto run = PreparedRun::Create(recipe, ct.geometry, ct.Slices(), {2, {}});
+  ASSERT_TRUE(run.ok()) << run.status();
+  // Two lanes, as in the worker: windows of one run at the same time, folded in order.
+  for (std::uint32_t first = 0; first < (*run)->windows(); first += 2) {
+    std::array<std::optional<absl::StatusOr<at::Tensor>>, 2> outputs;
+    const auto lane = [&](std::uint32_t number) {
+      if (first + number >= (*run)->windows()) return;
+      engine::UseOneThread();
+      outputs[number] = (*run)->ForwardWindow(
+          first + number, [&](const at::Tensor& input) { return (*network)->Forward(input); });
+    };
+    {
+      const std::jthread other(lane, 1);
+      lane(0);
+    }
+    for (std::uint32_t number = 0; number < 2 && outputs[number]; ++number) {
+      ASSERT_TRUE(outputs[number]->ok()) << outputs[number]->status();
+      ASSERT_TRUE((*run)->Fold(first + number, **outputs[number]).ok());
+    }
+  }
+  std::vector<std::byte> labels(static_cast<std::size_t>(ct.geometry.voxels()));
+  const auto result = (*run)->Finish(labels, 1);
+  ASSERT_TRUE(result.ok()) << result.status();
+  for (const v1::StageTiming& timing : result->timings) {
+    RecordProperty(timing.stage() + "_ms", std::to_string(timing.ms()));
+  }
+
+  const auto expected = testing::ReadNpz(folder / "labels.npz").at("labels_kji").As<std::uint8_t>();
+  ASSERT_EQ(expected.size(), labels.size());
+  std::size_t different = 0;
+  for (std::size_t v = 0; v < labels.size(); ++v)
+    different += static_cast<std::uint8_t>(labels[v]) != expected[v] ? 1 : 0;
+  RecordProperty("voxels_different", static_cast<int>(different));
+  // The reference's own tolerance: 2e-5 of all voxels.
+  EXPECT_LE(different, static_cast<std::size_t>(2e-5 * static_cast<double>(labels.size())));
+}
+
+INSTANTIATE_TEST_SUITE_P(Monai, GoldenRun,
+                         ::testing::Values(Case{"a_spleen_like", SpleenLike},
+                                           Case{"b_wholebody_like", WholeBodyLike}),
+                         [](const ::testing::TestParamInfo<Case>& golden) {
+                           return std::string(golden.param.name);
+                         });
+
+}  // namespace
+}  // namespace tomoserve::pipeline

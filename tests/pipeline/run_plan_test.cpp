@@ -1,0 +1,154 @@
+#include "tomoserve/pipeline/run_plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "pipeline/pipeline_fixtures.h"
+
+namespace tomoserve::pipeline {
+namespace {
+
+using ::testing::ElementsAre;
+using testing::SpotRecipe;
+
+TEST(RunPlanTest, ShapesFollowAxesAndDimensions) {
+  const auto geometry = testing::AxialGeometry({100, 90, 30}, {1, 1, 2});
+  v1::Recipe recipe = SpotRecipe();
+  recipe.mutable_windows()->set_size(0, 32);
+  recipe.mutable_windows()->set_size(1, 24);
+  recipe.mutable_network()->set_output_channels(1);
+  auto plan = PlanRun(recipe, geometry);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_THAT(plan->input_shape, ElementsAre(1, 1, 32, 24, 16));
+  EXPECT_THAT(plan->output_shape, ElementsAre(1, 1, 32, 24, 16));
+  recipe.mutable_network()->set_axes(v1::TENSOR_AXES_ZYX);
+  recipe.mutable_network()->add_mirror_axes(0);
+  recipe.mutable_network()->add_mirror_axes(2);
+  plan = PlanRun(recipe, geometry);
+  EXPECT_THAT(plan->input_shape, ElementsAre(1, 1, 16, 24, 32));
+  EXPECT_THAT(plan->mirror_dimensions, ElementsAre(4, 2));
+  recipe.mutable_network()->clear_mirror_axes();
+  recipe.mutable_windows()->Clear();
+  recipe.mutable_windows()->set_layout(v1::WINDOW_LAYOUT_SLICES);
+  recipe.mutable_windows()->set_xy_multiple_of(16);
+  recipe.mutable_windows()->mutable_context()->set_before(4);
+  recipe.mutable_windows()->mutable_context()->set_after(3);
+  plan = PlanRun(recipe, geometry);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_THAT(plan->input_shape, ElementsAre(1, 1, 8, 96, 112));
+  EXPECT_THAT(plan->output_shape, ElementsAre(1, 1, 1, 96, 112));
+  recipe.mutable_network()->set_spatial_dims(2);
+  recipe.mutable_network()->set_input_channels(8);
+  recipe.mutable_network()->add_mirror_axes(0);
+  plan = PlanRun(recipe, geometry);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_THAT(plan->input_shape, ElementsAre(1, 8, 96, 112));
+  EXPECT_THAT(plan->output_shape, ElementsAre(1, 1, 96, 112));
+  EXPECT_THAT(plan->mirror_dimensions, ElementsAre(3));
+}
+
+TEST(RunPlanTest, PeakBytesCountVolumeAndSums) {
+  const auto geometry = testing::AxialGeometry({100, 100, 100}, {1, 1, 1});
+  v1::Recipe recipe = SpotRecipe();
+  recipe.mutable_network()->set_output_channels(25);
+  recipe.clear_decode();
+  recipe.add_decode()->mutable_arg_max();
+  recipe.add_decode()->mutable_to_volume_grid()->set_interpolation(v1::INTERPOLATION_NEAREST);
+  EXPECT_EQ(PlanRun(recipe, geometry)->peak_bytes, 1'000'000u * (27 * 4 + 2));
+}
+
+// A change to a good recipe, the reason and the field that it must lead to.
+struct Refusal {
+  const char* name;
+  void (*change)(v1::Recipe&);
+  const char* reason;
+  const char* field;
+};
+
+class RunPlanRefusals : public ::testing::TestWithParam<Refusal> {};
+
+TEST_P(RunPlanRefusals, NameTheField) {
+  v1::Recipe recipe = SpotRecipe();
+  GetParam().change(recipe);
+  const auto plan = PlanRun(recipe, testing::AxialGeometry({32, 32, 32}, {1, 1, 1}));
+  EXPECT_EQ(base::ReasonOf(plan.status()), GetParam().reason);
+  EXPECT_EQ(base::ValueOf(plan.status()), GetParam().field);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Recipes, RunPlanRefusals,
+    ::testing::Values(
+        Refusal{"Crop", [](v1::Recipe& r) { r.mutable_preparation()->mutable_crop(); }, "RECIPE_UNSUPPORTED",
+                "preparation.crop"},
+        Refusal{"Orientation", [](v1::Recipe& r) { r.mutable_preparation()->set_orientation("RAR"); },
+                "ORIENTATION_INVALID", "RAR"},
+        Refusal{"SpacingRule",
+                [](v1::Recipe& r) {
+                  testing::SetSpacing(r, {1, 1, 1}, v1::INTERPOLATION_LINEAR);
+                  r.mutable_preparation()->mutable_spacing()->set_rule(v1::SPACING_RULE_NNUNET);
+                },
+                "RECIPE_UNSUPPORTED", "preparation.spacing.rule"},
+        Refusal{"Cubic",
+                [](v1::Recipe& r) {
+                  testing::SetSpacing(r, {1, 1, 1}, v1::INTERPOLATION_CUBIC);
+                },
+                "RECIPE_UNSUPPORTED", "preparation.spacing.interpolation"},
+        Refusal{"TinySpacing",
+                [](v1::Recipe& r) {
+                  testing::SetSpacing(r, {1e-300, 1, 1}, v1::INTERPOLATION_LINEAR);
+                },
+                "GEOMETRY_INVALID", "size_ijk"},
+        Refusal{"FineSpacing",
+                [](v1::Recipe& r) {
+                  testing::SetSpacing(r, {1e-5, 50, 50}, v1::INTERPOLATION_LINEAR);
+                },
+                "GEOMETRY_INVALID", "size_ijk"},
+        Refusal{"Layout", [](v1::Recipe& r) { r.mutable_windows()->set_layout(v1::WINDOW_LAYOUT_NNUNET); },
+                "RECIPE_UNSUPPORTED", "windows.layout"},
+        Refusal{"Size", [](v1::Recipe& r) { r.mutable_windows()->clear_size(); }, "RECIPE_INVALID",
+                "windows.size"},
+        Refusal{"Overlap", [](v1::Recipe& r) { r.mutable_windows()->set_overlap(1); }, "WINDOW_INVALID",
+                "overlap"},
+        Refusal{"Inputs",
+                [](v1::Recipe& r) {
+                  r.add_inputs();
+                  r.add_inputs();
+                },
+                "RECIPE_UNSUPPORTED", "inputs"},
+        Refusal{"Channels", [](v1::Recipe& r) { r.mutable_network()->set_input_channels(2); },
+                "RECIPE_UNSUPPORTED", "network.input_channels"},
+        Refusal{"Axes", [](v1::Recipe& r) { r.mutable_network()->clear_axes(); }, "RECIPE_INVALID",
+                "network.axes"},
+        Refusal{"Dimensions", [](v1::Recipe& r) { r.mutable_network()->set_spatial_dims(4); },
+                "RECIPE_INVALID", "network.spatial_dims"},
+        Refusal{"FlatNetwork", [](v1::Recipe& r) { r.mutable_network()->set_spatial_dims(2); },
+                "RECIPE_INVALID", "windows.size"},
+        Refusal{"Mirror", [](v1::Recipe& r) { r.mutable_network()->add_mirror_axes(3); }, "RECIPE_INVALID",
+                "network.mirror_axes"},
+        Refusal{"NoLabels", [](v1::Recipe& r) { r.mutable_decode()->DeleteSubrange(0, 1); }, "RECIPE_INVALID",
+                "decode[1]"},
+        Refusal{"NotBack", [](v1::Recipe& r) { r.mutable_decode()->RemoveLast(); }, "RECIPE_INVALID",
+                "decode[1]"},
+        Refusal{"LinearLabels",
+                [](v1::Recipe& r) {
+                  r.mutable_decode(1)->mutable_to_volume_grid()->set_interpolation(v1::INTERPOLATION_LINEAR);
+                },
+                "RECIPE_INVALID", "decode[1]"},
+        Refusal{"ActivatedLabels",
+                [](v1::Recipe& r) { r.add_decode()->set_activation(v1::ACTIVATION_SIGMOID); },
+                "RECIPE_INVALID", "decode[2]"},
+        Refusal{"TwiceLabels", [](v1::Recipe& r) { r.add_decode()->mutable_arg_max(); }, "RECIPE_INVALID",
+                "decode[2]"},
+        Refusal{"Boxes", [](v1::Recipe& r) { r.add_decode()->mutable_detect_boxes(); }, "RECIPE_UNSUPPORTED",
+                "decode[2]"},
+        Refusal{"EmptyStep", [](v1::Recipe& r) { r.add_decode(); }, "RECIPE_INVALID", "decode[2]"},
+        Refusal{"KeepNone", [](v1::Recipe& r) { r.add_decode()->mutable_keep_largest(); }, "RECIPE_INVALID",
+                "decode[2]"},
+        Refusal{"PaintOrder",
+                [](v1::Recipe& r) { r.mutable_decode(0)->mutable_threshold()->add_paint_order(1); },
+                "RECIPE_INVALID", "decode[0]"},
+        Refusal{"LabelsMissing", [](v1::Recipe& r) { r.clear_labels(); }, "RECIPE_INVALID", "decode[0]"}),
+    [](const ::testing::TestParamInfo<Refusal>& refusal) { return refusal.param.name; });
+
+}  // namespace
+}  // namespace tomoserve::pipeline
