@@ -19,3 +19,12 @@ set(TOMOSERVE_DEPS ${CMAKE_SOURCE_DIR}/.deps CACHE PATH "What script/setup unpac
 if(NOT EXISTS ${TOMOSERVE_DEPS}/googleapis/google/rpc/error_details.proto)
   message(FATAL_ERROR "${TOMOSERVE_DEPS} is incomplete: run script/setup first")
 endif()
+
+# Debian's niftiio has no CMake package of its own.
+find_path(NIFTI_INCLUDE nifti1_io.h PATH_SUFFIXES nifti REQUIRED)
+find_library(NIFTI_LIBRARY niftiio REQUIRED)
+find_library(ZNZ_LIBRARY znz REQUIRED)
+add_library(tomoserve_nifti INTERFACE)
+target_include_directories(tomoserve_nifti SYSTEM INTERFACE ${NIFTI_INCLUDE})
+target_compile_definitions(tomoserve_nifti INTERFACE HAVE_ZLIB)
+target_link_libraries(tomoserve_nifti INTERFACE ${NIFTI_LIBRARY} ${ZNZ_LIBRARY})

@@ -16,8 +16,8 @@
 namespace tomoserve::ipc {
 namespace {
 
-// One descriptor of a record is left for the label map or the spool.
-constexpr std::uint64_t kMaxArenaMemfds = kMaxRecordFds - 1;
+// Two descriptors of a record are left: for the label map or the spool, and for a large message.
+constexpr std::uint64_t kMaxArenaMemfds = kMaxRecordFds - 2;
 // Larger sizes are refused before arithmetic on them could overflow.
 constexpr std::uint64_t kMaxSlotBytes = 1ull << 40;
 constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;

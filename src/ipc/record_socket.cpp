@@ -1,7 +1,11 @@
 #include "tomoserve/ipc/record_socket.h"
 
+#include <fcntl.h>
 #include <poll.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -66,6 +70,60 @@ absl::Status WaitReadable(int fd, Clock::time_point deadline) {
   }
 }
 
+// Stands for a message in a memfd: field number 0 does not exist, so no message of ours begins with a zero
+// byte.
+constexpr std::string_view kLargeMark("\0large", 6);
+constexpr int kAllSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL;
+
+absl::Status Malformed(std::size_t value, std::string_view text) {
+  return base::Error(absl::StatusCode::kInvalidArgument, "RECORD_MALFORMED", std::to_string(value), text);
+}
+
+// Parses a record; descriptors where none are expected make it malformed.
+absl::Status Unpack(Record record, google::protobuf::MessageLite& message, std::vector<base::UniqueFd>* fds) {
+  if (fds == nullptr && !record.fds.empty()) {
+    return Malformed(record.fds.size(), "a record with descriptors where none are expected");
+  }
+  if (!message.ParseFromString(record.bytes)) {
+    return Malformed(record.bytes.size(), "a record that is no such message");
+  }
+  if (fds != nullptr) *fds = std::move(record.fds);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<base::UniqueFd> WriteLarge(const google::protobuf::MessageLite& message, std::size_t size) {
+  base::UniqueFd memfd(::memfd_create("tomoserve-message", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!memfd.valid() || ::ftruncate(memfd.get(), static_cast<off_t>(size)) != 0) {
+    return SystemError("memfd_create", errno);
+  }
+  void* data = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, memfd.get(), 0);
+  if (data == MAP_FAILED) return SystemError("mmap", errno);
+  const bool written = message.SerializeToArray(data, static_cast<int>(size));
+  ::munmap(data, size);
+  if (!written) return base::Error(absl::StatusCode::kInternal, "RECORD_MALFORMED", "", "not serialisable");
+  if (::fcntl(memfd.get(), F_ADD_SEALS, kAllSeals) != 0) return SystemError("F_ADD_SEALS", errno);
+  return memfd;
+}
+
+absl::StatusOr<std::string> ReadLarge(int memfd) {
+  const int seals = ::fcntl(memfd, F_GET_SEALS);
+  struct stat info {};
+  if (seals < 0 || (seals & kAllSeals) != kAllSeals || ::fstat(memfd, &info) != 0) {
+    return Malformed(0, "a large message that could still change");
+  }
+  const auto size = static_cast<std::size_t>(info.st_size);
+  if (size <= kMaxRecordBytes || size > kMaxLargeBytes)
+    return Malformed(size, "a large message of this size");
+  std::string bytes(size, '\0');
+  for (std::size_t done = 0; done < size;) {
+    const ssize_t count = ::pread(memfd, bytes.data() + done, size - done, static_cast<off_t>(done));
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) return SystemError("pread", errno);
+    done += static_cast<std::size_t>(count);
+  }
+  return bytes;
+}
+
 }  // namespace
 
 absl::StatusOr<std::pair<RecordSocket, RecordSocket>> RecordSocket::Pair() {
@@ -110,6 +168,10 @@ absl::Status RecordSocket::Send(const google::protobuf::MessageLite& message, st
                        "the record could not be serialised");
   }
 
+  return SendBytes(bytes, fds);
+}
+
+absl::Status RecordSocket::SendBytes(std::string& bytes, std::span<const int> fds) {
   iovec part{bytes.data(), bytes.size()};
   msghdr header{};
   header.msg_iov = &part;
@@ -136,8 +198,8 @@ absl::Status RecordSocket::Send(const google::protobuf::MessageLite& message, st
       case EAGAIN:
         return Timeout();
       case EMSGSIZE:
-        return base::Error(absl::StatusCode::kInvalidArgument, "RECORD_TOO_LARGE", std::to_string(size),
-                           "the record is larger than the socket's buffer");
+        return base::Error(absl::StatusCode::kInvalidArgument, "RECORD_TOO_LARGE",
+                           std::to_string(bytes.size()), "the record is larger than the socket's buffer");
       default:
         return SystemError("sendmsg", errno);
     }
@@ -182,17 +244,34 @@ absl::Status RecordSocket::ReceiveMessage(google::protobuf::MessageLite& message
                                           std::vector<base::UniqueFd>* fds,
                                           std::optional<std::chrono::milliseconds> timeout) {
   TS_ASSIGN_OR_RETURN(Record record, Receive(timeout));
-  if (fds == nullptr && !record.fds.empty()) {
-    return base::Error(absl::StatusCode::kInvalidArgument, "RECORD_MALFORMED",
-                       std::to_string(record.fds.size()),
-                       "a record with descriptors where none are expected");
+  return Unpack(std::move(record), message, fds);
+}
+
+absl::Status RecordSocket::ReceiveLarge(google::protobuf::MessageLite& message,
+                                        std::vector<base::UniqueFd>* fds,
+                                        std::optional<std::chrono::milliseconds> timeout) {
+  TS_ASSIGN_OR_RETURN(Record record, Receive(timeout));
+  if (record.bytes == kLargeMark) {
+    if (record.fds.empty()) return Malformed(0, "a large message without its memfd");
+    const base::UniqueFd memfd = std::move(record.fds.back());
+    record.fds.pop_back();
+    TS_ASSIGN_OR_RETURN(record.bytes, ReadLarge(memfd.get()));
   }
-  if (!message.ParseFromString(record.bytes)) {
-    return base::Error(absl::StatusCode::kInvalidArgument, "RECORD_MALFORMED",
-                       std::to_string(record.bytes.size()), "a record that is no such message");
+  return Unpack(std::move(record), message, fds);
+}
+
+absl::Status RecordSocket::SendLarge(const google::protobuf::MessageLite& message, std::span<const int> fds) {
+  const std::size_t size = message.ByteSizeLong();
+  if (size <= kMaxRecordBytes) return Send(message, fds);
+  if (size > kMaxLargeBytes || fds.size() >= kMaxRecordFds) {
+    return base::Error(absl::StatusCode::kInvalidArgument, "RECORD_TOO_LARGE", std::to_string(size),
+                       "a large message holds at most 64 MiB, and its memfd is one of 32 descriptors");
   }
-  if (fds != nullptr) *fds = std::move(record.fds);
-  return absl::OkStatus();
+  TS_ASSIGN_OR_RETURN(const base::UniqueFd memfd, WriteLarge(message, size));
+  std::vector<int> all(fds.begin(), fds.end());
+  all.push_back(memfd.get());
+  std::string mark(kLargeMark);
+  return SendBytes(mark, all);
 }
 
 void RecordSocket::Shutdown() {

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -192,6 +193,40 @@ TEST_F(RecordSocketTest, ShutdownWakesABlockedReceive) {
   here_.Shutdown();
   reader.join();
   EXPECT_EQ(reason, "PEER_GONE");
+}
+
+TEST_F(RecordSocketTest, CarriesLargeMessagesInASealedMemfd) {
+  const base::UniqueFd extra(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  const std::array<int, 1> fds{extra.get()};
+  for (const std::size_t size : {std::size_t{10}, kMaxRecordBytes + 1, std::size_t{3} << 20}) {
+    ASSERT_TRUE(here_.SendLarge(Text(std::string(size, 'x')), fds).ok()) << size;
+    v1::Refusal message;
+    std::vector<base::UniqueFd> received;
+    ASSERT_TRUE(there_.ReceiveLarge(message, &received, milliseconds(1000)).ok()) << size;
+    EXPECT_EQ(message.text(), std::string(size, 'x'));
+    EXPECT_EQ(received.size(), 1u);
+    ASSERT_TRUE(here_.SendLarge(Text(std::string(size, 'y'))).ok());
+    ASSERT_TRUE(there_.ReceiveLarge(message, nullptr, milliseconds(1000)).ok()) << size;
+    EXPECT_EQ(message.text(), std::string(size, 'y'));
+  }
+  EXPECT_EQ(ReasonOf(here_.SendLarge(Text(std::string(kMaxLargeBytes, 'x')))), "RECORD_TOO_LARGE");
+}
+
+TEST_F(RecordSocketTest, RefusesLargeMessagesThatCouldStillChange) {
+  const std::string mark("\0large", 6);
+  v1::Refusal message;
+  SendRaw(mark);
+  EXPECT_EQ(ReasonOf(there_.ReceiveLarge(message, nullptr)), "RECORD_MALFORMED");
+  for (const int seals : {0, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL, F_SEAL_WRITE}) {
+    const base::UniqueFd memfd(::memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    ASSERT_EQ(::ftruncate(memfd.get(), kMaxRecordBytes * 2), 0);
+    ASSERT_EQ(::fcntl(memfd.get(), F_ADD_SEALS, seals), 0);
+    SendRaw(mark, {memfd.get()});
+    EXPECT_EQ(ReasonOf(there_.ReceiveLarge(message, nullptr)), "RECORD_MALFORMED") << seals;
+  }
+  // Whoever does not expect large messages takes none.
+  ASSERT_TRUE(here_.SendLarge(Text(std::string(kMaxRecordBytes + 1, 'x'))).ok());
+  EXPECT_EQ(ReasonOf(there_.ReceiveMessage(message, nullptr)), "RECORD_MALFORMED");
 }
 
 }  // namespace

@@ -15,6 +15,7 @@ namespace tomoserve::ipc {
 
 inline constexpr std::size_t kMaxRecordBytes = 64 * 1024;
 inline constexpr std::size_t kMaxRecordFds = 32;
+inline constexpr std::size_t kMaxLargeBytes = 64 << 20;
 
 struct Record {
   std::string bytes;
@@ -47,6 +48,16 @@ class RecordSocket {
   // socket's buffer for so long. Without it Send waits for ever.
   absl::Status SetSendTimeout(std::chrono::milliseconds timeout);
 
+  // As Send; a message of more than kMaxRecordBytes travels in a memfd sealed against every change, as the
+  // record's last descriptor. The receiver must use ReceiveLarge. Errors as Send; RECORD_TOO_LARGE above
+  // kMaxLargeBytes.
+  absl::Status SendLarge(const google::protobuf::MessageLite& message, std::span<const int> fds = {});
+
+  // As ReceiveMessage, and takes messages that SendLarge put into a memfd. That memfd is checked (seals,
+  // size) before a byte is read and is not among `fds`. Errors as ReceiveMessage.
+  absl::Status ReceiveLarge(google::protobuf::MessageLite& message, std::vector<base::UniqueFd>* fds,
+                            std::optional<std::chrono::milliseconds> timeout = std::nullopt);
+
   int fd() const { return fd_.get(); }
   bool valid() const { return fd_.valid(); }
   void Close() { fd_.reset(); }
@@ -54,6 +65,8 @@ class RecordSocket {
   void Shutdown();
 
  private:
+  absl::Status SendBytes(std::string& bytes, std::span<const int> fds);
+
   base::UniqueFd fd_;
 };
 

@@ -31,7 +31,7 @@ Front::Front(ipc::RecordSocket socket) : socket_(std::move(socket)) {
 
 absl::Status Front::Send(const ipc::v1::WorkerReply& reply) {
   const std::lock_guard lock(sending_);
-  absl::Status sent = socket_.Send(reply);
+  absl::Status sent = socket_.SendLarge(reply);
   if (!sent.ok() && base::ReasonOf(sent) != "RECORD_TOO_LARGE") {
     base::Log(base::LogLevel::kWarning, "front_unreachable", {{"reason", base::ReasonOf(sent)}});
     socket_.Shutdown();
@@ -49,7 +49,7 @@ void Front::SendRunFailed(std::string_view run_id, const absl::Status& status) {
 }
 
 absl::Status Front::Receive(ipc::v1::WorkerRequest& request, std::vector<base::UniqueFd>& fds) {
-  return socket_.ReceiveMessage(request, &fds);
+  return socket_.ReceiveLarge(request, &fds);
 }
 
 void Front::Shutdown() { socket_.Shutdown(); }

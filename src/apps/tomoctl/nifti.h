@@ -1,0 +1,16 @@
+// Label maps as NIfTI-1 files, through Debian's niftiio.
+#pragma once
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "tomoserve/v1/finding.pb.h"
+
+namespace tomoserve::tomoctl {
+
+// Writes one file per layer: PREFIX.nii.gz, or PREFIX_<layer>.nii.gz if there are several. Voxels in the
+// volume's own grid (i fastest, then j, k, time), affine in RAS as NIfTI wants (LPS with x and y negated).
+absl::Status WriteLabelMap(const std::string& prefix, const v1::LabelMapInfo& info,
+                           const std::string& voxels);
+
+}  // namespace tomoserve::tomoctl

@@ -1,0 +1,155 @@
+#include "apps/tomoctl/phantom_files.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <fstream>
+#include <span>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "tomoserve/base/digest.h"
+#include "tomoserve/base/status.h"
+
+namespace tomoserve::tomoctl {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Instances written at a time take about this much memory.
+constexpr std::uint64_t kBatchBytes = 64ull << 20;
+// HU are stored as 12 bits above this.
+constexpr std::int16_t kCtIntercept = -1024;
+
+absl::Status OutputFailed(const fs::path& path) {
+  return base::Error(absl::StatusCode::kInternal, "OUTPUT", path.string(),
+                     absl::StrCat("cannot write to ", path.string()));
+}
+
+absl::Status WriteFile(const fs::path& path, std::span<const std::byte> bytes) {
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+  return file.flush() ? absl::OkStatus() : OutputFailed(path);
+}
+
+// What is the same for all instances of the series.
+ipc::v1::SyntheticInstance Common(const phantom::Options& options, const phantom::Phantom& phantom,
+                                  const SeriesOptions& series) {
+  const bool ct = options.modality == phantom::Modality::kCt;
+  const volume::Geometry& grid = phantom.geometry;
+  const std::string study_seed =
+      absl::StrCat("phantom|", phantom::TruthJson(options, phantom), "|", series.date);
+  ipc::v1::SyntheticInstance instance;
+  instance.set_modality(ct ? "CT" : "MR");
+  instance.set_transfer_syntax(series.transfer_syntax);
+  instance.set_study_instance_uid(base::UidFromSeed(absl::StrCat(study_seed, "|study")));
+  instance.set_frame_of_reference_uid(base::UidFromSeed(absl::StrCat(study_seed, "|frame")));
+  // An encoding is other content: it never shares a UID.
+  instance.set_series_instance_uid(
+      base::UidFromSeed(absl::StrCat(study_seed, "|series|", series.transfer_syntax)));
+  instance.set_patient_id(absl::StrCat("PHANTOM-", options.seed));
+  instance.set_patient_name(ct ? "Phantom^Chest" : "Phantom^Head");
+  instance.set_accession_number(absl::StrCat("P", options.seed).substr(0, 16));
+  instance.set_date(series.date);
+  instance.set_time("120000");
+  instance.set_rows(grid.size_ijk()[1]);
+  instance.set_columns(grid.size_ijk()[0]);
+  instance.set_stored_type(ipc::v1::STORED_TYPE_U16);
+  instance.set_bits_stored(12);
+  instance.set_rescale_slope(1);
+  instance.set_rescale_intercept(ct ? kCtIntercept : 0);
+  // Distance between rows first (PS3.3 10.7.1.3).
+  instance.add_pixel_spacing_mm(grid.spacing_mm()[1]);
+  instance.add_pixel_spacing_mm(grid.spacing_mm()[0]);
+  instance.set_slice_thickness_mm(grid.spacing_mm()[2]);
+  for (std::size_t axis = 0; axis < 2; ++axis) {
+    for (const double cosine : grid.directions()[axis]) instance.add_image_orientation(cosine);
+  }
+  instance.set_series_description(ct ? "Synthetic chest" : "Synthetic head");
+  instance.set_acquisition_number(1);
+  instance.set_body_part(ct ? "CHEST" : "HEAD");
+  return instance;
+}
+
+absl::Status StoreSlice(const ipc::Arena& arena, std::uint32_t slot, std::span<const std::int16_t> values,
+                        std::int16_t intercept) {
+  const ipc::v1::Slot where = arena.slot(slot);
+  TS_ASSIGN_OR_RETURN(
+      const ipc::Mapping mapping,
+      ipc::Mapping::Map(arena.fds()[where.arena()], where.offset(), where.bytes(), /*writable=*/true));
+  std::vector<std::uint16_t> stored(values.size());
+  std::transform(values.begin(), values.end(), stored.begin(),
+                 [&](std::int16_t value) { return static_cast<std::uint16_t>(value - intercept); });
+  std::memcpy(mapping.bytes().data(), stored.data(), 2 * stored.size());
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status WriteSeries(const fs::path& folder, const phantom::Options& options,
+                         const phantom::Phantom& phantom, const SeriesOptions& series,
+                         ipc::HelperPool& helpers) {
+  const volume::Geometry& grid = phantom.geometry;
+  const std::uint32_t slices = grid.size_ijk()[2];
+  const std::uint64_t pixels = std::uint64_t{grid.size_ijk()[0]} * grid.size_ijk()[1];
+  // Noise may not compress; RLE may even grow by a part in 128.
+  const std::uint64_t file_bytes = 2 * pixels + pixels / 8 + (64 << 10);
+  const auto batch =
+      static_cast<std::uint32_t>(std::clamp<std::uint64_t>(kBatchBytes / file_bytes, 1, slices));
+  const ipc::v1::SyntheticInstance common = Common(options, phantom, series);
+  const auto intercept = static_cast<std::int16_t>(common.rescale_intercept());
+
+  for (std::uint32_t first = 0; first < slices; first += batch) {
+    const std::uint32_t count = std::min(batch, slices - first);
+    TS_ASSIGN_OR_RETURN(const auto stored, ipc::Arena::Create(2 * pixels, count, nullptr));
+    TS_ASSIGN_OR_RETURN(const auto files, ipc::Arena::Create(file_bytes, count, nullptr));
+    std::vector<ipc::HelperPool::Write> items;
+    for (std::uint32_t n = 0; n < count; ++n) {
+      const std::uint32_t k = first + n;
+      TS_RETURN_IF_ERROR(
+          StoreSlice(*stored, n, std::span(phantom.values).subspan(k * pixels, pixels), intercept));
+      ipc::HelperPool::Write item{common, n, n};
+      item.instance.set_sop_instance_uid(
+          base::UidFromSeed(absl::StrCat(common.series_instance_uid(), "|", k)));
+      item.instance.set_instance_number(k + 1);
+      for (const double coordinate : grid.ToLps({{0, 0, static_cast<double>(k)}}).mm) {
+        item.instance.add_image_position(coordinate);
+      }
+      items.push_back(std::move(item));
+    }
+    const auto written = helpers.WriteInstances(items, *stored, *files);
+    for (std::uint32_t n = 0; n < count; ++n) {
+      TS_RETURN_IF_ERROR(written[n].status());
+      TS_ASSIGN_OR_RETURN(const ipc::Mapping file, files->Read(n));
+      TS_RETURN_IF_ERROR(WriteFile(folder / absl::StrFormat("IM%04u.dcm", first + n + 1),
+                                   file.bytes().first(static_cast<std::size_t>(*written[n]))));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status WriteNpy(const fs::path& file, const phantom::Phantom& phantom) {
+  static_assert(std::endian::native == std::endian::little, "values are written as they lie in memory");
+  const auto& size = phantom.geometry.size_ijk();
+  std::string dictionary = absl::StrFormat(
+      "{'descr': '<i2', 'fortran_order': False, 'shape': (%u, %u, %u), }", size[2], size[1], size[0]);
+  // Magic, version and length take 10 bytes; the whole header is a multiple of 64 and ends with a newline.
+  dictionary.resize((dictionary.size() + 11 + 63) / 64 * 64 - 11, ' ');
+  dictionary += '\n';
+  std::string header("\x93NUMPY\x01\x00", 8);
+  header += static_cast<char>(dictionary.size() & 0xFF);
+  header += static_cast<char>(dictionary.size() >> 8);
+  header += dictionary;
+  std::ofstream out(file, std::ios::binary | std::ios::trunc);
+  out << header;
+  out.write(reinterpret_cast<const char*>(phantom.values.data()),
+            static_cast<std::streamsize>(2 * phantom.values.size()));
+  return out.flush() ? absl::OkStatus() : OutputFailed(file);
+}
+
+absl::Status WriteText(const fs::path& file, const std::string& text) {
+  return WriteFile(file, std::as_bytes(std::span(text)));
+}
+
+}  // namespace tomoserve::tomoctl

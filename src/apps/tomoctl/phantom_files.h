@@ -1,0 +1,30 @@
+// A phantom as files: a DICOM series, or a NumPy array.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "absl/status/status.h"
+#include "tomoserve/ipc/helper_pool.h"
+#include "tomoserve/phantom/phantom.h"
+
+namespace tomoserve::tomoctl {
+
+struct SeriesOptions {
+  std::string transfer_syntax;  // UID
+  std::string date;             // YYYYMMDD, of the study
+};
+
+// Writes IM0001.dcm, ... along k. UIDs are seeded with everything that decides the bytes, so the same call
+// writes the same instances again. Errors: OUTPUT where the folder cannot be written, or the helper's.
+absl::Status WriteSeries(const std::filesystem::path& folder, const phantom::Options& options,
+                         const phantom::Phantom& phantom, const SeriesOptions& series,
+                         ipc::HelperPool& helpers);
+
+// Writes values as a version 1.0 .npy file: int16 little-endian, shape (k, j, i), C order. Errors: OUTPUT.
+absl::Status WriteNpy(const std::filesystem::path& file, const phantom::Phantom& phantom);
+
+// Errors: OUTPUT.
+absl::Status WriteText(const std::filesystem::path& file, const std::string& text);
+
+}  // namespace tomoserve::tomoctl

@@ -1,0 +1,145 @@
+"""kill -9 of each program in the middle of work: nothing acknowledged is lost, results appear once."""
+import json
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+
+import grpc
+from conftest import BIN, Server, phantom, tomoctl
+
+ROUNDS = int(os.environ.get("TOMOSERVE_KILL_ROUNDS", "50"))
+
+
+def wait_for(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def submit(stubs, address, folder, key, receipts):
+    """Submits a study; the receipt, if one came, lands in `receipts` under its key."""
+    from test_bad_input import parts
+    stub = stubs.study_service_grpc.StudyServiceStub(grpc.insecure_channel(address))
+    header = stubs.study.SubmissionHeader(idempotency_key=key, completion=1, models=[dict(name="nodule_blob")])
+    try:
+        for event in stub.SubmitStudy(parts(stubs, folder, header), timeout=120):
+            if event.HasField("receipt"):
+                receipts[key] = event.receipt
+    except grpc.RpcError:
+        pass
+
+
+def test_front_killed_at_random_instants_loses_nothing(server_factory, stubs, tmp_path):
+    studies = 8
+    for index in range(studies):
+        phantom(tmp_path / f"ct{index}", "--size", "48", "--slices", "40", "--spacing", "7.5,7.5,7.5", "--nodules", "1",
+                "--seed", str(100 + index))
+    server = server_factory()
+    receipts, rng = {}, random.Random(20261124)
+    for turn in range(ROUNDS):
+        threads = []
+        for index in rng.sample(range(studies), 3):
+            # A new key each round: the instances are duplicates, the submission and its wish are not.
+            threads.append(threading.Thread(target=submit, args=(
+                stubs, server.address, tmp_path / f"ct{index}", f"round{turn}-{index}", receipts)))
+        for thread in threads:
+            thread.start()
+        time.sleep(rng.uniform(0.0, 0.8))
+        server.kill()
+        for thread in threads:
+            thread.join()
+        server.start()
+    assert receipts
+    stub = stubs.study_service_grpc.StudyServiceStub(grpc.insecure_channel(server.address))
+    study_ids = {receipt.study_instance_uid for receipt in receipts.values()}
+
+    def study(uid):
+        return stub.GetStudy(stubs.study_service.GetStudyRequest(study_instance_uid=uid)).study
+
+    final = stubs.study.SUMMARY_STATE_FINAL
+    assert wait_for(lambda: all(study(uid).summary.state == final for uid in study_ids), 180)
+    for receipt in receipts.values():
+        known = study(receipt.study_instance_uid)
+        assert known.instances == 40
+        assert set(receipt.run_ids) & {run.run_id for run in known.runs} or all(
+            run.state == stubs.finding.RUN_STATE_DONE for run in known.runs)
+        assert all(run.state == stubs.finding.RUN_STATE_DONE for run in known.runs), known.runs
+    flags = json.loads(tomoctl("flags", "--json", server=server).stdout)["flags"]
+    lines = [(flag["study"]["studyInstanceUid"], flag["model"]) for flag in flags]
+    assert len(lines) == len(set(lines)), "a result appeared twice"
+    # The change feed created each current flag once.
+    worklist = stubs.worklist_service_grpc.WorklistServiceStub(grpc.insecure_channel(server.address))
+    changes = worklist.ListFlagChanges(stubs.worklist_service.ListFlagChangesRequest(limit=1000)).changes
+    created = [change.flag.run_id for change in changes
+               if change.kind == stubs.worklist_service.CHANGE_KIND_CREATED]
+    assert len(created) == len(set(created))
+    server.stop()
+
+
+def run_and_kill(server, folder, program, tmp_path, delay):
+    command = [str(BIN / "tomoctl"), "--server", server.address, "analyze", str(folder), "--model", "nodule_blob",
+               "--force", "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert wait_for(lambda: server.children(program))
+    time.sleep(delay)
+    for pid in server.children(program):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    out, error = process.communicate(timeout=300)
+    assert process.returncode == 0, error
+    return json.loads(out)["runs"][0]
+
+
+def test_worker_killed_in_mid_study_gives_the_right_answer(server_factory, small_ct, tmp_path):
+    folder, _ = small_ct
+    server = server_factory()
+    right = json.loads(tomoctl("analyze", folder, "--model", "nodule_blob", "--json", server=server).stdout)["runs"][0]
+    for delay in (0.3, 1.0):
+        run = run_and_kill(server, folder, "tomoserve-worker", tmp_path, delay)
+        assert run["findings"] == right["findings"]
+    server.stop()
+
+
+def test_helpers_killed_in_mid_study_give_the_right_answer(server_factory, small_ct, tmp_path):
+    folder, _ = small_ct
+    server = server_factory()
+    right = json.loads(tomoctl("analyze", folder, "--model", "nodule_blob", "--json", server=server).stdout)["runs"][0]
+    for delay in (0.0, 0.02, 0.1, 0.2):
+        run = run_and_kill(server, folder, "tomoserve-dicom", tmp_path, delay)
+        assert run["findings"] == right["findings"]
+    server.stop()
+
+
+def test_nothing_is_left_after_200_studies(server_factory, stubs, tmp_path):
+    phantom(tmp_path / "ct", "--size", "32", "--slices", "12", "--spacing", "10,10,10", "--nodules", "0")
+    server = server_factory()
+    receipts = {}
+
+    def turn(index):
+        submit(stubs, server.address, tmp_path / "ct", f"leak{index}", receipts)
+
+    for index in range(20):
+        turn(index)
+    assert wait_for(lambda: not server.children("tomoserve-dicom")[1:], 30)
+    time.sleep(1)
+    descriptors, memory = server.descriptors(), server.rss_bytes()
+    for index in range(20, 220):
+        turn(index)
+    assert len(receipts) == 220
+    assert wait_for(lambda: server.descriptors() <= descriptors + 3, 30), server.descriptors()
+    assert wait_for(lambda: len(server.children("tomoserve-dicom")) <= 1, 30)
+    assert len(server.children("tomoserve-worker")) == 1
+    memfds = sum("memfd:" in os.readlink(f"/proc/{server.process.pid}/fd/{fd}")
+                 for fd in os.listdir(f"/proc/{server.process.pid}/fd"))
+    assert memfds == 0
+    assert server.rss_bytes() < memory + 60_000_000
+    server.stop()
+    assert not server.children("tomoserve-worker")
