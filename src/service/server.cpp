@@ -100,8 +100,24 @@ class ServerImpl final : public Server {
 
   void UpdateHealth() override {
     const std::lock_guard lock(mutex_);
+    if (!draining_) SetHealth(dispatcher_.ready());
+  }
+
+  void StopServing() override {
+    const std::lock_guard lock(mutex_);
+    if (!std::exchange(draining_, true)) SetHealth(false);
+  }
+
+  void Shutdown(std::chrono::milliseconds deadline) override {
+    StopServing();
+    if (server_ == nullptr || std::exchange(shut_down_, true)) return;
+    server_->Shutdown(std::chrono::system_clock::now() + deadline);
+    server_->Wait();
+  }
+
+ private:
+  void SetHealth(bool serving) {
     if (server_ == nullptr) return;
-    const bool serving = !draining_ && dispatcher_.ready();
     auto* health = server_->GetHealthCheckService();
     health->SetServingStatus(serving);
     for (const char* name :
@@ -110,17 +126,6 @@ class ServerImpl final : public Server {
     }
   }
 
-  void Shutdown(std::chrono::milliseconds deadline) override {
-    {
-      const std::lock_guard lock(mutex_);
-      if (server_ == nullptr || std::exchange(draining_, true)) return;
-      server_->GetHealthCheckService()->SetServingStatus(false);
-    }
-    server_->Shutdown(std::chrono::system_clock::now() + deadline);
-    server_->Wait();
-  }
-
- private:
   dispatch::Dispatcher& dispatcher_;
   asio::thread_pool pool_;
   StudyServiceImpl study_;
@@ -128,6 +133,7 @@ class ServerImpl final : public Server {
   ModelServiceImpl model_;
   std::mutex mutex_;
   bool draining_ = false;
+  bool shut_down_ = false;  // confined to the owner
   int port_ = 0;
   std::unique_ptr<grpc::Server> server_;
 };

@@ -175,14 +175,15 @@ class UploadStream final : public grpc::ServerBidiReactor<Request, Response> {
       auto study = dispatcher_.GetStudy(study_uid_);
       if (!study.ok()) return Fail(study.status());
       bool all_final = true;
-      for (const v1::Run& run : study->runs()) {
-        if (!wanted_.contains(run.run_id())) continue;
-        all_final = all_final && Final(run.state());
-        std::string bytes = run.SerializeAsString();
-        if (sent_[run.run_id()] == bytes) continue;
-        sent_[run.run_id()] = std::move(bytes);
+      for (const std::string& run_id : wanted_) {
+        const absl::StatusOr<v1::Run> run = FindRun(*study, run_id);
+        if (!run.ok()) return Fail(run.status());
+        all_final = all_final && Final(run->state());
+        std::string bytes = run->SerializeAsString();
+        if (sent_[run_id] == bytes) continue;
+        sent_[run_id] = std::move(bytes);
         Response response;
-        *response.mutable_run() = run;
+        *response.mutable_run() = *run;
         outbox_.push_back(std::move(response));
       }
       if (all_final) {
@@ -193,6 +194,15 @@ class UploadStream final : public grpc::ServerBidiReactor<Request, Response> {
       }
       Pump();
     }
+  }
+
+  // The study holds the newest generation of each run; one that was superseded meanwhile is still owed.
+  absl::StatusOr<v1::Run> FindRun(const v1::Study& study, const std::string& run_id) {
+    for (const v1::Run& run : study.runs()) {
+      if (run.run_id() == run_id) return run;
+    }
+    TS_ASSIGN_OR_RETURN(store::StoredRun stored, dispatcher_.store().GetRun(run_id));
+    return std::move(stored.run);
   }
 
   // One write at a time; when the outbox is empty and the outcome is known, the call ends.

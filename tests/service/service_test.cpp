@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
+#include "grpcpp/generic/generic_stub.h"
 #include "grpcpp/grpcpp.h"
 #include "service/status.h"
 #include "tomoserve/base/status.h"
@@ -343,6 +344,43 @@ TEST_F(ServiceTest, MethodsOfLaterVersionsSaySo) {
   v1::WatchFlagsResponse flags;
   EXPECT_FALSE(reader->Read(&flags));
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::UNIMPLEMENTED);
+}
+
+TEST(ServerTest, HealthEndsBeforeTheServer) {
+  FakeDispatcher dispatcher;
+  dispatcher.is_ready = false;
+  auto server = StartServer({.listen = "127.0.0.1:0"}, dispatcher);
+  ASSERT_TRUE(server.ok());
+  const auto channel =
+      grpc::CreateChannel(absl::StrCat("127.0.0.1:", (*server)->port()), grpc::InsecureChannelCredentials());
+  // grpc.health.v1.HealthCheckResponse {status}: 1 is SERVING, 2 is NOT_SERVING; on the wire 08 and the
+  // number.
+  const auto health = [&] {
+    grpc::GenericStub stub(channel);
+    grpc::ClientContext context;
+    grpc::CompletionQueue queue;
+    const grpc::Slice nothing("");
+    const grpc::ByteBuffer request(&nothing, 1);
+    const auto call = stub.PrepareUnaryCall(&context, "/grpc.health.v1.Health/Check", request, &queue);
+    call->StartCall();
+    grpc::ByteBuffer answer;
+    grpc::Status status;
+    call->Finish(&answer, &status, nullptr);
+    void* tag = nullptr;
+    bool ok = false;
+    queue.Next(&tag, &ok);
+    std::vector<grpc::Slice> slices;
+    if (!status.ok() || !answer.Dump(&slices).ok() || slices.empty() || slices[0].size() != 2) return -1;
+    return static_cast<int>(slices[0].begin()[1]);
+  };
+  EXPECT_EQ(health(), 2);
+  dispatcher.is_ready = true;
+  (*server)->UpdateHealth();
+  EXPECT_EQ(health(), 1);
+  (*server)->StopServing();
+  EXPECT_EQ(health(), 2);
+  (*server)->UpdateHealth();
+  EXPECT_EQ(health(), 2);
 }
 
 TEST(ServerTest, OnlyLoopbackIsServed) {

@@ -82,17 +82,21 @@ def test_front_killed_at_random_instants_loses_nothing(server_factory, stubs, tm
     server.stop()
 
 
-def run_and_kill(server, folder, program, tmp_path, delay):
+def run_and_kill(server, folder, program, delay, in_work):
+    """Analyses while every process of `program` is killed, `delay` seconds after `in_work()` first holds."""
     command = [str(BIN / "tomoctl"), "--server", server.address, "analyze", str(folder), "--model", "nodule_blob",
                "--force", "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert wait_for(lambda: server.children(program))
+    assert wait_for(in_work, 60)
     time.sleep(delay)
+    killed = 0
     for pid in server.children(program):
         try:
             os.kill(pid, signal.SIGKILL)
+            killed += 1
         except ProcessLookupError:
             pass
+    assert killed
     out, error = process.communicate(timeout=300)
     assert process.returncode == 0, error
     return json.loads(out)["runs"][0]
@@ -103,7 +107,10 @@ def test_worker_killed_in_mid_study_gives_the_right_answer(server_factory, small
     server = server_factory()
     right = json.loads(tomoctl("analyze", folder, "--model", "nodule_blob", "--json", server=server).stdout)["runs"][0]
     for delay in (0.3, 1.0):
-        run = run_and_kill(server, folder, "tomoserve-worker", tmp_path, delay)
+        started, dead = server.text().count('"run_started"'), server.text().count('"worker_died"')
+        run = run_and_kill(server, folder, "tomoserve-worker", delay,
+                           lambda: server.text().count('"run_started"') > started)
+        assert server.text().count('"worker_died"') > dead
         assert run["findings"] == right["findings"]
     server.stop()
 
@@ -112,34 +119,47 @@ def test_helpers_killed_in_mid_study_give_the_right_answer(server_factory, small
     folder, _ = small_ct
     server = server_factory()
     right = json.loads(tomoctl("analyze", folder, "--model", "nodule_blob", "--json", server=server).stdout)["runs"][0]
-    for delay in (0.0, 0.02, 0.1, 0.2):
-        run = run_and_kill(server, folder, "tomoserve-dicom", tmp_path, delay)
+    for delay in (0.0, 0.005, 0.01, 0.02):
+        # More than the idle zygote: a lease's child is at work when the kill comes.
+        run = run_and_kill(server, folder, "tomoserve-dicom", delay,
+                           lambda: len(server.children("tomoserve-dicom")) > 1)
         assert run["findings"] == right["findings"]
     server.stop()
 
 
 def test_nothing_is_left_after_200_studies(server_factory, stubs, tmp_path):
+    """Each turn is forced, so that every study is decoded, run and committed anew."""
     phantom(tmp_path / "ct", "--size", "32", "--slices", "12", "--spacing", "10,10,10", "--nodules", "0")
     server = server_factory()
-    receipts = {}
+    stub = stubs.study_service_grpc.StudyServiceStub(grpc.insecure_channel(server.address))
+    done = 0
 
-    def turn(index):
-        submit(stubs, server.address, tmp_path / "ct", f"leak{index}", receipts)
+    def turn():
+        nonlocal done
+        from test_bad_input import parts
+        header = stubs.study.SubmissionHeader(completion=1, models=[dict(name="nodule_blob")], force_rerun=True)
+        requests = (stubs.study_service.AnalyzeStudyRequest.FromString(part.SerializeToString())
+                    for part in parts(stubs, tmp_path / "ct", header))
+        (run,) = list(stub.AnalyzeStudy(requests, timeout=120))[-1].study.runs
+        done += run.state == stubs.finding.RUN_STATE_DONE
 
-    for index in range(20):
-        turn(index)
-    assert wait_for(lambda: not server.children("tomoserve-dicom")[1:], 30)
-    time.sleep(1)
+    for _ in range(20):
+        turn()
+    assert wait_for(lambda: len(server.children("tomoserve-dicom")) == 1, 30)
     descriptors, memory = server.descriptors(), server.rss_bytes()
-    for index in range(20, 220):
-        turn(index)
-    assert len(receipts) == 220
-    assert wait_for(lambda: server.descriptors() <= descriptors + 3, 30), server.descriptors()
-    assert wait_for(lambda: len(server.children("tomoserve-dicom")) <= 1, 30)
-    assert len(server.children("tomoserve-worker")) == 1
-    memfds = sum("memfd:" in os.readlink(f"/proc/{server.process.pid}/fd/{fd}")
-                 for fd in os.listdir(f"/proc/{server.process.pid}/fd"))
-    assert memfds == 0
+    (worker,) = server.children("tomoserve-worker")
+    worker_descriptors = len(os.listdir(f"/proc/{worker}/fd"))
+    for _ in range(180):
+        turn()
+    assert done == 200
+    assert wait_for(lambda: server.descriptors() <= descriptors + 2, 30), server.descriptors()
+    assert wait_for(lambda: len(server.children("tomoserve-dicom")) == 1, 30)
+    assert server.children("tomoserve-worker") == [worker]
+    assert len(os.listdir(f"/proc/{worker}/fd")) <= worker_descriptors
+    for pid in (server.process.pid, worker):
+        links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+        assert not [link for link in links if "memfd:" in link]
     assert server.rss_bytes() < memory + 60_000_000
+    (zygote,) = server.children("tomoserve-dicom")
     server.stop()
-    assert not server.children("tomoserve-worker")
+    assert wait_for(lambda: not os.path.exists(f"/proc/{worker}") and not os.path.exists(f"/proc/{zygote}"), 10)

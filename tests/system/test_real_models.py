@@ -27,8 +27,10 @@ def test_lung_2d_on_the_real_chest_ct(real_server, test_data, shared_models, tmp
             "--save-labels", server=real_server, timeout=850)
     run = json.loads((tmp_path / "findings.json").read_text())["runs"][0]
     labels = labels_kji(tmp_path / "labels_lung_2d.nii.gz")
-    # Every voxel off must be one that the Python run itself had within 1e-3 of the threshold; these are 192 in all.
-    assert numpy.count_nonzero((labels > 0) != (truth > 0)) <= 200
+    # The Python run had 192 voxels within 1e-3 of the threshold. No probabilities were kept, so which ones these are is
+    # not known: what can be said is that there are no more differences than such voxels, and the same volume.
+    assert numpy.count_nonzero((labels > 0) != (truth > 0)) <= expected["voxels_within_1e-3_of_threshold"]
+    assert abs(numpy.count_nonzero(labels) - expected["voxels"]) <= expected["voxels_within_1e-3_of_threshold"]
     (lung,) = run["findings"]
     assert lung["volumeMl"] == pytest.approx(expected["volume_ml"], abs=0.1)
     assert lung["centreLpsMm"] == pytest.approx(expected["centroid_lps_mm"], abs=0.05)

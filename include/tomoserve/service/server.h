@@ -23,7 +23,9 @@ class Server {
   virtual int port() const = 0;
   // Health follows the dispatcher's readiness; call now and then (thread-safe).
   virtual void UpdateHealth() = 0;
-  // Health NOT_SERVING, no new calls; open calls end at `deadline` at the latest. Blocks.
+  // Health NOT_SERVING from now on; calls still work. Before the dispatcher drains.
+  virtual void StopServing() = 0;
+  // No new calls; open calls end at `deadline` at the latest. Blocks.
   virtual void Shutdown(std::chrono::milliseconds deadline) = 0;
 };
 

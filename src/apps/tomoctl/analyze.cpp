@@ -11,7 +11,6 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "apps/tomoctl/client.h"
 #include "apps/tomoctl/files.h"
 #include "apps/tomoctl/nifti.h"
@@ -58,12 +57,7 @@ v1::SubmissionHeader MakeHeader(const Options& options) {
   header.set_priority(options.priority == "stat"     ? v1::PRIORITY_STAT
                       : options.priority == "urgent" ? v1::PRIORITY_URGENT
                                                      : v1::PRIORITY_ROUTINE);
-  for (const std::string& model : options.models) {
-    const std::vector<std::string> parts = absl::StrSplit(model, absl::MaxSplits('@', 1));
-    v1::ModelSelector& selector = *header.add_models();
-    selector.set_name(parts[0]);
-    if (parts.size() == 2) selector.set_version(parts[1]);
-  }
+  for (const std::string& model : options.models) *header.add_models() = ParseModel(model);
   return header;
 }
 
@@ -205,11 +199,9 @@ int Analyze(const Options& options, const Context& context) {
   v1::AnalyzeStudyRequest request;
   *request.mutable_header() = MakeHeader(options);
   bool sending = stream->Write(request);
-  bool unreadable = false;
   std::string buffer;
   for (std::size_t index = 0; sending && index < files->size(); ++index) {
     sending = SendFile(*stream, (*files)[index], std::to_string(index), buffer);
-    unreadable = unreadable || !sending;
   }
   if (sending) {
     request.mutable_end()->set_instances(static_cast<std::uint32_t>(files->size()));
@@ -220,10 +212,8 @@ int Analyze(const Options& options, const Context& context) {
   const grpc::Status status = stream->Finish();
   if (!status.ok()) {
     const int code = Report(status, context.server);
-    // Before the receipt an answer with details is about the study itself.
-    const bool refused = code == kFailed && !answer.receipt &&
-                         (status.error_code() == grpc::StatusCode::INVALID_ARGUMENT ||
-                          status.error_code() == grpc::StatusCode::FAILED_PRECONDITION);
+    // Before the receipt an invalid argument is about the study itself.
+    const bool refused = !answer.receipt && status.error_code() == grpc::StatusCode::INVALID_ARGUMENT;
     return refused ? kRefused : code;
   }
   if (!answer.study) return kFailed;
@@ -232,9 +222,8 @@ int Analyze(const Options& options, const Context& context) {
   bool failed = false;
   for (const std::string& id : answer.receipt->run_ids()) {
     const auto run = answer.runs.find(id);
-    if (run == answer.runs.end()) continue;
-    runs.push_back(run->second);
-    failed = failed || run->second.state() != v1::RUN_STATE_DONE;
+    failed = failed || run == answer.runs.end() || run->second.state() != v1::RUN_STATE_DONE;
+    if (run != answer.runs.end()) runs.push_back(run->second);
   }
   if (options.json) {
     std::cout << findings::FindingsJson(*answer.study, runs) << '\n';

@@ -43,6 +43,14 @@ int Report(const grpc::Status& status, const std::string& server) {
   return kFailed;
 }
 
+v1::ModelSelector ParseModel(const std::string& text) {
+  const std::size_t at = text.find('@');
+  v1::ModelSelector selector;
+  selector.set_name(text.substr(0, at));
+  if (at != std::string::npos) selector.set_version(text.substr(at + 1));
+  return selector;
+}
+
 void PrintJson(const google::protobuf::Message& message) {
   google::protobuf::util::JsonPrintOptions options;
   options.add_whitespace = true;

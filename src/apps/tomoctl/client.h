@@ -7,10 +7,14 @@
 #include "google/protobuf/message.h"
 #include "grpcpp/grpcpp.h"
 #include "tomoserve/v1/finding.pb.h"
+#include "tomoserve/v1/study.pb.h"
 
 namespace tomoserve::tomoctl {
 
 std::shared_ptr<grpc::Channel> Connect(const std::string& server);
+
+// NAME or NAME@VERSION.
+v1::ModelSelector ParseModel(const std::string& text);
 
 // Prints "tomoctl: REASON: text" on stderr and returns the exit code: kUnreachable where no server answered,
 // kFailed otherwise.

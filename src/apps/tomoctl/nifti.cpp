@@ -3,6 +3,7 @@
 #include <nifti1_io.h>
 
 #include <array>
+#include <cstring>
 #include <memory>
 
 #include "absl/strings/str_cat.h"
@@ -18,6 +19,18 @@ struct FreeImage {
     nifti_image_free(image);
   }
 };
+
+// Reads the file back: a full disk must not end in a cut label map and a success.
+absl::Status CheckWritten(const std::string& path, const char* voxels, std::size_t bytes) {
+  nifti_image* image = nifti_image_read(path.c_str(), 1);
+  const bool equal =
+      image != nullptr && image->data != nullptr &&
+      static_cast<std::size_t>(image->nvox) * static_cast<std::size_t>(image->nbyper) == bytes &&
+      std::memcmp(image->data, voxels, bytes) == 0;
+  if (image != nullptr) nifti_image_free(image);
+  if (equal) return absl::OkStatus();
+  return base::Error(absl::StatusCode::kInternal, "OUTPUT", path, absl::StrCat("cannot write ", path));
+}
 
 }  // namespace
 
@@ -69,7 +82,8 @@ absl::Status WriteLabelMap(const std::string& prefix, const v1::LabelMapInfo& in
     if (nifti_set_filenames(image.get(), path.c_str(), 0, 1) != 0)
       return absl::InternalError("NIfTI file name");
     image->data = const_cast<char*>(voxels.data() + layer * layer_bytes);  // only read
-    nifti_image_write(image.get());
+    nifti_image_write(image.get());                                        // says nothing about its success
+    TS_RETURN_IF_ERROR(CheckWritten(path, voxels.data() + layer * layer_bytes, layer_bytes));
   }
   return absl::OkStatus();
 }

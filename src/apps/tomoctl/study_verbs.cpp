@@ -29,7 +29,7 @@ int Plan(const Options& options, const Context& context) {
   const auto stub = v1::StudyService::NewStub(Connect(context.server));
   v1::PlanStudyRequest request;
   request.set_study_instance_uid(options.study_uid);
-  for (const std::string& model : options.models) request.add_models()->set_name(model);
+  for (const std::string& model : options.models) *request.add_models() = ParseModel(model);
   v1::PlanStudyResponse response;
   grpc::ClientContext call;
   if (const grpc::Status status = stub->PlanStudy(&call, request, &response); !status.ok()) {

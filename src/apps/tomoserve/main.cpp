@@ -114,11 +114,13 @@ int Serve(config::v1::ServerConfig config) {
     (*server)->UpdateHealth();
     if (!announced && (*dispatcher)->ready()) {
       announced = true;
+      (*server)->UpdateHealth();
       std::cout << "ready " << (*server)->port() << std::endl;
       base::Log(base::LogLevel::kInfo, "serving", {{"port", static_cast<std::int64_t>((*server)->port())}});
     }
   }
   base::Log(base::LogLevel::kInfo, "draining");
+  (*server)->StopServing();
   (*dispatcher)->Drain(kDrainTime);
   (*server)->Shutdown(kCloseTime);
   server->reset();
