@@ -1,5 +1,5 @@
-// From uploads to results: owns the helpers, the workers, the spool and the store; decides what runs where and
-// when, retries, blames, quarantines, cancels, drains. `service` only translates to and from gRPC.
+// From uploads to results: owns the helpers, the workers, the spool and the store; decides what runs where
+// and when, retries, blames, quarantines, cancels, drains. `service` only translates to and from gRPC.
 #pragma once
 
 #include <chrono>
@@ -20,9 +20,9 @@
 
 namespace tomoserve::dispatch {
 
-// One upload in progress. Confined to one thread at a time (the service's serialised handler); every method may
-// block on disk and must run on a pool thread, never on gRPC's. Dropping it without Finish leaves a resumable
-// upload when it has an idempotency key, and removes it otherwise.
+// One upload in progress. Confined to one thread at a time (the service's serialised handler); every method
+// may block on disk and must run on a pool thread, never on gRPC's. Dropping it without Finish leaves a
+// resumable upload when it has an idempotency key, and removes it otherwise.
 class Upload {
  public:
   virtual ~Upload() = default;
@@ -30,12 +30,17 @@ class Upload {
   virtual v1::UploadState state() const = 0;
   // Set when this key was acknowledged before: answer with it, nothing to send.
   virtual std::optional<v1::SubmissionReceipt> receipt() const = 0;
+  // An instance that is too large or empty is refused by its status alone; its bytes are thrown away and the
+  // others go on. Errors end the upload: kInvalidArgument KEY_INVALID, KEY_REPEATED, INSTANCE_SIZE,
+  // STUDY_TOO_LARGE; kResourceExhausted DISK_FULL.
   virtual absl::Status BeginInstance(const v1::InstanceStart& start) = 0;
   virtual absl::Status Append(std::string_view bytes) = 0;
   // Statuses of instances judged since the last call (the header pass runs behind).
   virtual std::vector<v1::InstanceStatus> TakeStatuses() = 0;
-  // Ends the stream: waits for the header pass, checks identity, syncs, commits. Errors: NO_IMAGES, EMPTY_STUDY,
-  // IDENTITY_MISMATCH, TWO_STUDIES..., DISK_FULL, UNKNOWN_MODEL (checked at Begin already).
+  // Ends the stream: waits for the header pass, checks identity, syncs, commits. Errors: kInvalidArgument
+  // EMPTY_STUDY, ALL_REFUSED (value: the first reason), NO_IMAGES (a FINAL submission), STUDY_TOO_LARGE,
+  // INSTANCE_SIZE; kResourceExhausted DISK_FULL; kUnavailable DRAINING; or what an earlier method failed
+  // with.
   virtual absl::StatusOr<v1::SubmissionReceipt> Finish() = 0;
 };
 
@@ -70,10 +75,11 @@ class Dispatcher {
   virtual std::vector<DeviceInfo> Devices() = 0;
   virtual store::JobStore& store() = 0;
 
-  // Calls `changed(study_uid, run_id)` after each change of a run (state, progress), from the dispatcher's thread;
-  // it must not block or call back. The subscription ends with the returned handle.
+  // Calls `changed(study_uid, run_id)` after each change of a run (state, progress), from the dispatcher's
+  // thread; it must not block or call back. The subscription ends with the returned handle.
   using Subscription = std::shared_ptr<void>;
-  virtual Subscription Subscribe(std::function<void(const std::string& study_uid, const std::string& run_id)> changed) = 0;
+  virtual Subscription Subscribe(
+      std::function<void(const std::string& study_uid, const std::string& run_id)> changed) = 0;
 
   // Ready: helpers answer, all devices said hello, pinned (ACTIVE) models are warm.
   virtual bool ready() = 0;
@@ -81,14 +87,32 @@ class Dispatcher {
   virtual void Drain(std::chrono::milliseconds grace) = 0;
 };
 
+// How long the dispatcher waits for workers, and how often it forgives.
+struct Patience {
+  std::chrono::milliseconds hello{120000};     // from a worker's start to its hello
+  std::chrono::milliseconds heartbeat{30000};  // between two signs of life; then the watchdog kills it
+  std::chrono::milliseconds cancel{120000};    // until a worker lets a cancelled run go; then it is killed
+  std::chrono::milliseconds first_restart{
+      200};  // before a dead worker starts again; doubles if it never came up
+  std::chrono::milliseconds longest_restart{30000};
+  std::uint32_t max_strikes = 3;  // deaths of its worker while alone before a run is quarantined
+};
+
 struct DispatcherOptions {
   config::v1::ServerConfig config;  // defaults filled in
   std::string helper_program;
+  // Started once per device with --device NAME --lanes N, and for GPUs --lock-dir FOLDER --lock NAME.
   std::string worker_program;
+  std::string
+      lock_folder;    // of the host's device locks, shared by all fronts; empty: in the temporary folder
+  std::string build;  // version and commit, for the provenance; empty: the project's version
+  Patience patience;
 };
 
-// Opens store and spool, scans models (all ACTIVE by "configuration"; DEMONSTRATION models stay OFF: they run only
-// by name), starts helpers and workers, resumes open runs. Returns before models are warm.
+// Opens store and spool, scans models (a version without an activation gets ACTIVE by "configuration";
+// DEMONSTRATION models run only by name), starts helpers and workers, resumes open runs, removes uploads that
+// nobody can resume. Returns before models are warm. Errors: those of the store, the spool and the
+// repository; PROGRAM_MISSING. Uploads must be gone before the dispatcher; subscriptions may outlive it.
 absl::StatusOr<std::unique_ptr<Dispatcher>> StartDispatcher(DispatcherOptions options);
 
 }  // namespace tomoserve::dispatch

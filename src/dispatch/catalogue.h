@@ -1,0 +1,55 @@
+// The models that may run: the repository, and what the store's activation rows allow.
+#pragma once
+
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "google/protobuf/repeated_ptr_field.h"
+#include "tomoserve/models/repository.h"
+#include "tomoserve/store/job_store.h"
+#include "tomoserve/v1/study.pb.h"
+
+namespace tomoserve::dispatch {
+
+// Immutable but for the activations, which live in the store. Thread-safe.
+class Catalogue {
+ public:
+  // Gives each good version without a row in the store the row ACTIVE by "configuration". Models with
+  // RegulatoryStatus DEMONSTRATION run by name only, whatever their row says.
+  static absl::StatusOr<std::unique_ptr<Catalogue>> Open(models::Repository repository,
+                                                         store::JobStore& store);
+
+  const models::Repository& repository() const { return repository_; }
+
+  // Models that a submission wants, each once. No selectors: of every name the highest version that is ACTIVE
+  // or SHADOW and no demonstration. Named ones run even where they are OFF. Errors: kNotFound UNKNOWN_MODEL
+  // or UNKNOWN_VERSION, kFailedPrecondition MODEL_REFUSED (value: why the repository refused it) or
+  // MODEL_RETIRED.
+  absl::StatusOr<std::vector<const models::Model*>> Resolve(
+      const google::protobuf::RepeatedPtrField<v1::ModelSelector>& selectors) const;
+
+  // As the store wants it, with the present stage.
+  absl::StatusOr<store::WantedModel> Want(const models::Model& model) const;
+
+  // Row of a version; stage OFF where it has none.
+  absl::StatusOr<v1::ActivationRecord> Activation(const models::Model& model) const;
+
+  // The good version with this digest (the named one is preferred among equal copies), or null: it is gone or
+  // was changed.
+  const models::Model* Find(std::string_view name, std::string_view version,
+                            std::string_view model_digest) const;
+
+ private:
+  Catalogue(models::Repository repository, store::JobStore& store)
+      : repository_(std::move(repository)), store_(store) {}
+
+  models::Repository repository_;
+  store::JobStore& store_;
+};
+
+// Whether the model's card says DEMONSTRATION.
+bool IsDemonstration(const models::Model& model);
+
+}  // namespace tomoserve::dispatch

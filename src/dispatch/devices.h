@@ -1,0 +1,135 @@
+// The workers, one per device: which are alive, which models are warm where, which run each one has.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "dispatch/catalogue.h"
+#include "dispatch/task_queue.h"
+#include "dispatch/worker_handle.h"
+#include "tomoserve/dispatch/dispatcher.h"
+#include "tomoserve/ipc/v1/worker.pb.h"
+#include "tomoserve/v1/model_service.pb.h"
+
+namespace tomoserve::dispatch {
+
+// What devices tell the scheduler, on the coordinator.
+class DeviceEvents {
+ public:
+  virtual ~DeviceEvents() = default;
+  // A worker said hello, a model is warm or refused, a worker is free.
+  virtual void OnDeviceChanged() = 0;
+  virtual void OnProgress(const ipc::v1::RunProgress& progress) = 0;
+  // The worker has given the run back and is free. `worker`, `life`: whose answer it is.
+  virtual void OnRunDone(std::size_t worker, std::uint64_t life, const ipc::v1::RunDone& done) = 0;
+  virtual void OnRunFailed(const ipc::v1::RunFailed& failed) = 0;
+  // The worker died with this run in flight. `alone`: nothing else was going on that could have killed it.
+  virtual void OnRunLost(const std::string& run_id, const WorkerDeath& death, bool alone) = 0;
+};
+
+// A model on one device.
+struct ModelOnDevice {
+  v1::ModelReadiness readiness = v1::MODEL_READINESS_COLD;
+  v1::Reason reason;
+  std::uint64_t weight_bytes = 0;
+  double ms_per_window = 0;
+};
+
+// Expands "auto" (every NVIDIA device file, else the CPU) and "cuda:all". `device_folder` is "/dev" but in
+// tests.
+std::vector<std::string> ExpandDevices(const std::vector<std::string>& devices,
+                                       const std::string& device_folder);
+
+// Confined to the coordinator, but for the snapshots, which are thread-safe. Models are loaded one after the
+// other, demonstrations last; a model that kills its worker twice while it loads is refused there
+// (LOAD_CRASHED).
+class Devices {
+ public:
+  struct Options {
+    std::vector<std::string> devices;
+    std::string program;
+    std::uint32_t cpu_lanes = 1;
+    std::string lock_folder;
+    Patience patience;
+  };
+
+  Devices(Options options, const Catalogue& catalogue, TaskQueue& coordinator);
+  ~Devices();
+
+  // Starts the workers. `events` outlives Stop.
+  void Start(DeviceEvents& events);
+  // Ends all workers and joins their threads. Not on the coordinator. Idempotent.
+  void Stop();
+
+  std::size_t count() const { return workers_.size(); }
+  // Alive, and without a run.
+  bool IsFree(std::size_t worker) const;
+  bool IsLoading(std::size_t worker) const;
+  bool IsCpu(std::size_t worker) const;
+  ModelOnDevice ModelOn(std::size_t worker, const std::string& model_digest) const;
+  bool IsWarmSomewhere(const std::string& model_digest) const;
+  // Why no device will ever have this model; nothing while one has it or may get it.
+  std::optional<v1::Reason> RefusedEverywhere(const std::string& model_digest) const;
+  const ipc::v1::Hello& HelloOf(std::size_t worker) const { return *workers_[worker].hello; }
+  std::uint64_t LifeOf(std::size_t worker) const { return workers_[worker].life; }
+
+  // The run is the worker's until OnRunDone, OnRunFailed or OnRunLost. Errors: PEER_GONE (its death follows),
+  // RECORD_TOO_LARGE.
+  absl::Status StartRun(std::size_t worker, const ipc::v1::StartRun& start, const std::vector<int>& fds);
+  // Asks the worker to let the run go; one that does not in time is killed.
+  void CancelRun(const std::string& run_id);
+  // Kills a worker that lied, if it still lives. The run that it has now is not to blame.
+  void Kill(std::size_t worker, std::uint64_t life);
+
+  // Thread-safe:
+  std::vector<DeviceInfo> Infos() const;
+  std::vector<v1::DeviceReadiness> ReadinessOf(const std::string& model_digest) const;
+  // Every worker said hello and knows of every model whether it is warm or refused.
+  bool ready() const;
+
+ private:
+  struct Worker {
+    std::string device;
+    std::unique_ptr<WorkerHandle> handle;
+    std::uint64_t life = 0;
+    std::optional<ipc::v1::Hello> hello;  // while alive
+    std::map<std::string, ModelOnDevice> models;
+    std::map<std::string, int> load_deaths;
+    std::deque<const models::Model*> to_load;
+    const models::Model* loading = nullptr;
+    std::string run_id;
+    std::uint32_t restarts = 0;
+  };
+
+  void HandleReply(std::size_t index, std::uint64_t life, const ipc::v1::WorkerReply& reply);
+  void HandleHello(Worker& worker, std::uint64_t life, const ipc::v1::Hello& hello);
+  void HandleModel(Worker& worker, const ipc::v1::ModelState& state);
+  void HandleDeath(std::size_t index, const WorkerDeath& death);
+  void LoadNext(Worker& worker);
+  absl::Status SendLoad(Worker& worker, const models::Model& model);
+  // Whether the reply is about the worker's run; a worker that speaks of another one is killed.
+  bool IsItsRun(Worker& worker, const std::string& run_id);
+  void Publish();
+
+  const Options options_;
+  const Catalogue& catalogue_;
+  TaskQueue& coordinator_;
+  DeviceEvents* events_ = nullptr;
+  std::vector<Worker> workers_;
+
+  struct View {
+    std::vector<DeviceInfo> infos;
+    std::map<std::string, std::vector<v1::DeviceReadiness>> models;
+    bool ready = false;
+  };
+  mutable std::mutex view_mutex_;
+  View view_;
+};
+
+}  // namespace tomoserve::dispatch

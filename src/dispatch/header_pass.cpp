@@ -1,0 +1,91 @@
+#include "dispatch/header_pass.h"
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+namespace tomoserve::dispatch {
+namespace {
+
+// Bounds the time until the first status of a long queue comes out.
+constexpr std::size_t kBatch = 256;
+
+}  // namespace
+
+HeaderPass::HeaderPass(ipc::HelperPool& helpers, TaskQueue& pool, base::UniqueFd spool, InstanceJudge judge)
+    : helpers_(helpers), pool_(pool), spool_(std::move(spool)), judge_(std::move(judge)) {}
+
+void HeaderPass::Add(store::SpoolRecord record) {
+  const std::lock_guard lock(mutex_);
+  pending_.push_back(std::move(record));
+  StartWork();
+}
+
+void HeaderPass::Refuse(const std::string& instance_key, v1::Reason reason) {
+  const std::lock_guard lock(mutex_);
+  refusals_.emplace_back(instance_key, std::move(reason));
+  StartWork();
+}
+
+std::vector<v1::InstanceStatus> HeaderPass::TakeStatuses() {
+  const std::lock_guard lock(mutex_);
+  return std::exchange(statuses_, {});
+}
+
+void HeaderPass::AddStatus(v1::InstanceStatus status) {
+  const std::lock_guard lock(mutex_);
+  statuses_.push_back(std::move(status));
+}
+
+InstanceJudge* HeaderPass::Wait() {
+  std::unique_lock lock(mutex_);
+  idle_.wait(lock, [this] { return !working_; });
+  return stopped_ ? nullptr : &judge_;
+}
+
+void HeaderPass::Abandon() {
+  const std::lock_guard lock(mutex_);
+  abandoned_ = true;
+}
+
+void HeaderPass::StartWork() {
+  if (working_) return;
+  working_ = pool_.Post([self = shared_from_this()] { self->Work(); });
+  stopped_ = !working_;
+}
+
+void HeaderPass::Work() {
+  std::vector<store::SpoolRecord> batch;
+  std::vector<std::pair<std::string, v1::Reason>> refusals;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!abandoned_) {
+      const auto end = pending_.begin() + static_cast<std::ptrdiff_t>(std::min(kBatch, pending_.size()));
+      batch.assign(std::make_move_iterator(pending_.begin()), std::make_move_iterator(end));
+      pending_.erase(pending_.begin(), end);
+      refusals = std::exchange(refusals_, {});
+    }
+  }
+  std::vector<ipc::v1::SpoolRange> ranges;
+  for (const store::SpoolRecord& record : batch) {
+    ipc::v1::SpoolRange& range = ranges.emplace_back();
+    range.set_offset(record.offset);
+    range.set_length(record.length);
+  }
+  std::vector<v1::InstanceStatus> statuses;
+  for (auto& [key, reason] : refusals) statuses.push_back(judge_.Refuse(key, std::move(reason)));
+  if (!ranges.empty()) {
+    const std::vector<ipc::HeaderResult> results = helpers_.ReadHeaders(spool_.get(), ranges);
+    for (std::size_t i = 0; i < batch.size() && i < results.size(); ++i) {
+      statuses.push_back(judge_.Judge(batch[i], results[i]));
+    }
+  }
+  const std::lock_guard lock(mutex_);
+  std::move(statuses.begin(), statuses.end(), std::back_inserter(statuses_));
+  working_ = false;
+  // Posted anew rather than looped, so that other uploads get their turn.
+  if (!abandoned_ && (!pending_.empty() || !refusals_.empty())) StartWork();
+  if (!working_) idle_.notify_all();
+}
+
+}  // namespace tomoserve::dispatch

@@ -1,0 +1,113 @@
+#include "dispatch/instance_rules.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "tomoserve/base/digest.h"
+#include "tomoserve/base/status.h"
+#include "tomoserve/series/study_series.h"
+
+namespace tomoserve::dispatch {
+namespace {
+
+std::string StudyUid(const ipc::v1::InstanceHeader& header) {
+  series::Instance instance;
+  instance.header.set_study_instance_uid(header.study_instance_uid());
+  return series::StudyUidOf(instance);
+}
+
+}  // namespace
+
+v1::Reason MakeReason(std::string_view code, std::string_view value, std::string_view text) {
+  v1::Reason reason;
+  reason.set_code(std::string(code));
+  reason.set_value(std::string(value));
+  reason.set_text(std::string(text));
+  return reason;
+}
+
+v1::Reason ReasonFrom(const absl::Status& status) {
+  return MakeReason(base::ReasonOf(status), base::ValueOf(status), std::string(status.message()));
+}
+
+v1::InstanceStatus Refused(std::string_view instance_key, v1::Reason reason) {
+  v1::InstanceStatus status;
+  status.set_instance_key(std::string(instance_key));
+  status.set_outcome(v1::INSTANCE_OUTCOME_REFUSED);
+  *status.mutable_reason() = std::move(reason);
+  return status;
+}
+
+InstanceJudge::InstanceJudge(v1::SubmissionHeader header,
+                             std::function<KnownContents(const std::string& study_uid)> known)
+    : header_(std::move(header)), known_(std::move(known)) {}
+
+v1::InstanceStatus InstanceJudge::Refuse(std::string_view instance_key, v1::Reason reason) {
+  refused_.push_back(Refused(instance_key, std::move(reason)));
+  return refused_.back();
+}
+
+v1::InstanceStatus InstanceJudge::Judge(const store::SpoolRecord& record, const ipc::HeaderResult& result) {
+  if (!result.ok()) return Refuse(record.instance_key, ReasonFrom(result.status()));
+  const ipc::v1::InstanceHeader& header = *result;
+  if (auto reason = CheckIdentity(header)) return Refuse(record.instance_key, *std::move(reason));
+
+  if (!study_known_) {
+    study_known_ = true;
+    study_uid_ = StudyUid(header);
+    if (!study_uid_.empty()) contents_ = known_(study_uid_);
+  }
+  v1::InstanceStatus status;
+  status.set_instance_key(record.instance_key);
+  const std::string sop_uid = header.sop_instance_uid().empty()
+                                  ? base::UidFromSeed("instance|" + record.sha256)
+                                  : header.sop_instance_uid();
+  const auto [place, is_new] = contents_.emplace(sop_uid, record.sha256);
+  if (is_new) {
+    accepted_.push_back({.record = record, .header = header, .sop_uid = sop_uid});
+    status.set_outcome(v1::INSTANCE_OUTCOME_ACCEPTED);
+    return status;
+  }
+  if (place->second == record.sha256) {
+    ++duplicates_;
+    status.set_outcome(v1::INSTANCE_OUTCOME_DUPLICATE);
+    return status;
+  }
+  ++conflicts_;
+  return Refuse(
+      record.instance_key,
+      MakeReason("DUPLICATE_CONFLICT", sop_uid,
+                 "an instance with this SOP Instance UID and other content is there already; it stays"));
+}
+
+std::optional<v1::Reason> InstanceJudge::CheckIdentity(const ipc::v1::InstanceHeader& header) const {
+  if (header.written_by_tomoserve()) {
+    return MakeReason("OWN_OBJECT", "", "the object was made by this server: it is not analysed");
+  }
+  const std::string uid = StudyUid(header);
+  const v1::ExpectedIdentity& expected = header_.expected();
+  if (!expected.study_instance_uid().empty() && uid != expected.study_instance_uid()) {
+    return MakeReason("STUDY_MISMATCH", uid, "the instance is of another study than the submission expects");
+  }
+  if (study_known_ && uid != study_uid_) {
+    return MakeReason("STUDY_MISMATCH", uid,
+                      "the instance is of another study than the submission's first one");
+  }
+  const bool final =
+      header_.completion() == v1::COMPLETION_UNSPECIFIED || header_.completion() == v1::COMPLETION_FINAL;
+  if (uid.empty() && !final) {
+    return MakeReason("NO_STUDY_UID", "", "an instance without a Study Instance UID needs completion FINAL");
+  }
+  // The values themselves stay out of the answer: they are the patient's.
+  if (!expected.patient_id().empty() && header.patient_id() != expected.patient_id()) {
+    return MakeReason("IDENTITY_MISMATCH", "patient_id", "the instance has another Patient ID than expected");
+  }
+  if (!expected.issuer_of_patient_id().empty() &&
+      header.issuer_of_patient_id() != expected.issuer_of_patient_id()) {
+    return MakeReason("IDENTITY_MISMATCH", "issuer_of_patient_id",
+                      "the instance has another Issuer of Patient ID than expected");
+  }
+  return std::nullopt;
+}
+
+}  // namespace tomoserve::dispatch

@@ -1,0 +1,133 @@
+#include "dispatch/planning.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "dispatch/instance_rules.h"
+#include "tomoserve/base/status.h"
+#include "tomoserve/volume/orientation.h"
+#include "tomoserve/volume/resampling_grid.h"
+
+namespace tomoserve::dispatch {
+namespace {
+
+constexpr std::uint64_t kFloatBytes = 4;
+
+std::uint64_t Product(const std::array<std::uint64_t, 3>& size) { return size[0] * size[1] * size[2]; }
+
+std::uint32_t Clamped(double value) {
+  return static_cast<std::uint32_t>(std::min(value, double{std::numeric_limits<std::uint32_t>::max()}));
+}
+
+// Starts of windows along one axis, MONAI: the volume is padded up to one window.
+double MonaiStarts(std::uint64_t n, std::uint64_t window, double overlap) {
+  const std::uint64_t padded = std::max(n, window);
+  const auto interval =
+      std::max<std::uint64_t>(1, static_cast<std::uint64_t>(static_cast<double>(window) * (1 - overlap)));
+  return static_cast<double>((padded - window + interval - 1) / interval + 1);
+}
+
+// The same, nnU-Net.
+double NnunetStarts(std::uint64_t n, std::uint64_t window, double overlap) {
+  const std::uint64_t padded = std::max(n, window);
+  const double step = static_cast<double>(window) * (1 - overlap);
+  return std::ceil(static_cast<double>(padded - window) / step) + 1;
+}
+
+std::uint64_t WindowVoxels(const v1::Windows& windows, const std::array<std::uint64_t, 3>& size) {
+  if (windows.layout() == v1::WINDOW_LAYOUT_SLICES) {
+    return size[0] * size[1] * (1 + windows.context().before() + windows.context().after());
+  }
+  std::uint64_t voxels = 1;
+  for (const std::uint32_t n : windows.size()) voxels *= n;
+  return voxels;
+}
+
+}  // namespace
+
+absl::StatusOr<std::array<std::uint64_t, 3>> PreparedSize(const v1::Recipe& recipe,
+                                                          const volume::Geometry& grid) {
+  volume::Geometry prepared = grid;
+  const v1::Preparation& preparation = recipe.preparation();
+  if (!preparation.orientation().empty()) {
+    TS_ASSIGN_OR_RETURN(const volume::Reorientation reorientation,
+                        volume::ReorientationTo(prepared, preparation.orientation()));
+    TS_ASSIGN_OR_RETURN(prepared, volume::Reoriented(prepared, reorientation));
+  }
+  std::array<std::uint64_t, 3> size{};
+  if (preparation.has_spacing() && preparation.spacing().spacing_mm_size() == 3) {
+    std::array<double, 3> target{};
+    std::copy(preparation.spacing().spacing_mm().begin(), preparation.spacing().spacing_mm().end(),
+              target.begin());
+    if (preparation.spacing().rule() == v1::SPACING_RULE_NNUNET) {
+      for (std::size_t axis = 0; axis < 3; ++axis) {
+        const double n = prepared.size_ijk()[axis] * prepared.spacing_mm()[axis] / target[axis];
+        size[axis] = std::max<std::uint64_t>(1, static_cast<std::uint64_t>(std::nearbyint(n)));
+      }
+      return size;
+    }
+    TS_ASSIGN_OR_RETURN(prepared, volume::MonaiSpacing(prepared, target));
+  }
+  std::copy(prepared.size_ijk().begin(), prepared.size_ijk().end(), size.begin());
+  return size;
+}
+
+std::uint32_t CountWindows(const v1::Windows& windows, const std::array<std::uint64_t, 3>& size) {
+  if (windows.layout() == v1::WINDOW_LAYOUT_SLICES) return Clamped(static_cast<double>(size[2]));
+  if (windows.size_size() != 3) return 0;
+  double count = 1;
+  for (int axis = 0; axis < 3; ++axis) {
+    const std::uint64_t n = size[static_cast<std::size_t>(axis)];
+    count *= windows.layout() == v1::WINDOW_LAYOUT_NNUNET
+                 ? NnunetStarts(n, windows.size(axis), windows.overlap())
+                 : MonaiStarts(n, windows.size(axis), windows.overlap());
+  }
+  return Clamped(count);
+}
+
+absl::StatusOr<Prediction> Predict(const v1::Recipe& recipe, const volume::Geometry& grid,
+                                   std::optional<double> ms_per_window) {
+  Prediction prediction;
+  TS_ASSIGN_OR_RETURN(prediction.prepared_size, PreparedSize(recipe, grid));
+  prediction.windows = CountWindows(recipe.windows(), prediction.prepared_size);
+  const std::uint64_t channels_in = recipe.network().input_channels();
+  const std::uint64_t channels_out = recipe.network().output_channels();
+  // The stored volume as float, the prepared one, the sums of outputs and weights, and one window in and out.
+  prediction.device_bytes =
+      kFloatBytes * (grid.voxels() + Product(prediction.prepared_size) * (channels_in + channels_out + 1) +
+                     WindowVoxels(recipe.windows(), prediction.prepared_size) * (channels_in + channels_out));
+  const double seconds = ms_per_window ? *ms_per_window / 1000 : recipe.profile().cpu_seconds_per_window();
+  prediction.device_seconds = seconds * prediction.windows;
+  return prediction;
+}
+
+v1::PlannedRun PlanRun(const models::Model& model, const RunInput& input, std::optional<double> ms_per_window,
+                       std::uint64_t weight_bytes) {
+  v1::PlannedRun plan;
+  plan.set_model(model.name);
+  plan.set_version(model.version);
+  const series::Selection& selection = input.selection;
+  for (const v1::SeriesUse& use : selection.uses) *plan.add_series() = use;
+  for (const v1::Reason& reason : selection.reasons) *plan.add_reasons() = reason;
+  for (const std::string& limitation : selection.limitations) {
+    *plan.add_reasons() = MakeReason("LIMITATION", limitation, "the run would go on and say so");
+  }
+  if (selection.volume == nullptr || !selection.volume->geometry) return plan;
+  plan.set_applicable(true);
+  if (input.missing > 0) {
+    *plan.add_reasons() = MakeReason("EXPECTED_INSTANCES_MISSING", std::to_string(input.missing),
+                                     "the series has fewer instances than its submitter announced");
+  }
+  const auto prediction = Predict(model.recipe, *selection.volume->geometry, ms_per_window);
+  if (!prediction.ok()) {
+    *plan.add_reasons() = ReasonFrom(prediction.status());
+    return plan;
+  }
+  plan.set_windows(prediction->windows);
+  plan.set_predicted_bytes(prediction->device_bytes + weight_bytes);
+  plan.set_predicted_seconds(prediction->device_seconds);
+  return plan;
+}
+
+}  // namespace tomoserve::dispatch

@@ -1,0 +1,42 @@
+// What a recipe would cost on a volume: windows, device memory, time. Pure functions over geometry and
+// recipe.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+
+#include "absl/status/statusor.h"
+#include "dispatch/study_input.h"
+#include "tomoserve/models/repository.h"
+#include "tomoserve/v1/recipe.pb.h"
+#include "tomoserve/v1/study_service.pb.h"
+#include "tomoserve/volume/geometry.h"
+
+namespace tomoserve::dispatch {
+
+struct Prediction {
+  std::array<std::uint64_t, 3> prepared_size{};  // voxels along the recipe's x, y, z, before padding
+  std::uint32_t windows = 0;
+  std::uint64_t device_bytes = 0;  // weights left out: they are resident
+  double device_seconds = 0;       // 0: nothing was measured yet
+};
+
+// Size of the prepared volume: reoriented, then resampled by the recipe's rule. Cropping is not foreseen (its
+// size depends on the pixels): the prediction is an upper bound. Errors: those of volume.
+absl::StatusOr<std::array<std::uint64_t, 3>> PreparedSize(const v1::Recipe& recipe,
+                                                          const volume::Geometry& grid);
+
+// Windows that the recipe's layout puts on a volume of this size: MONAI's dense_patch_slices (interval
+// int(size * (1 - overlap)), at least 1), nnU-Net's compute_steps_for_sliding_window, or one per slice.
+std::uint32_t CountWindows(const v1::Windows& windows, const std::array<std::uint64_t, 3>& size);
+
+// `ms_per_window`: measured by a worker at warm-up; where there is none the recipe's own profile counts.
+absl::StatusOr<Prediction> Predict(const v1::Recipe& recipe, const volume::Geometry& grid,
+                                   std::optional<double> ms_per_window);
+
+// One line of a plan.
+v1::PlannedRun PlanRun(const models::Model& model, const RunInput& input, std::optional<double> ms_per_window,
+                       std::uint64_t weight_bytes);
+
+}  // namespace tomoserve::dispatch

@@ -1,0 +1,126 @@
+#include "dispatch/preparation.h"
+
+#include <algorithm>
+#include <map>
+
+#include "absl/strings/str_cat.h"
+#include "tomoserve/base/clock.h"
+#include "tomoserve/base/status.h"
+#include "tomoserve/models/recipe.h"
+
+namespace tomoserve::dispatch {
+namespace {
+
+absl::Status Impossible(std::string_view code, std::string_view value, std::string_view text) {
+  return base::Error(absl::StatusCode::kFailedPrecondition, code, value, text);
+}
+
+std::uint64_t SlotBytes(const series::Volume& volume) {
+  const auto& size = volume.geometry->size_ijk();
+  std::uint32_t widest = 1;
+  for (const series::VolumeSlice& slice : volume.slices)
+    widest = std::max(widest, ipc::BytesOf(slice.stored_type));
+  return std::uint64_t{size[0]} * size[1] * widest;
+}
+
+std::uint64_t LabelBytes(const models::Model& model, const series::Volume& volume) {
+  return volume.geometry->voxels() * models::LabelBytesPerVoxel(model.recipe);
+}
+
+absl::Status Decode(const PreparationServices& services, const RunInput& input, const ipc::Arena& arena,
+                    const std::atomic<bool>& stop) {
+  const series::Volume& volume = *input.selection.volume;
+  // One call per spool file; slices of late submissions lie in files of their own.
+  std::map<std::string, std::vector<ipc::HelperPool::Frame>> frames;
+  for (std::uint32_t k = 0; k < volume.slices.size(); ++k) {
+    const series::VolumeSlice& slice = volume.slices[k];
+    const store::StoredInstance& instance = input.study->instances[slice.index];
+    ipc::HelperPool::Frame& frame = frames[instance.submission_id].emplace_back();
+    frame.range.set_offset(instance.offset);
+    frame.range.set_length(instance.length);
+    frame.frame = slice.frame;
+    frame.slot = k;
+    frame.stored_type = slice.stored_type;
+    frame.rows = instance.header.rows();
+    frame.columns = instance.header.columns();
+  }
+  for (const auto& [submission_id, wanted] : frames) {
+    TS_ASSIGN_OR_RETURN(const base::UniqueFd spool, services.spool.OpenReadOnly(submission_id));
+    const std::vector<absl::Status> results =
+        services.helpers.Decode(spool.get(), wanted, arena, [&stop] { return stop.load(); });
+    if (stop.load()) return absl::CancelledError("the run was stopped");
+    for (std::size_t i = 0; i < results.size(); ++i) {
+      if (results[i].ok()) continue;
+      // A volume with a hole is never analysed.
+      return Impossible("DECODE_FAILED", base::ReasonOf(results[i]),
+                        absl::StrCat("slice ", wanted[i].slot, ": ", results[i].message()));
+    }
+    if (results.size() != wanted.size())
+      return Impossible("DECODE_FAILED", "HELPER_LIED", "slices are missing");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<LedgerShare> LedgerShare::Take(ipc::HostLedger& ledger, std::uint64_t bytes) {
+  TS_RETURN_IF_ERROR(ledger.Take(bytes));
+  LedgerShare share;
+  share.ledger_ = &ledger;
+  share.bytes_ = bytes;
+  return share;
+}
+
+std::vector<int> PreparedRun::fds() const {
+  std::vector<int> fds{label_map.get()};
+  for (const int fd : arena->fds()) fds.push_back(fd);
+  return fds;
+}
+
+std::uint64_t HostBytes(const models::Model& model, const series::Volume& volume) {
+  // The arena rounds each slot up to pages.
+  constexpr std::uint64_t kPage = 4096;
+  const std::uint64_t stride = (SlotBytes(volume) + kPage - 1) / kPage * kPage;
+  return stride * volume.slices.size() + LabelBytes(model, volume);
+}
+
+absl::StatusOr<std::unique_ptr<PreparedRun>> PrepareRun(const PreparationServices& services,
+                                                        const std::string& run_id, const models::Model& model,
+                                                        const RunInput& input, std::uint32_t urgency,
+                                                        const std::atomic<bool>& stop) {
+  const series::Volume& volume = *input.selection.volume;
+  const std::uint64_t host_bytes = HostBytes(model, volume);
+  if (host_bytes > services.ledger.limit()) {
+    return Impossible("HOST_MEMORY", absl::StrCat(host_bytes),
+                      absl::StrCat("the run needs ", host_bytes, " bytes of host memory, the limit is ",
+                                   services.ledger.limit()));
+  }
+  const double began_ms = base::MonotonicMs();
+  auto prepared = std::make_unique<PreparedRun>();
+  const std::uint64_t label_bytes = LabelBytes(model, volume);
+  TS_ASSIGN_OR_RETURN(prepared->label_share, LedgerShare::Take(services.ledger, label_bytes));
+  TS_ASSIGN_OR_RETURN(prepared->arena,
+                      ipc::Arena::Create(SlotBytes(volume), static_cast<std::uint32_t>(volume.slices.size()),
+                                         &services.ledger));
+  TS_ASSIGN_OR_RETURN(prepared->label_map, ipc::CreateSealedMemfd("labels", label_bytes));
+
+  ipc::v1::StartRun& start = prepared->start;
+  start.set_run_id(run_id);
+  start.set_model_digest(model.model_digest);
+  *start.mutable_geometry() = volume.geometry->ToProto();
+  for (std::uint32_t k = 0; k < volume.slices.size(); ++k) {
+    ipc::v1::Slice& slice = *start.add_slices();
+    *slice.mutable_slot() = prepared->arena->slot(k);
+    slice.set_stored_type(volume.slices[k].stored_type);
+    slice.set_slope(volume.slices[k].slope);
+    slice.set_intercept(volume.slices[k].intercept);
+  }
+  start.set_label_bytes(label_bytes);
+  start.set_label_bytes_per_voxel(models::LabelBytesPerVoxel(model.recipe));
+  start.set_urgency(urgency);
+  TS_RETURN_IF_ERROR(Decode(services, input, *prepared->arena, stop));
+  prepared->decode_ms = base::MonotonicMs() - began_ms;
+  return prepared;
+}
+
+}  // namespace tomoserve::dispatch

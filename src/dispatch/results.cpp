@@ -1,0 +1,129 @@
+#include "dispatch/results.h"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "dispatch/instance_rules.h"
+#include "dispatch/worker_reply.h"
+#include "tomoserve/base/clock.h"
+#include "tomoserve/base/status.h"
+#include "tomoserve/findings/flag.h"
+
+namespace tomoserve::dispatch {
+namespace {
+
+v1::Run BasicRun(const ResultContext& context) {
+  v1::Run run = context.stored.run;
+  run.set_state(v1::RUN_STATE_DONE);
+  run.clear_progress();
+  v1::Provenance& provenance = *run.mutable_provenance();
+  provenance.set_model(context.model.name);
+  provenance.set_version(context.model.version);
+  provenance.set_model_digest(context.model.model_digest);
+  provenance.set_recipe_digest(context.model.recipe_digest);
+  provenance.set_input_digest(context.input.digest);
+  provenance.set_generation(context.stored.generation);
+  provenance.set_build(context.build);
+  provenance.set_regulatory_status(context.model.recipe.card().regulatory_status());
+  return run;
+}
+
+void AddTiming(v1::Run& run, const char* stage, double ms) {
+  v1::StageTiming& timing = *run.add_timings();
+  timing.set_stage(stage);
+  timing.set_ms(ms);
+}
+
+// The worker knows neither the patient nor the slices' names.
+void NameFinding(const ResultContext& context, v1::Finding& finding) {
+  for (const v1::Label& label : context.model.recipe.labels()) {
+    if (label.value() == finding.label_value()) finding.set_label(label.name());
+  }
+  finding.clear_compared_to();
+  finding.set_key_sop_instance_uid(
+      context.input.selection.volume->slices[finding.key_slice_k()].sop_instance_uid);
+  finding.set_tracking_uid(
+      findings::TrackingUid(context.stored.study_uid, context.model.model_digest, finding));
+  for (const std::string& limitation : context.input.selection.limitations)
+    finding.add_limitations(limitation);
+}
+
+}  // namespace
+
+RunResult ResultWithoutVolume(const ResultContext& context) {
+  const series::Selection& selection = context.input.selection;
+  RunResult result;
+  result.run = BasicRun(context);
+  v1::Flag& flag = *result.run.mutable_flag();
+  flag.set_state(selection.inconclusive ? v1::FLAG_STATE_INCONCLUSIVE : v1::FLAG_STATE_NOT_APPLICABLE);
+  for (const v1::Reason& reason : selection.reasons) *flag.add_reasons() = reason;
+  v1::Coverage& coverage = *result.run.mutable_coverage();
+  for (const v1::SeriesUse& use : selection.uses) *coverage.add_series() = use;
+  coverage.set_target(v1::COVERAGE_TARGET_UNKNOWN);
+  return result;
+}
+
+absl::StatusOr<RunResult> FinishRun(const ResultContext& context, const PreparedRun& prepared,
+                                    const ipc::v1::Hello& worker, bool on_cpu, ipc::v1::RunDone done,
+                                    double queue_ms) {
+  const double began_ms = base::MonotonicMs();
+  const v1::Recipe& recipe = context.model.recipe;
+  const series::Volume& volume = *context.input.selection.volume;
+  TS_RETURN_IF_ERROR(CheckRunDone(recipe, *volume.geometry, done));
+
+  RunResult result;
+  result.run = BasicRun(context);
+  v1::Run& run = result.run;
+  std::vector<v1::Finding> findings(done.findings().begin(), done.findings().end());
+  for (v1::Finding& finding : findings) NameFinding(context, finding);
+  std::stable_sort(findings.begin(), findings.end(),
+                   [](const v1::Finding& a, const v1::Finding& b) { return a.score() > b.score(); });
+  v1::Coverage coverage =
+      findings::JudgeCoverage(recipe, *volume.geometry, done, context.input.selection.uses);
+  for (const std::string& limitation : context.input.selection.limitations) {
+    *coverage.add_reasons() =
+        MakeReason("LIMITATION", limitation, "the recipe warns of this input and goes on");
+  }
+  if (context.input.missing > 0) {
+    // What is not there may show what was not found.
+    coverage.set_target(v1::COVERAGE_TARGET_PARTIAL);
+    *coverage.add_reasons() = MakeReason("EXPECTED_INSTANCES_MISSING", absl::StrCat(context.input.missing),
+                                         "the series has fewer instances than its submitter announced");
+  }
+  *run.mutable_flag() = findings::JudgeFlag(recipe, findings, coverage);
+  *run.mutable_coverage() = std::move(coverage);
+  for (v1::Finding& finding : findings) *run.add_findings() = std::move(finding);
+
+  if (done.has_label_map()) {
+    TS_ASSIGN_OR_RETURN(result.blob,
+                        PackLabelMap(prepared.label_map.get(), prepared.start.label_bytes(),
+                                     prepared.start.label_bytes_per_voxel(), LabelValues(recipe)));
+    v1::LabelMapInfo& info = *run.mutable_label_map();
+    *info.mutable_grid() = volume.geometry->ToProto();
+    info.set_bytes_per_voxel(prepared.start.label_bytes_per_voxel());
+    *info.add_layers()->mutable_labels() = recipe.labels();
+    info.set_time_points(1);
+    result.blob->label_map = info;
+  }
+
+  v1::Provenance& provenance = *run.mutable_provenance();
+  provenance.set_device_kind(worker.device_kind());
+  provenance.set_torch_version(worker.torch_version());
+  provenance.set_driver_version(worker.driver_version());
+  provenance.set_cudnn_version(worker.cudnn_version());
+  const v1::Precision precision = recipe.network().precision();
+  provenance.set_precision(on_cpu || precision == v1::PRECISION_UNSPECIFIED ? v1::PRECISION_FLOAT32
+                                                                            : precision);
+  provenance.set_determinism(v1::DETERMINISM_STRICT);
+
+  AddTiming(run, "queue", queue_ms);
+  AddTiming(run, "decode", prepared.decode_ms);
+  run.mutable_timings()->MergeFrom(done.timings());
+  AddTiming(run, "commit", base::MonotonicMs() - began_ms);
+  return result;
+}
+
+}  // namespace tomoserve::dispatch

@@ -1,0 +1,351 @@
+// Which run next, on which input, prepared when. What devices answer: scheduler_outcomes.cpp.
+#include "dispatch/scheduler.h"
+
+#include <algorithm>
+#include <limits>
+#include <tuple>
+#include <utility>
+
+#include "dispatch/instance_rules.h"
+#include "tomoserve/base/clock.h"
+#include "tomoserve/base/log.h"
+#include "tomoserve/base/status.h"
+
+namespace tomoserve::dispatch {
+namespace {
+
+// A store or a file system that fails now may work again soon.
+constexpr std::chrono::seconds kRetry{2};
+constexpr std::chrono::milliseconds kBlock{200};
+
+bool IsOpen(v1::RunState state) { return state == v1::RUN_STATE_QUEUED || state == v1::RUN_STATE_RUNNING; }
+
+}  // namespace
+
+Scheduler::Scheduler(Services services, Devices& devices)
+    : services_(std::move(services)), devices_(devices) {}
+
+absl::Status Scheduler::Resume() {
+  TS_ASSIGN_OR_RETURN(const std::vector<store::StoredRun> runs, services_.store.OpenRuns());
+  std::set<std::string> studies;
+  for (store::StoredRun run : runs) {
+    if (run.run.state() == v1::RUN_STATE_RUNNING) {
+      TS_RETURN_IF_ERROR(services_.store.Requeue(run.run.run_id()));
+      run.run.set_state(v1::RUN_STATE_QUEUED);
+    }
+    AddRun(run);
+    studies.insert(run.study_uid);
+  }
+  for (const std::string& study_uid : studies) StudyChanged(study_uid);
+  return absl::OkStatus();
+}
+
+void Scheduler::AddRun(const store::StoredRun& stored) {
+  const std::string& run_id = stored.run.run_id();
+  const auto [place, is_new] = entries_.try_emplace(run_id);
+  Entry& entry = place->second;
+  entry.stored.priority = stored.priority;
+  entry.stored.deadline_us = stored.deadline_us;
+  if (!is_new) return;
+  entry.stored = stored;
+  entry.stop = std::make_shared<std::atomic<bool>>(false);
+  entry.model = services_.catalogue.Find(stored.run.model(), stored.run.version(), stored.model_digest);
+  studies_[stored.study_uid].runs.insert(run_id);
+  if (entry.model == nullptr) {
+    Fail(run_id,
+         MakeReason("MODEL_GONE", stored.run.model(),
+                    "the version that was asked for is not in the repository any more, or was changed"));
+  }
+}
+
+void Scheduler::StudyChanged(const std::string& study_uid) {
+  if (stopped_) return;
+  const auto runs = services_.store.RunsOfStudy(study_uid);
+  if (!runs.ok()) {
+    base::Log(base::LogLevel::kError, "study_not_read", {{"reason", base::ReasonOf(runs.status())}});
+    services_.coordinator.PostAfter(kRetry, [this, study_uid] { StudyChanged(study_uid); });
+    return;
+  }
+  for (const store::StoredRun& run : *runs) {
+    if (IsOpen(run.run.state())) AddRun(run);
+  }
+  const auto study = studies_.find(study_uid);
+  if (study == studies_.end()) return;
+  bool waiting = false;
+  for (const std::string& run_id : study->second.runs) {
+    Entry& entry = entries_.at(run_id);
+    // QUEUED in the store: it takes the study as it is now.
+    if (entry.phase == Phase::kReady && !entry.marked) {
+      entry.phase = Phase::kWaiting;
+      entry.input.reset();
+    }
+    waiting = waiting || entry.phase == Phase::kWaiting;
+  }
+  if (!waiting) return;
+  if (study->second.planning) {
+    study->second.again = true;
+  } else {
+    StartPlan(study_uid);
+  }
+}
+
+void Scheduler::StartPlan(const std::string& study_uid) {
+  StudyEntry& study = studies_.at(study_uid);
+  study.again = false;
+  std::map<std::string, const models::Model*> wanted;
+  for (const std::string& run_id : study.runs) {
+    const Entry& entry = entries_.at(run_id);
+    if (entry.phase == Phase::kWaiting && entry.model != nullptr) wanted.emplace(run_id, entry.model);
+  }
+  study.planning = services_.pool.Post([this, study_uid, wanted] {
+    const auto row = services_.store.GetStudy(study_uid);
+    const bool complete = row.ok() && row->state == v1::STUDY_STATE_COMPLETE;
+    const auto plan = std::make_shared<absl::StatusOr<Plan>>(Plan());
+    if (const auto study_input = LoadStudyInput(services_.store, study_uid); study_input.ok()) {
+      for (const auto& [run_id, model] : wanted) {
+        (*plan)->emplace(run_id, std::make_shared<RunInput>(ChooseInput(model->recipe, *study_input)));
+      }
+    } else {
+      *plan = study_input.status();
+    }
+    services_.coordinator.Post([this, study_uid, plan, complete] { HandlePlan(study_uid, *plan, complete); });
+  });
+}
+
+void Scheduler::HandlePlan(const std::string& study_uid, const absl::StatusOr<Plan>& plan, bool complete) {
+  const auto study = studies_.find(study_uid);
+  if (study == studies_.end() || stopped_) return;
+  study->second.planning = false;
+  if (study->second.again) return StartPlan(study_uid);
+  if (!plan.ok()) {
+    base::Log(base::LogLevel::kError, "study_not_planned", {{"reason", base::ReasonOf(plan.status())}});
+    services_.coordinator.PostAfter(kRetry, [this, study_uid] { StudyChanged(study_uid); });
+    return;
+  }
+  for (const auto& [run_id, input] : *plan) {
+    Entry* entry = Find(run_id);
+    if (entry == nullptr || entry->phase != Phase::kWaiting) continue;
+    // A run starts when the study is complete or, with an expectation, its own series.
+    if (!complete && !(input->expectation && input->missing == 0)) continue;
+    if (input->study->series.identity_conflict) {
+      Fail(run_id, MakeReason("IDENTITY_CONFLICT", "",
+                              "the study holds instances of two patients: it is kept, but not analysed"));
+      continue;
+    }
+    GiveInput(*entry, input);
+  }
+  Pump();
+}
+
+bool Scheduler::IsBeingComputed(const Entry& entry, const std::string& input_digest) const {
+  const auto study = studies_.find(entry.stored.study_uid);
+  return std::any_of(study->second.runs.begin(), study->second.runs.end(), [&](const std::string& run_id) {
+    const Entry& other = entries_.at(run_id);
+    return &other != &entry && other.input != nullptr && other.phase != Phase::kWaiting &&
+           other.input->digest == input_digest && other.stored.model_digest == entry.stored.model_digest &&
+           other.stored.recipe_digest == entry.stored.recipe_digest;
+  });
+}
+
+void Scheduler::GiveInput(Entry& entry, std::shared_ptr<const RunInput> input) {
+  const std::string run_id = entry.stored.run.run_id();
+  if (IsBeingComputed(entry, input->digest)) return;
+  const auto taken_over = services_.store.SetRunInput(run_id, input->digest);
+  if (!taken_over.ok()) {
+    if (absl::IsFailedPrecondition(taken_over.status())) return End(run_id);
+    return Retry(run_id, "input_not_stored", taken_over.status(),
+                 [this, study_uid = entry.stored.study_uid] { StudyChanged(study_uid); });
+  }
+  if (*taken_over) return End(run_id);
+  entry.input = std::move(input);
+  entry.stored.input_digest = entry.input->digest;
+  entry.ready_ms = base::MonotonicMs();
+  const series::Volume* volume = entry.input->selection.volume;
+  if (volume != nullptr && volume->geometry) {
+    entry.phase = Phase::kReady;
+    return;
+  }
+  entry.phase = Phase::kFinishing;
+  const ResultContext context{
+      .stored = entry.stored, .model = *entry.model, .input = *entry.input, .build = services_.build};
+  Commit(run_id, std::make_shared<RunResult>(ResultWithoutVolume(context)));
+}
+
+bool Scheduler::IsMoreUrgent(const Entry& a, const Entry& b) const {
+  const auto key = [](const Entry& entry) {
+    const store::StoredRun& run = entry.stored;
+    const std::int64_t deadline =
+        run.deadline_us == 0 ? std::numeric_limits<std::int64_t>::max() : run.deadline_us;
+    const auto& created = run.run.created_at();
+    return std::make_tuple(-static_cast<int>(run.priority), deadline, created.seconds(), created.nanos(),
+                           run.run.run_id());
+  };
+  return key(a) < key(b);
+}
+
+Scheduler::Entry* Scheduler::MostUrgent(Phase phase, const std::function<bool(const Entry&)>& fits) {
+  Entry* best = nullptr;
+  for (auto& [run_id, entry] : entries_) {
+    if (entry.phase != phase || !fits(entry)) continue;
+    if (best == nullptr || IsMoreUrgent(entry, *best)) best = &entry;
+  }
+  return best;
+}
+
+void Scheduler::Pump() {
+  if (!starting_) return;
+  FailRefused();
+  FillDevices();
+  StartPreparations();
+}
+
+void Scheduler::FailRefused() {
+  std::map<std::string, v1::Reason> refused;
+  for (const auto& [run_id, entry] : entries_) {
+    if (entry.phase != Phase::kReady && entry.phase != Phase::kPrepared) continue;
+    if (auto reason = devices_.RefusedEverywhere(entry.stored.model_digest)) {
+      refused.emplace(run_id, MakeReason("MODEL_REFUSED", reason->code(), reason->text()));
+    }
+  }
+  for (const auto& [run_id, reason] : refused) Fail(run_id, reason);
+}
+
+void Scheduler::FillDevices() {
+  for (std::size_t worker = 0; worker < devices_.count(); ++worker) {
+    while (devices_.IsFree(worker)) {
+      Entry* entry = MostUrgent(Phase::kPrepared, [&](const Entry& candidate) {
+        // A suspect is alone on its worker: no model is loaded beside it.
+        const bool alone = !candidate.stored.suspect || !devices_.IsLoading(worker);
+        return alone &&
+               devices_.ModelOn(worker, candidate.stored.model_digest).readiness == v1::MODEL_READINESS_WARM;
+      });
+      if (entry == nullptr) break;
+      const std::string run_id = entry->stored.run.run_id();
+      const absl::Status status = devices_.StartRun(worker, entry->prepared->start, entry->prepared->fds());
+      if (status.ok()) {
+        entry->phase = Phase::kOnDevice;
+        entry->worker = devices_.HelloOf(worker);
+        entry->on_cpu = devices_.IsCpu(worker);
+        base::Log(base::LogLevel::kInfo, "run_started",
+                  {{"run_id", run_id},
+                   {"model", entry->model->name},
+                   {"study", base::HashedUid(entry->stored.study_uid)},
+                   {"decode_ms", entry->prepared->decode_ms}});
+        break;
+      }
+      if (base::ReasonOf(status) == "PEER_GONE") break;  // its death is on the way
+      Fail(run_id, ReasonFrom(status));
+    }
+  }
+}
+
+void Scheduler::StartPreparations() {
+  for (;;) {
+    Entry* entry = MostUrgent(Phase::kReady, [this](const Entry& candidate) {
+      return devices_.IsWarmSomewhere(candidate.stored.model_digest);
+    });
+    if (entry == nullptr || entry->blocked) return;
+    // Enough lies ready that comes before it: host memory is for the next runs, not for all.
+    std::size_t ahead = 0;
+    for (const auto& [run_id, other] : entries_) {
+      // Nobody takes the room that was made for it.
+      if (other.phase == Phase::kPreparing && other.needs_room) return;
+      const bool is_ahead = other.phase == Phase::kPreparing || other.phase == Phase::kPrepared;
+      ahead += is_ahead && IsMoreUrgent(other, *entry) ? 1 : 0;
+    }
+    if (ahead > devices_.count()) return;
+    Prepare(*entry);
+  }
+}
+
+void Scheduler::Prepare(Entry& entry) {
+  const std::string run_id = entry.stored.run.run_id();
+  if (!entry.marked) {
+    if (const absl::Status status = services_.store.MarkRunning(run_id); !status.ok()) {
+      if (absl::IsFailedPrecondition(status)) return End(run_id);
+      base::Log(base::LogLevel::kError, "run_not_marked", {{"reason", base::ReasonOf(status)}});
+      return Block(entry);
+    }
+    entry.marked = true;
+    entry.stored.run.set_state(v1::RUN_STATE_RUNNING);
+    if (entry.queue_ms == 0) entry.queue_ms = base::MonotonicMs() - entry.ready_ms;
+    Notify(entry);
+  }
+  entry.phase = Phase::kPreparing;
+  entry.stop = std::make_shared<std::atomic<bool>>(false);
+  services_.pool.Post([this, run_id, model = entry.model, input = entry.input, stop = entry.stop,
+                       urgency = static_cast<std::uint32_t>(entry.stored.priority)] {
+    auto prepared =
+        std::make_shared<Prepared>(PrepareRun(services_.preparation, run_id, *model, *input, urgency, *stop));
+    services_.coordinator.Post([this, run_id, prepared] { HandlePrepared(run_id, *prepared); });
+  });
+}
+
+void Scheduler::HandlePrepared(const std::string& run_id, Prepared& prepared) {
+  Entry* entry = Find(run_id);
+  if (entry == nullptr || stopped_) return;
+  if (entry->dropped) return End(run_id);
+  if (prepared.ok()) {
+    entry->prepared = *std::move(prepared);
+    entry->phase = Phase::kPrepared;
+    entry->needs_room = false;
+  } else if (absl::IsCancelled(prepared.status())) {
+    Release(*entry);
+  } else if (absl::IsResourceExhausted(prepared.status()) &&
+             base::ReasonOf(prepared.status()) == "HOST_MEMORY") {
+    if (!entry->needs_room) {
+      base::Log(base::LogLevel::kInfo, "run_waits_for_memory",
+                {{"run_id", run_id}, {"bytes", base::ValueOf(prepared.status())}});
+    }
+    entry->phase = Phase::kReady;
+    entry->needs_room = true;
+    Block(*entry);
+    MakeRoomFor(*entry);
+  } else {
+    Fail(run_id, ReasonFrom(prepared.status()));
+  }
+  Pump();
+}
+
+void Scheduler::MakeRoomFor(const Entry& entry) {
+  Entry* least = nullptr;
+  for (auto& [run_id, other] : entries_) {
+    if (other.phase != Phase::kPrepared || !IsMoreUrgent(entry, other)) continue;
+    if (least == nullptr || IsMoreUrgent(*least, other)) least = &other;
+  }
+  // Arenas are a cache of the spool: it is decoded again later.
+  if (least != nullptr) Release(*least);
+}
+
+void Scheduler::Release(Entry& entry) {
+  entry.prepared.reset();
+  entry.phase = Phase::kReady;
+  Unblock();
+}
+
+void Scheduler::Block(Entry& entry) {
+  entry.blocked = true;
+  services_.coordinator.PostAfter(kBlock, [this] {
+    Unblock();
+    Pump();
+  });
+}
+
+void Scheduler::Unblock() {
+  for (auto& [run_id, entry] : entries_) entry.blocked = false;
+}
+
+Scheduler::Entry* Scheduler::Find(const std::string& run_id) {
+  const auto entry = entries_.find(run_id);
+  return entry == entries_.end() ? nullptr : &entry->second;
+}
+
+void Scheduler::Retry(const std::string& run_id, const char* what, const absl::Status& status,
+                      std::function<void()> task) {
+  base::Log(base::LogLevel::kError, what, {{"run_id", run_id}, {"reason", base::ReasonOf(status)}});
+  services_.coordinator.PostAfter(kRetry, [this, run_id, task = std::move(task)] {
+    if (!stopped_ && entries_.contains(run_id)) task();
+  });
+}
+
+}  // namespace tomoserve::dispatch

@@ -1,0 +1,154 @@
+// Runs from QUEUED to their final state: which input, when decoded, on which device, what after a death.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "dispatch/catalogue.h"
+#include "dispatch/devices.h"
+#include "dispatch/preparation.h"
+#include "dispatch/results.h"
+#include "dispatch/study_input.h"
+#include "dispatch/subscriptions.h"
+#include "dispatch/task_queue.h"
+#include "tomoserve/store/job_store.h"
+
+namespace tomoserve::dispatch {
+
+// Confined to the coordinator, but for Progress. One run at a time per device; while one is computed the next
+// ones are decoded, as host memory allows. Most urgent first: priority, deadline, age.
+//
+// Steps that block (reading a study, decoding, packing a result) are tasks of the pool; their outcome comes
+// back to the coordinator. A step in progress is never torn down: it is asked to stop and its outcome is
+// thrown away.
+class Scheduler final : public DeviceEvents {
+ public:
+  struct Services {
+    store::JobStore& store;
+    PreparationServices preparation;
+    const Catalogue& catalogue;
+    TaskQueue& coordinator;
+    TaskQueue& pool;
+    Subscriptions& subscriptions;
+    std::string build;
+    std::uint32_t max_strikes = 3;
+  };
+
+  Scheduler(Services services, Devices& devices);
+
+  // Takes up the open runs of the store after a start; RUNNING ones are queued again.
+  absl::Status Resume();
+  // A study got instances, runs or another state.
+  void StudyChanged(const std::string& study_uid);
+  // The store says that nobody wants these runs any more.
+  void Cancelled(const std::vector<std::string>& run_ids);
+
+  // Starts nothing any more; what is on a device or being committed goes on.
+  void StopStarting();
+  bool IsBusy() const;
+  // Stops what goes on and puts it back to QUEUED.
+  void StopRuns();
+
+  // Share of the windows that are done. Thread-safe.
+  double Progress(const std::string& run_id) const;
+
+  void OnDeviceChanged() override;
+  void OnProgress(const ipc::v1::RunProgress& progress) override;
+  void OnRunDone(std::size_t worker, std::uint64_t life, const ipc::v1::RunDone& done) override;
+  void OnRunFailed(const ipc::v1::RunFailed& failed) override;
+  void OnRunLost(const std::string& run_id, const WorkerDeath& death, bool alone) override;
+
+ private:
+  enum class Phase {
+    kWaiting,    // for the study's completion, or for its plan
+    kReady,      // its input is known
+    kPreparing,  // being decoded
+    kPrepared,   // waits for a device
+    kOnDevice,
+    kFinishing,  // its result is being packed or committed
+  };
+
+  struct Entry {
+    store::StoredRun stored;
+    const models::Model* model = nullptr;
+    Phase phase = Phase::kWaiting;
+    bool marked =
+        false;  // RUNNING in the store: late instances make a new generation, this one keeps its input
+    bool dropped = false;     // cancelled: the outcome of the step in progress is thrown away
+    bool needs_room = false;  // host memory did not suffice for it once
+    bool blocked = false;     // not to be prepared until something changes or a moment has passed
+    std::shared_ptr<const RunInput> input;
+    std::shared_ptr<PreparedRun> prepared;
+    std::shared_ptr<std::atomic<bool>> stop;
+    ipc::v1::Hello worker;  // of the device that it is or was on
+    bool on_cpu = false;
+    double ready_ms = 0;
+    double queue_ms = 0;
+  };
+
+  struct StudyEntry {
+    bool planning = false;
+    bool again = false;  // it changed while it was being planned
+    std::set<std::string> runs;
+  };
+
+  // Outcomes cross threads as one shared object: tasks are copied, and these are not.
+  using Prepared = absl::StatusOr<std::unique_ptr<PreparedRun>>;
+  using Plan = std::map<std::string, std::shared_ptr<const RunInput>>;  // by run id
+
+  // A run that is final by now is left out.
+  void AddRun(const store::StoredRun& stored);
+  void StartPlan(const std::string& study_uid);
+  void HandlePlan(const std::string& study_uid, const absl::StatusOr<Plan>& plan, bool complete);
+  void GiveInput(Entry& entry, std::shared_ptr<const RunInput> input);
+  // Another generation of the same model works on the same input: its result will be taken over.
+  bool IsBeingComputed(const Entry& entry, const std::string& input_digest) const;
+
+  // Starts what can start now.
+  void Pump();
+  // Runs whose model no device takes are not left waiting.
+  void FailRefused();
+  void FillDevices();
+  void StartPreparations();
+  bool IsMoreUrgent(const Entry& a, const Entry& b) const;
+  Entry* MostUrgent(Phase phase, const std::function<bool(const Entry&)>& fits);
+  void Prepare(Entry& entry);
+  void HandlePrepared(const std::string& run_id, Prepared& prepared);
+  void MakeRoomFor(const Entry& entry);
+  void HandleFinished(const std::string& run_id, std::size_t worker, std::uint64_t life,
+                      const std::shared_ptr<absl::StatusOr<RunResult>>& result);
+
+  void Commit(const std::string& run_id, const std::shared_ptr<const RunResult>& result);
+  void Fail(const std::string& run_id, const v1::Reason& reason);
+  // The run is final in the store.
+  void End(const std::string& run_id);
+  // Gives its memory back and lets it be prepared again.
+  void Release(Entry& entry);
+  void Block(Entry& entry);
+  void Unblock();
+  Entry* Find(const std::string& run_id);
+  void Notify(const Entry& entry);
+  // Calls `task` after a while if the run is still known then: for a store that does not write now.
+  void Retry(const std::string& run_id, const char* what, const absl::Status& status,
+             std::function<void()> task);
+
+  Services services_;
+  Devices& devices_;
+  bool starting_ = true;
+  bool stopped_ = false;
+  std::map<std::string, Entry> entries_;  // open runs, by run id
+  std::map<std::string, StudyEntry> studies_;
+
+  mutable std::mutex progress_mutex_;
+  std::map<std::string, double> progress_;
+};
+
+}  // namespace tomoserve::dispatch

@@ -1,0 +1,45 @@
+// A study as its stored instances make it, and what each recipe takes of it.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "tomoserve/series/selection.h"
+#include "tomoserve/series/study_series.h"
+#include "tomoserve/store/job_store.h"
+#include "tomoserve/v1/recipe.pb.h"
+
+namespace tomoserve::dispatch {
+
+// Immutable once made; shared by the study's runs.
+struct StudyInput {
+  std::string study_uid;
+  std::vector<store::StoredInstance> instances;  // VolumeSlice::index counts these
+  series::StudySeries series;
+  std::map<std::string, std::uint32_t>
+      expected;  // instances that a submitter expects, by Series Instance UID
+};
+
+// One recipe's choice.
+struct RunInput {
+  std::shared_ptr<const StudyInput> study;
+  series::Selection selection;  // points into *study
+  // SHA-256 over the sorted SOP Instance UIDs and contents of the instances that decide: the volume's, or all
+  // of the study's where no volume was chosen. Hex.
+  std::string digest;
+  bool expectation = false;   // a submitter said how many instances the chosen series has
+  std::uint32_t missing = 0;  // that many of them are not there
+};
+
+// Reads a study. Blocks on the store; for a pool thread. Errors: UNKNOWN_STUDY.
+absl::StatusOr<std::shared_ptr<const StudyInput>> LoadStudyInput(store::JobStore& store,
+                                                                 const std::string& study_uid);
+
+// Pure.
+RunInput ChooseInput(const v1::Recipe& recipe, std::shared_ptr<const StudyInput> study);
+
+}  // namespace tomoserve::dispatch

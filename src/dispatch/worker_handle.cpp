@@ -1,0 +1,180 @@
+#include "dispatch/worker_handle.h"
+
+#include <algorithm>
+#include <csignal>
+#include <fstream>
+#include <utility>
+
+#include "tomoserve/base/clock.h"
+#include "tomoserve/base/log.h"
+#include "tomoserve/base/status.h"
+
+namespace tomoserve::dispatch {
+namespace {
+
+// How often the thread looks up from the socket.
+constexpr std::chrono::milliseconds kLook{200};
+// How long a process that closed its socket may take to exit.
+constexpr std::chrono::milliseconds kExit{2000};
+
+std::uint64_t CounterIn(const char* path, const std::string& wanted) {
+  std::ifstream file(path);
+  std::string name;
+  std::uint64_t value = 0;
+  while (file >> name >> value) {
+    if (name == wanted) return value;
+  }
+  return 0;
+}
+
+}  // namespace
+
+std::uint64_t OomKills() {
+  constexpr char kCgroup[] = "/sys/fs/cgroup/memory.events";
+  return std::ifstream(kCgroup) ? CounterIn(kCgroup, "oom_kill") : CounterIn("/proc/vmstat", "oom_kill");
+}
+
+bool IsBlamed(const WorkerDeath& death) {
+  switch (death.cause) {
+    case DeathCause::kWatchdog:
+    case DeathCause::kProtocol:
+      return true;
+    case DeathCause::kAsked:
+    case DeathCause::kNoStart:
+      return false;
+    case DeathCause::kItself:
+      break;
+  }
+  // A worker that is told to stop by SIGTERM exits with 0.
+  if (death.signal == 0) return death.exit_code != 0;
+  return (death.signal != SIGKILL && death.signal != SIGTERM) || death.oom_killer;
+}
+
+WorkerHandle::WorkerHandle(WorkerOptions options, std::function<void(const WorkerEvent&)> events)
+    : options_(std::move(options)), events_(std::move(events)), thread_([this] { Live(); }) {}
+
+WorkerHandle::~WorkerHandle() {
+  Stop();
+  thread_.join();
+}
+
+void WorkerHandle::Stop() {
+  const std::lock_guard lock(mutex_);
+  stopping_ = true;
+  if (child_.running()) child_.socket().Shutdown();
+  stop_.notify_all();
+}
+
+absl::Status WorkerHandle::Send(std::uint64_t life, const ipc::v1::WorkerRequest& request,
+                                std::span<const int> fds) {
+  const std::lock_guard lock(mutex_);
+  if (life != life_ || !child_.running()) {
+    return base::Error(absl::StatusCode::kUnavailable, "PEER_GONE", "", "the worker is gone");
+  }
+  return child_.socket().SendLarge(request, fds);
+}
+
+void WorkerHandle::Kill(std::uint64_t life, DeathCause cause) {
+  const std::lock_guard lock(mutex_);
+  if (life != life_ || !child_.running()) return;
+  killed_ = cause;
+  child_.Kill(SIGKILL);
+}
+
+void WorkerHandle::Live() {
+  std::chrono::milliseconds delay = options_.patience.first_restart;
+  for (std::uint64_t life = 1; !stopping_; ++life) {
+    const WorkerDeath death = LiveOnce(life);
+    if (stopping_) return;
+    WorkerEvent event;
+    event.life = life;
+    event.death = &death;
+    events_(event);
+    // A worker that came up died of what it was given, and that is struck out elsewhere.
+    if (death.said_hello) delay = options_.patience.first_restart;
+    std::unique_lock lock(mutex_);
+    stop_.wait_for(lock, delay, [this] { return stopping_.load(); });
+    delay = std::min(2 * delay, options_.patience.longest_restart);
+  }
+}
+
+WorkerDeath WorkerHandle::LiveOnce(std::uint64_t life) {
+  WorkerDeath death;
+  const std::uint64_t oom_kills = OomKills();
+  auto child = ipc::Child::Spawn(options_.arguments);
+  if (!child.ok()) {
+    base::Log(base::LogLevel::kError, "worker_start_failed", {{"reason", base::ReasonOf(child.status())}});
+    death.cause = DeathCause::kNoStart;
+    return death;
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    child_ = *std::move(child);
+    life_ = life;
+    killed_.reset();
+    if (stopping_) child_.socket().Shutdown();
+  }
+  death.cause = Listen(life, death.said_hello);
+  // Before the lock: somebody may be held up in Send by a worker that does not read.
+  if (death.cause != DeathCause::kItself && !stopping_) child_.Kill(SIGKILL);
+  // From here on nobody else reaches the process: its id may be taken by another one soon.
+  ipc::Child gone;
+  std::optional<DeathCause> killed;
+  {
+    const std::lock_guard lock(mutex_);
+    std::swap(gone, child_);
+    killed = killed_;
+  }
+  auto exit = gone.Wait(kExit);
+  if (!exit.ok()) {
+    // It closed its socket and lives on.
+    if (death.cause == DeathCause::kItself) death.cause = DeathCause::kProtocol;
+    gone.Kill(SIGKILL);
+    exit = gone.Wait(kExit);
+  }
+  if (killed) death.cause = *killed;
+  if (exit.ok()) {
+    death.exit_code = exit->exit_code;
+    death.signal = exit->signal;
+  }
+  death.oom_killer = OomKills() > oom_kills;
+  return death;
+}
+
+DeathCause WorkerHandle::Listen(std::uint64_t life, bool& said_hello) {
+  const double began_ms = base::MonotonicMs();
+  double heard_ms = began_ms;
+  while (!stopping_) {
+    ipc::v1::WorkerReply reply;
+    const absl::Status status = child_.socket().ReceiveLarge(reply, nullptr, kLook);
+    const double now_ms = base::MonotonicMs();
+    if (status.ok()) {
+      heard_ms = now_ms;
+      const bool is_hello = reply.reply_case() == ipc::v1::WorkerReply::kHello;
+      // Signs of life may come while the device is still being opened; nothing else may come before the
+      // hello.
+      const bool is_heartbeat = reply.reply_case() == ipc::v1::WorkerReply::kHeartbeat;
+      if (reply.reply_case() == ipc::v1::WorkerReply::REPLY_NOT_SET || (is_hello && said_hello) ||
+          (!is_hello && !said_hello && !is_heartbeat)) {
+        return DeathCause::kProtocol;
+      }
+      said_hello = said_hello || is_hello;
+      if (!is_heartbeat) {
+        WorkerEvent event;
+        event.life = life;
+        event.reply = &reply;
+        events_(event);
+      }
+    } else if (base::ReasonOf(status) == "PEER_GONE") {
+      return DeathCause::kItself;
+    } else if (!absl::IsDeadlineExceeded(status)) {
+      return DeathCause::kProtocol;
+    }
+    const double silent_ms = now_ms - (said_hello ? heard_ms : began_ms);
+    const auto patience = said_hello ? options_.patience.heartbeat : options_.patience.hello;
+    if (silent_ms > static_cast<double>(patience.count())) return DeathCause::kWatchdog;
+  }
+  return DeathCause::kAsked;
+}
+
+}  // namespace tomoserve::dispatch

@@ -1,0 +1,92 @@
+// One worker process: started, listened to, watched, started again.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "tomoserve/dispatch/dispatcher.h"
+#include "tomoserve/ipc/child.h"
+#include "tomoserve/ipc/v1/worker.pb.h"
+
+namespace tomoserve::dispatch {
+
+// Why a worker ended.
+enum class DeathCause {
+  kItself,    // exited, crashed, or was killed by somebody else
+  kWatchdog,  // killed by us: no sign of life in time
+  kProtocol,  // killed by us: a record that no worker of ours sends
+  kAsked,     // killed by us for a reason that the caller knows
+  kNoStart,   // could not be started
+};
+
+struct WorkerDeath {
+  DeathCause cause = DeathCause::kItself;
+  bool said_hello = false;
+  int exit_code = 0;
+  int signal = 0;
+  bool oom_killer = false;  // the kernel's OOM killer was active while the worker lived
+};
+
+// Whether a run that was in flight may be the culprit: a kill from outside says nothing about it.
+bool IsBlamed(const WorkerDeath& death);
+
+// Number of OOM kills that the kernel counted in our cgroup, or on the machine where there is none.
+std::uint64_t OomKills();
+
+// What a worker's thread tells its owner. `life` counts the processes of one handle.
+struct WorkerEvent {
+  std::uint64_t life = 0;
+  // Exactly one:
+  const ipc::v1::WorkerReply* reply = nullptr;
+  const WorkerDeath* death = nullptr;
+};
+
+struct WorkerOptions {
+  std::vector<std::string> arguments;  // [0]: the program
+  Patience patience;
+};
+
+// Owns one process at a time and a thread that reads from it. Thread-safe.
+class WorkerHandle {
+ public:
+  // `events` is called on the handle's thread, in order; what it points to is valid during the call.
+  WorkerHandle(WorkerOptions options, std::function<void(const WorkerEvent&)> events);
+  // Ends the process (SIGKILL after a moment) and joins.
+  ~WorkerHandle();
+
+  // Sends to the process of that life. Errors: PEER_GONE (it is dead; the event follows), RECORD_TOO_LARGE.
+  absl::Status Send(std::uint64_t life, const ipc::v1::WorkerRequest& request, std::span<const int> fds = {});
+  // Kills the process of that life; its death has this cause.
+  void Kill(std::uint64_t life, DeathCause cause);
+  // Begins the end without waiting for it.
+  void Stop();
+
+ private:
+  void Live();
+  // One process from its start to its end.
+  WorkerDeath LiveOnce(std::uint64_t life);
+  DeathCause Listen(std::uint64_t life, bool& said_hello);
+
+  const WorkerOptions options_;
+  const std::function<void(const WorkerEvent&)> events_;
+
+  std::mutex mutex_;  // guards child_, life_ and killed_ against the thread's exchange of the process
+  ipc::Child child_;
+  std::uint64_t life_ = 0;
+  std::optional<DeathCause> killed_;  // guarded by mutex_
+  std::atomic<bool> stopping_{false};
+  std::condition_variable stop_;
+  std::thread thread_;
+};
+
+}  // namespace tomoserve::dispatch

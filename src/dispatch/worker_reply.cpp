@@ -1,0 +1,144 @@
+#include "dispatch/worker_reply.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "dispatch/instance_rules.h"
+#include "tomoserve/base/status.h"
+
+namespace tomoserve::dispatch {
+namespace {
+
+constexpr std::size_t kLongestText = 200;
+constexpr std::uint32_t kDefaultFindings = 100;
+// Centroids of voxels lie inside; boxes have the voxels' edges, and detectors may look one window beyond.
+constexpr double kMarginVoxels = 64;
+
+absl::Status Lie(std::string_view field) {
+  return base::Error(absl::StatusCode::kInvalidArgument, "WORKER_LIED", field,
+                     "the worker's result cannot be true: it was thrown away");
+}
+
+bool IsCode(const std::string& text) {
+  return !text.empty() && text.size() <= 64 && std::all_of(text.begin(), text.end(), [](char c) {
+    return absl::ascii_isupper(static_cast<unsigned char>(c)) ||
+           absl::ascii_isdigit(static_cast<unsigned char>(c)) || c == '_';
+  });
+}
+
+bool IsFiniteAndPositive(double value) { return std::isfinite(value) && value >= 0; }
+
+bool IsPlausible(const v1::Measurement& measurement) {
+  return IsFiniteAndPositive(measurement.value()) && IsFiniteAndPositive(measurement.uncertainty()) &&
+         measurement.method().size() <= kLongestText;
+}
+
+bool IsNear(const volume::Geometry& grid, const v1::PointLps& point) {
+  const std::array<double, 3> mm{point.x_mm(), point.y_mm(), point.z_mm()};
+  if (!std::all_of(mm.begin(), mm.end(), [](double value) { return std::isfinite(value); })) return false;
+  const volume::ContinuousVoxel voxel = grid.ToVoxel({mm});
+  for (std::size_t axis = 0; axis < 3; ++axis) {
+    if (!(voxel.ijk[axis] >= -kMarginVoxels && voxel.ijk[axis] <= grid.size_ijk()[axis] + kMarginVoxels))
+      return false;
+  }
+  return true;
+}
+
+bool IsFinite(const v1::PointLps& point) {
+  return std::isfinite(point.x_mm()) && std::isfinite(point.y_mm()) && std::isfinite(point.z_mm());
+}
+
+absl::Status CheckFinding(const std::set<std::uint32_t>& values, const volume::Geometry& grid,
+                          const v1::Finding& finding) {
+  if (finding.label_value() == 0 || !values.contains(finding.label_value()))
+    return Lie("findings.label_value");
+  if (!std::isfinite(finding.score())) return Lie("findings.score");
+  if (!v1::Calibration_IsValid(finding.calibration())) return Lie("findings.calibration");
+  if (!v1::Laterality_IsValid(finding.laterality())) return Lie("findings.laterality");
+  if (!finding.has_centre_lps() || !IsNear(grid, finding.centre_lps())) return Lie("findings.centre_lps");
+  const v1::BoxLps& box = finding.box_lps();
+  if (!IsFinite(box.min()) || !IsFinite(box.max()) || box.min().x_mm() > box.max().x_mm() ||
+      box.min().y_mm() > box.max().y_mm() || box.min().z_mm() > box.max().z_mm()) {
+    return Lie("findings.box_lps");
+  }
+  if (finding.extent_mm_size() != 3 ||
+      !std::all_of(finding.extent_mm().begin(), finding.extent_mm().end(), IsFiniteAndPositive)) {
+    return Lie("findings.extent_mm");
+  }
+  if (!IsPlausible(finding.long_axis_mm())) return Lie("findings.long_axis_mm");
+  if (!IsPlausible(finding.short_axis_mm())) return Lie("findings.short_axis_mm");
+  if (!IsPlausible(finding.mean_diameter_mm())) return Lie("findings.mean_diameter_mm");
+  if (!IsPlausible(finding.longest_diameter_3d_mm())) return Lie("findings.longest_diameter_3d_mm");
+  if (!IsPlausible(finding.volume_ml())) return Lie("findings.volume_ml");
+  if (finding.voxels() > grid.voxels()) return Lie("findings.voxels");
+  if (finding.key_slice_k() >= grid.size_ijk()[2]) return Lie("findings.key_slice_k");
+  const auto is_short = [](const std::string& text) { return text.size() <= kLongestText; };
+  if (finding.limitations_size() > 16 ||
+      !std::all_of(finding.limitations().begin(), finding.limitations().end(), is_short)) {
+    return Lie("findings.limitations");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckExtent(const volume::Geometry& grid, const ipc::v1::LabelExtent& extent,
+                         std::string_view field) {
+  if (extent.voxels() > grid.voxels() || !IsFiniteAndPositive(extent.volume_ml())) return Lie(field);
+  if (extent.voxels() > 0 && (extent.first_k() > extent.last_k() || extent.last_k() >= grid.size_ijk()[2])) {
+    return Lie(field);
+  }
+  return absl::OkStatus();
+}
+
+std::string Printable(const std::string& text) {
+  std::string clean = text.substr(0, kLongestText);
+  for (char& c : clean) {
+    if (!absl::ascii_isprint(static_cast<unsigned char>(c))) c = '?';
+  }
+  return clean;
+}
+
+}  // namespace
+
+std::set<std::uint32_t> LabelValues(const v1::Recipe& recipe) {
+  std::set<std::uint32_t> values{0};
+  for (const v1::Label& label : recipe.labels()) values.insert(label.value());
+  return values;
+}
+
+absl::Status CheckRunDone(const v1::Recipe& recipe, const volume::Geometry& grid,
+                          const ipc::v1::RunDone& done) {
+  std::uint64_t most = 0;
+  for (const v1::FindingRule& rule : recipe.findings()) {
+    most += rule.max_findings() == 0 ? kDefaultFindings : rule.max_findings();
+  }
+  if (static_cast<std::uint64_t>(done.findings_size()) > most) return Lie("findings");
+  const std::set<std::uint32_t> values = LabelValues(recipe);
+  for (const v1::Finding& finding : done.findings()) TS_RETURN_IF_ERROR(CheckFinding(values, grid, finding));
+  std::set<std::uint32_t> seen;
+  for (const ipc::v1::LabelExtent& extent : done.labels()) {
+    if (extent.label() == 0 || !values.contains(extent.label()) || !seen.insert(extent.label()).second) {
+      return Lie("labels.label");
+    }
+    TS_RETURN_IF_ERROR(CheckExtent(grid, extent, "labels"));
+  }
+  if (done.has_lung()) TS_RETURN_IF_ERROR(CheckExtent(grid, done.lung(), "lung"));
+  if (done.timings_size() > 64) return Lie("timings");
+  for (const v1::StageTiming& timing : done.timings()) {
+    const bool is_name = !timing.stage().empty() && timing.stage().size() <= 32 &&
+                         std::all_of(timing.stage().begin(), timing.stage().end(), [](char c) {
+                           return absl::ascii_islower(static_cast<unsigned char>(c)) || c == '_';
+                         });
+    if (!is_name || !IsFiniteAndPositive(timing.ms())) return Lie("timings");
+  }
+  return absl::OkStatus();
+}
+
+v1::Reason CleanReason(const ipc::v1::Refusal& refusal, const char* fallback) {
+  return MakeReason(IsCode(refusal.code()) ? refusal.code() : fallback, Printable(refusal.value()),
+                    Printable(refusal.text()));
+}
+
+}  // namespace tomoserve::dispatch

@@ -1,0 +1,247 @@
+// A worker that follows the script in a recipe's title instead of running a network: "VERB ARGUMENT".
+//   ok            answers with one finding: the voxels above 0
+//   slow MS       the same after MS milliseconds, with progress and heartbeats; can be cancelled
+//   once FILE     dies by SIGSEGV in its first run; FILE remembers that
+//   crash         dies by SIGSEGV in every run
+//   exit          exits with 1 in every run
+//   hang          stops answering in every run
+//   fail          answers RunFailed OUT_OF_MEMORY
+//   lie FIELD     answers with something that cannot be true
+//   deaf MS       as slow, but cannot be cancelled
+//   sour FILE     is refused from its second loading on; FILE remembers the first
+//   refuse        is refused when it is loaded
+//   bomb          dies when it is loaded
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <map>
+#include <optional>
+#include <sstream>
+#include <string>
+#include <thread>
+
+#include "tomoserve/base/clock.h"
+#include "tomoserve/base/status.h"
+#include "tomoserve/base/unique_fd.h"
+#include "tomoserve/ipc/arena.h"
+#include "tomoserve/ipc/child.h"
+#include "tomoserve/ipc/record_socket.h"
+#include "tomoserve/ipc/v1/worker.pb.h"
+#include "tomoserve/volume/geometry.h"
+
+namespace tomoserve {
+namespace {
+
+struct Run {
+  ipc::v1::StartRun start;
+  std::vector<base::UniqueFd> fds;
+  double end_ms = 0;
+  double total_ms = 0;
+};
+
+class FakeWorker {
+ public:
+  FakeWorker() : socket_(base::UniqueFd(ipc::kChildSocketFd)) {}
+
+  int Serve() {
+    ipc::v1::WorkerReply hello;
+    hello.mutable_hello()->set_device_kind("fake");
+    hello.mutable_hello()->set_torch_version("none");
+    hello.mutable_hello()->set_lanes(1);
+    Send(hello);
+    for (;;) {
+      ipc::v1::WorkerRequest request;
+      std::vector<base::UniqueFd> fds;
+      const absl::Status status = socket_.ReceiveLarge(request, &fds, std::chrono::milliseconds(20));
+      if (status.ok()) {
+        Handle(request, std::move(fds));
+      } else if (!absl::IsDeadlineExceeded(status)) {
+        return 0;
+      }
+      Continue();
+    }
+  }
+
+ private:
+  void Send(const ipc::v1::WorkerReply& reply) {
+    if (!socket_.Send(reply).ok()) ::_exit(0);
+  }
+
+  void Handle(const ipc::v1::WorkerRequest& request, std::vector<base::UniqueFd> fds) {
+    switch (request.request_case()) {
+      case ipc::v1::WorkerRequest::kLoad:
+        return Load(request.load());
+      case ipc::v1::WorkerRequest::kStart:
+        return Start(request.start(), std::move(fds));
+      case ipc::v1::WorkerRequest::kCancel:
+        if (run_ && run_->start.run_id() == request.cancel().run_id() &&
+            scripts_[run_->start.model_digest()].verb != "deaf") {
+          Fail("CANCELLED");
+        }
+        return;
+      default:
+        return;
+    }
+  }
+
+  void Load(const ipc::v1::LoadModel& load) {
+    std::istringstream title(load.recipe().title());
+    Script script;
+    title >> script.verb >> script.argument;
+    scripts_[load.model_digest()] = script;
+    if (script.verb == "bomb") ::abort();
+    ipc::v1::WorkerReply reply;
+    ipc::v1::ModelState& state = *reply.mutable_model();
+    state.set_model_digest(load.model_digest());
+    const bool sour = script.verb == "sour" && std::filesystem::exists(script.argument);
+    if (script.verb == "sour") std::ofstream(script.argument) << "loaded";
+    state.set_warm(script.verb != "refuse" && !sour);
+    state.set_weight_bytes(1000);
+    state.set_ms_per_window(2);
+    if (!state.warm()) state.mutable_refused()->set_code("DIGEST_MISMATCH");
+    Send(reply);
+  }
+
+  void Start(const ipc::v1::StartRun& start, std::vector<base::UniqueFd> fds) {
+    run_.emplace();
+    run_->start = start;
+    run_->fds = std::move(fds);
+    const Script& script = scripts_[start.model_digest()];
+    if (script.verb == "crash") ::raise(SIGSEGV);
+    if (script.verb == "exit") ::_exit(1);
+    if (script.verb == "hang") ::pause();
+    if (script.verb == "once" && !std::filesystem::exists(script.argument)) {
+      std::ofstream(script.argument) << "died";
+      ::raise(SIGSEGV);
+    }
+    if (script.verb == "fail") return Fail("OUT_OF_MEMORY");
+    run_->total_ms = script.verb == "slow" || script.verb == "deaf" ? std::stod(script.argument) : 0;
+    run_->end_ms = base::MonotonicMs() + run_->total_ms;
+  }
+
+  void Continue() {
+    ipc::v1::WorkerReply reply;
+    if (!run_) {
+      reply.mutable_heartbeat();
+      return Send(reply);
+    }
+    const double left_ms = run_->end_ms - base::MonotonicMs();
+    if (left_ms > 0) {
+      reply.mutable_progress()->set_run_id(run_->start.run_id());
+      reply.mutable_progress()->set_windows_total(100);
+      reply.mutable_progress()->set_windows_done(
+          static_cast<std::uint32_t>(100 * (1 - left_ms / run_->total_ms)));
+      return Send(reply);
+    }
+    Finish();
+  }
+
+  void Fail(const char* code) {
+    ipc::v1::WorkerReply reply;
+    reply.mutable_failed()->set_run_id(run_->start.run_id());
+    reply.mutable_failed()->mutable_reason()->set_code(code);
+    run_.reset();
+    Send(reply);
+  }
+
+  // Labels the voxels above 0 and says where they are.
+  void Finish() {
+    const ipc::v1::StartRun& start = run_->start;
+    const auto geometry = volume::Geometry::FromProto(start.geometry());
+    auto labels = ipc::Mapping::Map(run_->fds[0].get(), 0, start.label_bytes(), true);
+    if (!geometry.ok() || !labels.ok()) return Fail("REQUEST_INVALID");
+    const auto& size = geometry->size_ijk();
+    std::uint64_t voxels = 0;
+    std::array<double, 3> sum{};
+    std::uint32_t first_k = size[2];
+    std::uint32_t last_k = 0;
+    for (std::uint32_t k = 0; k < size[2]; ++k) {
+      const ipc::v1::Slice& slice = start.slices(static_cast<int>(k));
+      auto pixels = ipc::Mapping::Map(run_->fds[1 + slice.slot().arena()].get(), slice.slot().offset(),
+                                      slice.slot().bytes(), false);
+      if (!pixels.ok()) return Fail("REQUEST_INVALID");
+      for (std::uint32_t n = 0; n < size[0] * size[1]; ++n) {
+        std::int16_t stored = 0;
+        std::memcpy(&stored, pixels->bytes().data() + std::size_t{n} * 2, sizeof stored);
+        if (stored * slice.slope() + slice.intercept() <= 0) continue;
+        labels->bytes()[std::size_t{k} * size[0] * size[1] + n] = std::byte{1};
+        ++voxels;
+        sum[0] += n % size[0];
+        sum[1] += n / size[0];
+        sum[2] += k;
+        first_k = std::min(first_k, k);
+        last_k = std::max(last_k, k);
+      }
+    }
+    ipc::v1::WorkerReply reply;
+    ipc::v1::RunDone& done = *reply.mutable_done();
+    done.set_run_id(start.run_id());
+    done.set_windows(1);
+    done.set_has_label_map(true);
+    v1::StageTiming& timing = *done.add_timings();
+    timing.set_stage("forward");
+    timing.set_ms(1);
+    ipc::v1::LabelExtent& extent = *done.add_labels();
+    extent.set_label(1);
+    extent.set_voxels(voxels);
+    extent.set_volume_ml(static_cast<double>(voxels) * geometry->voxel_volume_ml());
+    extent.set_first_k(std::min(first_k, last_k));
+    extent.set_last_k(last_k);
+    if (voxels > 0) {
+      v1::Finding& finding = *done.add_findings();
+      finding.set_label_value(1);
+      finding.set_score(0.9);
+      for (double& axis : sum) axis /= static_cast<double>(voxels);
+      const v1::PointLps centre = volume::ToProto(geometry->ToLps({sum}));
+      *finding.mutable_centre_lps() = centre;
+      *finding.mutable_box_lps()->mutable_min() = centre;
+      *finding.mutable_box_lps()->mutable_max() = centre;
+      for (int axis = 0; axis < 3; ++axis) finding.add_extent_mm(1);
+      finding.mutable_longest_diameter_3d_mm()->set_value(10);
+      finding.mutable_volume_ml()->set_value(extent.volume_ml());
+      finding.set_voxels(voxels);
+      finding.set_key_slice_k(first_k);
+    }
+    const Script script = scripts_[start.model_digest()];
+    if (script.verb == "lie") Lie(script.argument, done, labels->bytes());
+    run_.reset();
+    Send(reply);
+  }
+
+  static void Lie(const std::string& field, ipc::v1::RunDone& done, std::span<std::byte> labels) {
+    if (field == "run_id") done.set_run_id("another");
+    if (field == "label_map") labels[0] = std::byte{77};
+    if (field == "label_value") done.mutable_findings(0)->set_label_value(5);
+    if (field == "score") done.mutable_findings(0)->set_score(std::numeric_limits<double>::quiet_NaN());
+    if (field == "key_slice_k") done.mutable_findings(0)->set_key_slice_k(1000000);
+    if (field == "centre_lps") done.mutable_findings(0)->mutable_centre_lps()->set_x_mm(1e9);
+    if (field == "labels") done.mutable_labels(0)->set_voxels(std::numeric_limits<std::uint64_t>::max());
+    if (field == "findings") {
+      for (int i = 0; i < 300; ++i) *done.add_findings() = done.findings(0);
+    }
+  }
+
+  struct Script {
+    std::string verb;
+    std::string argument;
+  };
+  ipc::RecordSocket socket_;
+  std::map<std::string, Script> scripts_;
+  std::optional<Run> run_;
+};
+
+}  // namespace
+}  // namespace tomoserve
+
+int main() {
+  tomoserve::FakeWorker worker;
+  return worker.Serve();
+}

@@ -1,0 +1,59 @@
+// A dispatcher over a temporary folder, with fake helpers and scripted workers.
+#pragma once
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <filesystem>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "dispatch/dispatcher_impl.h"
+#include "dispatch/fake_dicom.h"
+#include "dispatch/fake_helpers.h"
+
+namespace tomoserve::dispatch {
+
+// Waits up to 20 s; whether it came true.
+bool Eventually(const std::function<bool()>& condition);
+
+class DispatchTest : public ::testing::Test {
+ protected:
+  DispatchTest();
+  ~DispatchTest() override;
+
+  // Adds a version to the repository; before Start. See fake_worker.cpp for scripts.
+  void AddModel(const std::string& name, const std::string& script, const std::string& modality = "CT",
+                bool demonstration = false, const std::string& version = "1");
+  // Starts a dispatcher with what the test has put into options_, and waits for `ready` unless told
+  // otherwise.
+  void Start(bool wait_until_ready = true);
+  void Stop() { dispatcher_.reset(); }
+
+  // A header that wants these models and nothing else.
+  static v1::SubmissionHeader Wanting(const std::vector<std::string>& models);
+  // Sends files under the keys "0", "1", ... and finishes.
+  absl::StatusOr<v1::SubmissionReceipt> Submit(const v1::SubmissionHeader& header,
+                                               const std::vector<std::string>& files);
+  // The receipt of an upload that must succeed.
+  v1::SubmissionReceipt MustSubmit(const v1::SubmissionHeader& header, const std::vector<std::string>& files);
+  static absl::Status SendInstance(Upload& upload, const std::string& key, const std::string& bytes);
+
+  v1::Run RunNow(const std::string& run_id);
+  // Waits until the run is final.
+  v1::Run WaitForRun(const std::string& run_id);
+  v1::RunState StateOf(const std::string& run_id) { return RunNow(run_id).state(); }
+  // Children of this process that still run.
+  static std::vector<pid_t> Workers();
+  pid_t WaitForWorker();
+
+  std::filesystem::path folder_;
+  DispatcherOptions options_;
+  FakeHelperScript helpers_;
+  std::unique_ptr<DispatcherImpl> dispatcher_;
+};
+
+}  // namespace tomoserve::dispatch

@@ -1,0 +1,160 @@
+// Parts that need no dispatcher: queues, subscriptions, predictions, devices, blame.
+#include <signal.h>
+#include <stdlib.h>
+
+#include <atomic>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "dispatch/devices.h"
+#include "dispatch/planning.h"
+#include "dispatch/subscriptions.h"
+#include "dispatch/task_queue.h"
+#include "dispatch/worker_handle.h"
+#include "dispatch/worker_reply.h"
+
+namespace tomoserve::dispatch {
+namespace {
+
+using ::testing::ElementsAre;
+
+TEST(TaskQueueTest, RunsTasksInOrderAndDelayedOnesLater) {
+  TaskQueue queue(1);
+  std::vector<int> order;
+  queue.PostAfter(std::chrono::milliseconds(50), [&] { order.push_back(3); });
+  queue.Post([&] { order.push_back(1); });
+  EXPECT_TRUE(queue.Run([&] { order.push_back(2); }));
+  std::this_thread::sleep_for(std::chrono::milliseconds(120));
+  EXPECT_TRUE(queue.Run([] {}));
+  EXPECT_THAT(order, ElementsAre(1, 2, 3));
+}
+
+TEST(TaskQueueTest, StopRunsWhatWasPostedAndRefusesTheRest) {
+  TaskQueue queue(2);
+  std::atomic<int> ran{0};
+  for (int i = 0; i < 100; ++i) queue.Post([&] { ++ran; });
+  queue.PostAfter(std::chrono::hours(1), [&] { ++ran; });
+  queue.Stop();
+  EXPECT_EQ(ran, 100);
+  EXPECT_FALSE(queue.Post([&] { ++ran; }));
+  EXPECT_FALSE(queue.Run([&] { ++ran; }));
+  EXPECT_EQ(ran, 100);
+}
+
+TEST(SubscriptionsTest, AHandlesEndWaitsForTheCallInProgress) {
+  Subscriptions subscriptions;
+  std::atomic<bool> inside{false};
+  std::atomic<bool> left{false};
+  auto handle = subscriptions.Add([&](const std::string&, const std::string&) {
+    inside = true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    left = true;
+  });
+  std::thread notifier([&] { subscriptions.Notify("s", "r"); });
+  while (!inside) std::this_thread::yield();
+  handle.reset();
+  EXPECT_TRUE(left);
+  notifier.join();
+  inside = false;
+  subscriptions.Notify("s", "r");
+  EXPECT_FALSE(inside);
+}
+
+TEST(SubscriptionsTest, AHandleMayEndInItsOwnCallAndOutliveTheList) {
+  std::shared_ptr<void> handle;
+  int calls = 0;
+  {
+    Subscriptions subscriptions;
+    handle = subscriptions.Add([&](const std::string&, const std::string&) {
+      ++calls;
+      handle.reset();
+    });
+    subscriptions.Notify("s", "r");
+    subscriptions.Notify("s", "r");
+    handle = subscriptions.Add([&](const std::string&, const std::string&) { ++calls; });
+  }
+  handle.reset();
+  EXPECT_EQ(calls, 1);
+}
+
+v1::Windows Windows(v1::WindowLayout layout, std::uint32_t size, double overlap) {
+  v1::Windows windows;
+  windows.set_layout(layout);
+  for (int axis = 0; axis < 3; ++axis) windows.add_size(size);
+  windows.set_overlap(overlap);
+  return windows;
+}
+
+TEST(PlanningTest, CountsWindowsAsTheLayoutsPutThem) {
+  EXPECT_EQ(CountWindows(Windows(v1::WINDOW_LAYOUT_MONAI, 96, 0.25), {96, 96, 96}), 1u);
+  EXPECT_EQ(CountWindows(Windows(v1::WINDOW_LAYOUT_MONAI, 96, 0.25), {97, 96, 10}), 2u);
+  EXPECT_EQ(CountWindows(Windows(v1::WINDOW_LAYOUT_MONAI, 96, 0.25), {240, 168, 96}), 3u * 2u * 1u);
+  EXPECT_EQ(CountWindows(Windows(v1::WINDOW_LAYOUT_NNUNET, 64, 0.5), {128, 64, 65}), 3u * 1u * 2u);
+  v1::Windows slices;
+  slices.set_layout(v1::WINDOW_LAYOUT_SLICES);
+  EXPECT_EQ(CountWindows(slices, {512, 512, 300}), 300u);
+}
+
+TEST(PlanningTest, PreparesTheSizeByOrientationAndSpacing) {
+  const auto grid =
+      volume::Geometry::Create({100, 200, 50}, {1, 2, 3}, {}, {{{1, 0, 0}, {0, 0, 1}, {0, -1, 0}}});
+  ASSERT_TRUE(grid.ok());
+  v1::Recipe recipe;
+  recipe.mutable_preparation()->set_orientation("RAS");
+  EXPECT_THAT(*PreparedSize(recipe, *grid), ElementsAre(100u, 50u, 200u));
+  v1::Spacing& spacing = *recipe.mutable_preparation()->mutable_spacing();
+  for (int axis = 0; axis < 3; ++axis) spacing.add_spacing_mm(1.5);
+  spacing.set_rule(v1::SPACING_RULE_MONAI);
+  EXPECT_THAT(*PreparedSize(recipe, *grid), ElementsAre(67u, 99u, 266u));
+  spacing.set_rule(v1::SPACING_RULE_NNUNET);
+  EXPECT_THAT(*PreparedSize(recipe, *grid), ElementsAre(67u, 100u, 267u));
+}
+
+TEST(DevicesTest, AutoTakesEveryGpuOrElseTheCpu) {
+  std::string pattern = (std::filesystem::temp_directory_path() / "tomoserve-dev-XXXXXX").string();
+  const std::filesystem::path folder = ::mkdtemp(pattern.data());
+  EXPECT_THAT(ExpandDevices({"auto"}, folder.string()), ElementsAre("cpu"));
+  EXPECT_THAT(ExpandDevices({"cuda:all"}, folder.string()), ElementsAre());
+  for (const char* name : {"nvidia0", "nvidia2", "nvidiactl", "nvidia-uvm", "null"})
+    std::ofstream(folder / name) << "";
+  EXPECT_THAT(ExpandDevices({"auto"}, folder.string()), ElementsAre("cuda:0", "cuda:2"));
+  EXPECT_THAT(ExpandDevices({"cpu", "cuda:1"}, folder.string()), ElementsAre("cpu", "cuda:1"));
+  std::filesystem::remove_all(folder);
+}
+
+TEST(BlameTest, AKillFromOutsideIsNoStrike) {
+  const auto death = [](DeathCause cause, int signal, int exit_code = 0, bool oom = false) {
+    return WorkerDeath{
+        .cause = cause, .said_hello = true, .exit_code = exit_code, .signal = signal, .oom_killer = oom};
+  };
+  EXPECT_FALSE(IsBlamed(death(DeathCause::kItself, SIGKILL)));
+  EXPECT_FALSE(IsBlamed(death(DeathCause::kItself, SIGTERM)));
+  EXPECT_FALSE(IsBlamed(death(DeathCause::kItself, 0)));
+  EXPECT_TRUE(IsBlamed(death(DeathCause::kItself, SIGKILL, 0, true))) << "the OOM killer";
+  EXPECT_TRUE(IsBlamed(death(DeathCause::kItself, SIGSEGV)));
+  EXPECT_TRUE(IsBlamed(death(DeathCause::kItself, SIGSYS)));
+  EXPECT_TRUE(IsBlamed(death(DeathCause::kItself, 0, 1)));
+  EXPECT_TRUE(IsBlamed(death(DeathCause::kWatchdog, SIGKILL)));
+  EXPECT_TRUE(IsBlamed(death(DeathCause::kProtocol, SIGKILL)));
+  EXPECT_FALSE(IsBlamed(death(DeathCause::kAsked, SIGKILL)));
+}
+
+TEST(WorkerReplyTest, ReasonsOfWorkersAreMadeHarmless) {
+  ipc::v1::Refusal refusal;
+  refusal.set_code("OUT_OF_MEMORY");
+  refusal.set_value(std::string(5000, 'x'));
+  refusal.set_text("line\nbreak\x1b[31m");
+  v1::Reason reason = CleanReason(refusal, "RUN_FAILED");
+  EXPECT_EQ(reason.code(), "OUT_OF_MEMORY");
+  EXPECT_LE(reason.value().size(), 200u);
+  EXPECT_EQ(reason.text(), "line?break?[31m");
+  refusal.set_code("not a code");
+  EXPECT_EQ(CleanReason(refusal, "RUN_FAILED").code(), "RUN_FAILED");
+}
+
+}  // namespace
+}  // namespace tomoserve::dispatch
