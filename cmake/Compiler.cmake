@@ -40,3 +40,14 @@ if(TOMOSERVE_SANITIZE)
     add_compile_definitions(GRPC_ASAN_SUPPRESSED)
   endif()
 endif()
+
+# What results say of the build that made them: version and commit, where there is one.
+find_package(Git QUIET)
+set(TOMOSERVE_BUILD ${PROJECT_VERSION})
+if(GIT_FOUND)
+  execute_process(COMMAND ${GIT_EXECUTABLE} -C ${CMAKE_SOURCE_DIR} rev-parse --short=12 HEAD
+    OUTPUT_VARIABLE commit OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+  if(commit)
+    string(APPEND TOMOSERVE_BUILD "+${commit}")
+  endif()
+endif()

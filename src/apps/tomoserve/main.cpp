@@ -100,6 +100,7 @@ int Serve(config::v1::ServerConfig config) {
   const std::string listen = config.listen();
   dispatch::DispatcherOptions options;
   options.config = std::move(config);
+  options.build = TOMOSERVE_BUILD;
   options.helper_program = ipc::SiblingProgram("tomoserve-dicom");
   options.worker_program = ipc::SiblingProgram("tomoserve-worker");
   auto dispatcher = dispatch::StartDispatcher(std::move(options));
