@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "dispatch/instance_rules.h"
+#include "dispatch/planning.h"
 #include "dispatch/worker_reply.h"
 #include "tomoserve/base/log.h"
 #include "tomoserve/base/status.h"
@@ -16,6 +17,8 @@ namespace tomoserve::dispatch {
 namespace {
 
 constexpr int kLoadDeaths = 2;
+// A window may take so many times as long as at the warm-up: the machine has other work too.
+constexpr double kStallWindows = 20;
 
 std::vector<std::string> CudaDevices(const std::string& device_folder) {
   std::set<int> numbers;
@@ -126,9 +129,15 @@ absl::Status Devices::StartRun(std::size_t index, const ipc::v1::StartRun& start
   Worker& worker = workers_[index];
   ipc::v1::WorkerRequest request;
   *request.mutable_start() = start;
-  TS_RETURN_IF_ERROR(worker.handle->Send(worker.life, request, fds));
   worker.run_id = start.run_id();
-  return absl::OkStatus();
+  worker.window_ms = ModelOn(index, start.model_digest()).window_ms;
+  Watch(worker);
+  absl::Status sent = worker.handle->Send(worker.life, request, fds);
+  if (!sent.ok()) {
+    worker.run_id.clear();
+    Watch(worker);
+  }
+  return sent;
 }
 
 void Devices::CancelRun(const std::string& run_id) {
@@ -170,11 +179,13 @@ void Devices::HandleReply(std::size_t index, std::uint64_t life, const ipc::v1::
     case ipc::v1::WorkerReply::kDone:
       if (!IsItsRun(worker, reply.done().run_id())) return;
       worker.run_id.clear();
+      Watch(worker);
       events_->OnRunDone(index, life, reply.done());
       break;
     case ipc::v1::WorkerReply::kFailed:
       if (!IsItsRun(worker, reply.failed().run_id())) return;
       worker.run_id.clear();
+      Watch(worker);
       events_->OnRunFailed(reply.failed());
       break;
     default:
@@ -235,12 +246,30 @@ void Devices::LoadNext(Worker& worker) {
     if (status.ok()) {
       state.readiness = v1::MODEL_READINESS_LOADING;
       worker.loading = model;
-      return;
+      break;
     }
     if (base::ReasonOf(status) == "PEER_GONE") return;
     state.readiness = v1::MODEL_READINESS_REFUSED;
     state.reason = ReasonFrom(status);
   }
+  Watch(worker);
+}
+
+void Devices::Watch(Worker& worker) {
+  const Patience& patience = options_.patience;
+  StallBounds bounds;
+  if (!worker.run_id.empty()) {
+    const std::chrono::milliseconds windows(
+        static_cast<std::chrono::milliseconds::rep>(kStallWindows * worker.window_ms));
+    bounds = {.window = std::max(patience.window_stall, windows),
+              .stage = std::max(patience.stage_stall, windows)};
+  }
+  if (worker.loading != nullptr) {
+    // Warming up takes every lane: a run beside it waits.
+    bounds = {.window = std::max(bounds.window, patience.load_stall),
+              .stage = std::max(bounds.stage, patience.load_stall)};
+  }
+  worker.handle->Watch(worker.life, bounds);
 }
 
 absl::Status Devices::SendLoad(Worker& worker, const models::Model& model) {
@@ -269,6 +298,7 @@ void Devices::HandleModel(Worker& worker, const ipc::v1::ModelState& reply) {
     state.weight_bytes = reply.weight_bytes();
     state.ms_per_window =
         reply.ms_per_window() >= 0 && reply.ms_per_window() < 1e9 ? reply.ms_per_window() : 0;
+    state.window_ms = state.ms_per_window * PassesPerWindow(model.recipe);
     base::Log(base::LogLevel::kInfo, "model_warm",
               {{"device", worker.device},
                {"model", model.name},
@@ -337,7 +367,8 @@ void Devices::Publish() {
     view.infos.push_back({.device = worker.device,
                           .device_kind = worker.hello ? worker.hello->device_kind() : "",
                           .ready = settled,
-                          .restarts = worker.restarts});
+                          .restarts = worker.restarts,
+                          .lanes = worker.hello ? std::max(1u, worker.hello->lanes()) : 0});
   }
   const std::lock_guard lock(view_mutex_);
   view_ = std::move(view);

@@ -38,7 +38,8 @@ struct ModelOnDevice {
   v1::ModelReadiness readiness = v1::MODEL_READINESS_COLD;
   v1::Reason reason;
   std::uint64_t weight_bytes = 0;
-  double ms_per_window = 0;
+  double ms_per_window = 0;  // of one forward pass on one lane
+  double window_ms = 0;      // of a whole window: with every mirrored pass
 };
 
 // Expands "auto" (every NVIDIA device file, else the CPU) and "cuda:all". `device_folder` is "/dev" but in
@@ -104,6 +105,7 @@ class Devices {
     std::deque<const models::Model*> to_load;
     const models::Model* loading = nullptr;
     std::string run_id;
+    double window_ms = 0;  // of the run's model
     std::uint32_t restarts = 0;
   };
 
@@ -113,6 +115,8 @@ class Devices {
   void HandleDeath(std::size_t index, const WorkerDeath& death);
   void LoadNext(Worker& worker);
   absl::Status SendLoad(Worker& worker, const models::Model& model);
+  // Tells the handle what the worker computes now.
+  void Watch(Worker& worker);
   // Whether the reply is about the worker's run; a worker that speaks of another one is killed.
   bool IsItsRun(Worker& worker, const std::string& run_id);
   void Publish();

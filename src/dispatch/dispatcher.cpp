@@ -115,7 +115,7 @@ DispatcherImpl::DispatcherImpl(DispatcherOptions options, std::unique_ptr<ipc::H
                   .pool = pool_,
                   .subscriptions = subscriptions_,
                   .build = options_.build,
-                  .max_strikes = options_.patience.max_strikes},
+                  .patience = options_.patience},
                  devices_),
       intake_(*store_, coordinator_, std::chrono::milliseconds(options_.config.idle_upload_ms()),
               [this](const std::string& study_uid) { scheduler_.StudyChanged(study_uid); }),
@@ -259,17 +259,20 @@ absl::StatusOr<v1::PlanStudyResponse> DispatcherImpl::PlanStudy(const v1::PlanSt
   TS_ASSIGN_OR_RETURN(const std::shared_ptr<const StudyInput> study,
                       LoadStudyInput(*store_, request.study_instance_uid()));
   v1::PlanStudyResponse response;
+  const std::vector<DeviceInfo> infos = devices_.Infos();  // in the order of readiness
   for (const models::Model* model : models) {
-    std::optional<double> ms_per_window;
+    std::optional<WindowSpeed> fastest;
     std::uint64_t weight_bytes = 0;
-    for (const v1::DeviceReadiness& device : devices_.ReadinessOf(model->model_digest)) {
+    const std::vector<v1::DeviceReadiness> readiness = devices_.ReadinessOf(model->model_digest);
+    for (std::size_t i = 0; i < readiness.size() && i < infos.size(); ++i) {
+      const v1::DeviceReadiness& device = readiness[i];
       if (device.readiness() != v1::MODEL_READINESS_WARM) continue;
       weight_bytes = std::max(weight_bytes, device.weight_bytes());
-      if (device.ms_per_window() > 0) {
-        ms_per_window = std::min(ms_per_window.value_or(device.ms_per_window()), device.ms_per_window());
-      }
+      const WindowSpeed speed{.ms_per_window = device.ms_per_window(), .lanes = std::max(1u, infos[i].lanes)};
+      const auto ms = [](const WindowSpeed& of) { return of.ms_per_window / of.lanes; };
+      if (speed.ms_per_window > 0 && (!fastest || ms(speed) < ms(*fastest))) fastest = speed;
     }
-    *response.add_runs() = PlanRun(*model, ChooseInput(model->recipe, study), ms_per_window, weight_bytes);
+    *response.add_runs() = PlanRun(*model, ChooseInput(model->recipe, study), fastest, weight_bytes);
   }
   return response;
 }

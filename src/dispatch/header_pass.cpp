@@ -4,6 +4,8 @@
 #include <iterator>
 #include <utility>
 
+#include "tomoserve/base/status.h"
+
 namespace tomoserve::dispatch {
 namespace {
 
@@ -37,10 +39,12 @@ void HeaderPass::AddStatus(v1::InstanceStatus status) {
   statuses_.push_back(std::move(status));
 }
 
-InstanceJudge* HeaderPass::Wait() {
+absl::StatusOr<const InstanceJudge*> HeaderPass::Wait() {
   std::unique_lock lock(mutex_);
   idle_.wait(lock, [this] { return !working_; });
-  return stopped_ ? nullptr : &judge_;
+  if (stopped_) return base::Error(absl::StatusCode::kUnavailable, "DRAINING", "", "the server is stopping");
+  TS_RETURN_IF_ERROR(unavailable_);
+  return &judge_;
 }
 
 void HeaderPass::Abandon() {
@@ -63,6 +67,7 @@ void HeaderPass::Work() {
       const auto end = pending_.begin() + static_cast<std::ptrdiff_t>(std::min(kBatch, pending_.size()));
       batch.assign(std::make_move_iterator(pending_.begin()), std::make_move_iterator(end));
       pending_.erase(pending_.begin(), end);
+      if (!unavailable_.ok()) batch.clear();
       refusals = std::exchange(refusals_, {});
     }
   }
@@ -74,13 +79,22 @@ void HeaderPass::Work() {
   }
   std::vector<v1::InstanceStatus> statuses;
   for (auto& [key, reason] : refusals) statuses.push_back(judge_.Refuse(key, std::move(reason)));
+  absl::Status unavailable;
   if (!ranges.empty()) {
     const std::vector<ipc::HeaderResult> results = helpers_.ReadHeaders(spool_.get(), ranges);
-    for (std::size_t i = 0; i < batch.size() && i < results.size(); ++i) {
-      statuses.push_back(judge_.Judge(batch[i], results[i]));
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+      if (i >= results.size()) {
+        unavailable = base::Error(absl::StatusCode::kUnavailable, "HELPER_UNAVAILABLE", "",
+                                  "not every header was read");
+      } else if (absl::IsUnavailable(results[i].status())) {
+        unavailable = results[i].status();
+      } else {
+        statuses.push_back(judge_.Judge(batch[i], results[i]));
+      }
     }
   }
   const std::lock_guard lock(mutex_);
+  if (unavailable_.ok()) unavailable_ = std::move(unavailable);
   std::move(statuses.begin(), statuses.end(), std::back_inserter(statuses_));
   working_ = false;
   // Posted anew rather than looped, so that other uploads get their turn.

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "dispatch/instance_rules.h"
 #include "dispatch/task_queue.h"
 #include "tomoserve/base/unique_fd.h"
@@ -31,8 +32,9 @@ class HeaderPass : public std::enable_shared_from_this<HeaderPass> {
   // Adds a status that needs no judgement.
   void AddStatus(v1::InstanceStatus status);
   // Waits until everything that was added is judged; then nobody else touches the judge until the next Add.
-  // Null when the server stops.
-  InstanceJudge* Wait();
+  // Errors: kUnavailable DRAINING when the server stops, HELPER_UNAVAILABLE where headers could not be read
+  // for a reason that lies with the helpers: the files are not to blame, and none of them is judged by it.
+  absl::StatusOr<const InstanceJudge*> Wait();
   // The upload is gone: what is not read yet is left.
   void Abandon();
 
@@ -52,7 +54,8 @@ class HeaderPass : public std::enable_shared_from_this<HeaderPass> {
   bool working_ = false;
   bool abandoned_ = false;
   bool stopped_ = false;
-  InstanceJudge judge_;  // the working task's, or the waiter's while nothing works
+  absl::Status unavailable_;  // once headers could not be read, no more are
+  InstanceJudge judge_;       // the working task's, or the waiter's while nothing works
 };
 
 }  // namespace tomoserve::dispatch

@@ -38,10 +38,11 @@ class InstanceJudge {
   InstanceJudge(v1::SubmissionHeader header,
                 std::function<KnownContents(const std::string& study_uid)> known);
 
-  // Refusals: the header pass's own codes; OWN_OBJECT (made by this server: never analysed again);
-  // STUDY_MISMATCH (value: the instance's Study Instance UID); NO_STUDY_UID (a study without a UID can only
-  // be sent whole, as FINAL); IDENTITY_MISMATCH (value: the field); DUPLICATE_CONFLICT (same SOP Instance
-  // UID, other content: the first one stays; value: the UID).
+  // `result` is never kUnavailable: that says nothing of the file. Refusals: the header pass's own codes;
+  // OWN_OBJECT (made by this server: never analysed again); STUDY_MISMATCH (value: the instance's Study
+  // Instance UID); NO_STUDY_UID (a study without a UID can only be sent whole, as FINAL); IDENTITY_MISMATCH
+  // (value: the field); DUPLICATE_CONFLICT (same SOP Instance UID, other content: the first one stays; value:
+  // the UID).
   v1::InstanceStatus Judge(const store::SpoolRecord& record, const ipc::HeaderResult& result);
 
   // Refuses an instance before its bytes are read.

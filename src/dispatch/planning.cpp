@@ -86,8 +86,13 @@ std::uint32_t CountWindows(const v1::Windows& windows, const std::array<std::uin
   return Clamped(count);
 }
 
+std::uint32_t PassesPerWindow(const v1::Recipe& recipe) {
+  // A recipe that passed its checks names each of three axes at most once.
+  return 1u << std::min(recipe.network().mirror_axes_size(), 3);
+}
+
 absl::StatusOr<Prediction> Predict(const v1::Recipe& recipe, const volume::Geometry& grid,
-                                   std::optional<double> ms_per_window) {
+                                   const std::optional<WindowSpeed>& speed) {
   Prediction prediction;
   TS_ASSIGN_OR_RETURN(prediction.prepared_size, PreparedSize(recipe, grid));
   prediction.windows = CountWindows(recipe.windows(), prediction.prepared_size);
@@ -97,13 +102,15 @@ absl::StatusOr<Prediction> Predict(const v1::Recipe& recipe, const volume::Geome
   prediction.device_bytes =
       kFloatBytes * (grid.voxels() + Product(prediction.prepared_size) * (channels_in + channels_out + 1) +
                      WindowVoxels(recipe.windows(), prediction.prepared_size) * (channels_in + channels_out));
-  const double seconds = ms_per_window ? *ms_per_window / 1000 : recipe.profile().cpu_seconds_per_window();
-  prediction.device_seconds = seconds * prediction.windows;
+  const double pass_seconds = speed ? speed->ms_per_window / 1000 : recipe.profile().cpu_seconds_per_window();
+  const std::uint32_t lanes = speed ? std::max(1u, speed->lanes) : 1;
+  const double rounds = std::ceil(static_cast<double>(prediction.windows) / lanes);
+  prediction.device_seconds = pass_seconds * PassesPerWindow(recipe) * rounds;
   return prediction;
 }
 
-v1::PlannedRun PlanRun(const models::Model& model, const RunInput& input, std::optional<double> ms_per_window,
-                       std::uint64_t weight_bytes) {
+v1::PlannedRun PlanRun(const models::Model& model, const RunInput& input,
+                       const std::optional<WindowSpeed>& speed, std::uint64_t weight_bytes) {
   v1::PlannedRun plan;
   plan.set_model(model.name);
   plan.set_version(model.version);
@@ -119,7 +126,7 @@ v1::PlannedRun PlanRun(const models::Model& model, const RunInput& input, std::o
     *plan.add_reasons() = MakeReason("EXPECTED_INSTANCES_MISSING", std::to_string(input.missing),
                                      "the series has fewer instances than its submitter announced");
   }
-  const auto prediction = Predict(model.recipe, *selection.volume->geometry, ms_per_window);
+  const auto prediction = Predict(model.recipe, *selection.volume->geometry, speed);
   if (!prediction.ok()) {
     *plan.add_reasons() = ReasonFrom(prediction.status());
     return plan;

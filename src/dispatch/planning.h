@@ -31,12 +31,22 @@ absl::StatusOr<std::array<std::uint64_t, 3>> PreparedSize(const v1::Recipe& reci
 // int(size * (1 - overlap)), at least 1), nnU-Net's compute_steps_for_sliding_window, or one per slice.
 std::uint32_t CountWindows(const v1::Windows& windows, const std::array<std::uint64_t, 3>& size);
 
-// `ms_per_window`: measured by a worker at warm-up; where there is none the recipe's own profile counts.
+// Forward passes of one window: each subset of the mirrored axes is one.
+std::uint32_t PassesPerWindow(const v1::Recipe& recipe);
+
+// What a worker has measured at warm-up: one forward pass on one lane while all lanes compute.
+struct WindowSpeed {
+  double ms_per_window = 0;
+  std::uint32_t lanes = 1;  // windows computed at a time
+};
+
+// Lanes take windows side by side, a window's mirrored passes follow each other on one lane. Where nothing is
+// measured the recipe's own profile counts, on one lane.
 absl::StatusOr<Prediction> Predict(const v1::Recipe& recipe, const volume::Geometry& grid,
-                                   std::optional<double> ms_per_window);
+                                   const std::optional<WindowSpeed>& speed);
 
 // One line of a plan.
-v1::PlannedRun PlanRun(const models::Model& model, const RunInput& input, std::optional<double> ms_per_window,
-                       std::uint64_t weight_bytes);
+v1::PlannedRun PlanRun(const models::Model& model, const RunInput& input,
+                       const std::optional<WindowSpeed>& speed, std::uint64_t weight_bytes);
 
 }  // namespace tomoserve::dispatch

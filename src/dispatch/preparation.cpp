@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "tomoserve/base/clock.h"
 #include "tomoserve/base/status.h"
+#include "tomoserve/base/strings.h"
 #include "tomoserve/models/recipe.h"
 
 namespace tomoserve::dispatch {
@@ -13,6 +14,12 @@ namespace {
 
 absl::Status Impossible(std::string_view code, std::string_view value, std::string_view text) {
   return base::Error(absl::StatusCode::kFailedPrecondition, code, value, text);
+}
+
+// The same error as one that says nothing about the run.
+absl::Status MayPass(const absl::Status& status) {
+  return base::Error(absl::StatusCode::kUnavailable, base::ReasonOf(status), base::ValueOf(status),
+                     base::ToStd(status.message()));
 }
 
 std::uint64_t SlotBytes(const series::Volume& volume) {
@@ -23,6 +30,10 @@ std::uint64_t SlotBytes(const series::Volume& volume) {
   return std::uint64_t{size[0]} * size[1] * widest;
 }
 
+absl::Status FromKernel(const absl::Status& status) {
+  return base::ReasonOf(status) == "HOST_MEMORY" ? MayPass(status) : status;
+}
+
 std::uint64_t LabelBytes(const models::Model& model, const series::Volume& volume) {
   return volume.geometry->voxels() * models::LabelBytesPerVoxel(model.recipe);
 }
@@ -30,6 +41,7 @@ std::uint64_t LabelBytes(const models::Model& model, const series::Volume& volum
 absl::Status Decode(const PreparationServices& services, const RunInput& input, const ipc::Arena& arena,
                     const std::atomic<bool>& stop) {
   const series::Volume& volume = *input.selection.volume;
+  absl::Status unavailable;
   // One call per spool file; slices of late submissions lie in files of their own.
   std::map<std::string, std::vector<ipc::HelperPool::Frame>> frames;
   for (std::uint32_t k = 0; k < volume.slices.size(); ++k) {
@@ -45,12 +57,18 @@ absl::Status Decode(const PreparationServices& services, const RunInput& input, 
     frame.columns = instance.header.columns();
   }
   for (const auto& [submission_id, wanted] : frames) {
-    TS_ASSIGN_OR_RETURN(const base::UniqueFd spool, services.spool.OpenReadOnly(submission_id));
+    const auto spool = services.spool.OpenReadOnly(submission_id);
+    // Only a file that is gone stays gone.
+    if (!spool.ok()) return absl::IsNotFound(spool.status()) ? spool.status() : MayPass(spool.status());
     const std::vector<absl::Status> results =
-        services.helpers.Decode(spool.get(), wanted, arena, [&stop] { return stop.load(); });
+        services.helpers.Decode(spool->get(), wanted, arena, [&stop] { return stop.load(); });
     if (stop.load()) return absl::CancelledError("the run was stopped");
     for (std::size_t i = 0; i < results.size(); ++i) {
       if (results[i].ok()) continue;
+      if (absl::IsUnavailable(results[i])) {
+        unavailable = results[i];
+        continue;
+      }
       // A volume with a hole is never analysed.
       return Impossible("DECODE_FAILED", base::ReasonOf(results[i]),
                         absl::StrCat("slice ", wanted[i].slot, ": ", results[i].message()));
@@ -58,7 +76,8 @@ absl::Status Decode(const PreparationServices& services, const RunInput& input, 
     if (results.size() != wanted.size())
       return Impossible("DECODE_FAILED", "HELPER_LIED", "slices are missing");
   }
-  return absl::OkStatus();
+  // A slice that is broken for good counts more.
+  return unavailable;
 }
 
 }  // namespace
@@ -98,11 +117,16 @@ absl::StatusOr<std::unique_ptr<PreparedRun>> PrepareRun(const PreparationService
   const double began_ms = base::MonotonicMs();
   auto prepared = std::make_unique<PreparedRun>();
   const std::uint64_t label_bytes = LabelBytes(model, volume);
-  TS_ASSIGN_OR_RETURN(prepared->label_share, LedgerShare::Take(services.ledger, label_bytes));
-  TS_ASSIGN_OR_RETURN(prepared->arena,
-                      ipc::Arena::Create(SlotBytes(volume), static_cast<std::uint32_t>(volume.slices.size()),
-                                         &services.ledger));
-  TS_ASSIGN_OR_RETURN(prepared->label_map, ipc::CreateSealedMemfd("labels", label_bytes));
+  // All at once, and not by the arena: what the ledger refuses others hold and give back, what the kernel
+  // refuses nobody may ever give.
+  TS_ASSIGN_OR_RETURN(prepared->share, LedgerShare::Take(services.ledger, host_bytes));
+  auto arena =
+      ipc::Arena::Create(SlotBytes(volume), static_cast<std::uint32_t>(volume.slices.size()), nullptr);
+  if (!arena.ok()) return FromKernel(arena.status());
+  prepared->arena = *std::move(arena);
+  auto label_map = ipc::CreateSealedMemfd("labels", label_bytes);
+  if (!label_map.ok()) return FromKernel(label_map.status());
+  prepared->label_map = *std::move(label_map);
 
   ipc::v1::StartRun& start = prepared->start;
   start.set_run_id(run_id);

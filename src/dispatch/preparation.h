@@ -41,8 +41,8 @@ class LedgerShare {
 
 // Everything that a StartRun needs. Releases its memory at the end.
 struct PreparedRun {
+  LedgerShare share;  // of the arena and the label map
   std::unique_ptr<ipc::Arena> arena;
-  LedgerShare label_share;
   base::UniqueFd label_map;
   ipc::v1::StartRun start;
   double decode_ms = 0;
@@ -62,9 +62,11 @@ struct PreparationServices {
 std::uint64_t HostBytes(const models::Model& model, const series::Volume& volume);
 
 // Decodes the chosen volume of `input` (it has one, with a geometry). Blocks; for a pool thread. `stop` is
-// asked between leases. Errors: kResourceExhausted HOST_MEMORY (does not fit now), kFailedPrecondition
-// HOST_MEMORY (never will; value: bytes), DECODE_FAILED (value: the helper's reason code), kCancelled;
-// ARENA_TOO_LARGE.
+// asked between leases. Errors: kResourceExhausted HOST_MEMORY (other runs hold what it needs),
+// kFailedPrecondition HOST_MEMORY (it never fits; value: bytes), DECODE_FAILED (value: the helper's reason
+// code), kCancelled; ARENA_TOO_LARGE. kUnavailable is the machine's fault and may pass: HOST_MEMORY (the
+// kernel gives no memory or no descriptor; value: errno), DISK_FAILED (the spool cannot be opened),
+// HELPER_UNAVAILABLE.
 absl::StatusOr<std::unique_ptr<PreparedRun>> PrepareRun(const PreparationServices& services,
                                                         const std::string& run_id, const models::Model& model,
                                                         const RunInput& input, std::uint32_t urgency,

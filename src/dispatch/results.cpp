@@ -122,7 +122,7 @@ absl::StatusOr<RunResult> FinishRun(const ResultContext& context, const Prepared
   AddTiming(run, "queue", queue_ms);
   AddTiming(run, "decode", prepared.decode_ms);
   run.mutable_timings()->MergeFrom(done.timings());
-  AddTiming(run, "commit", base::MonotonicMs() - began_ms);
+  AddTiming(run, "pack", base::MonotonicMs() - began_ms);
   return result;
 }
 

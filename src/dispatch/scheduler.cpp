@@ -92,12 +92,13 @@ void Scheduler::StudyChanged(const std::string& study_uid) {
 void Scheduler::StartPlan(const std::string& study_uid) {
   StudyEntry& study = studies_.at(study_uid);
   study.again = false;
+  study.plan = ++plans_;
   std::map<std::string, const models::Model*> wanted;
   for (const std::string& run_id : study.runs) {
     const Entry& entry = entries_.at(run_id);
     if (entry.phase == Phase::kWaiting && entry.model != nullptr) wanted.emplace(run_id, entry.model);
   }
-  study.planning = services_.pool.Post([this, study_uid, wanted] {
+  study.planning = services_.pool.Post([this, study_uid, wanted, number = study.plan] {
     const auto row = services_.store.GetStudy(study_uid);
     const bool complete = row.ok() && row->state == v1::STUDY_STATE_COMPLETE;
     const auto plan = std::make_shared<absl::StatusOr<Plan>>(Plan());
@@ -108,13 +109,15 @@ void Scheduler::StartPlan(const std::string& study_uid) {
     } else {
       *plan = study_input.status();
     }
-    services_.coordinator.Post([this, study_uid, plan, complete] { HandlePlan(study_uid, *plan, complete); });
+    services_.coordinator.Post(
+        [this, study_uid, number, plan, complete] { HandlePlan(study_uid, number, *plan, complete); });
   });
 }
 
-void Scheduler::HandlePlan(const std::string& study_uid, const absl::StatusOr<Plan>& plan, bool complete) {
+void Scheduler::HandlePlan(const std::string& study_uid, std::uint64_t number,
+                           const absl::StatusOr<Plan>& plan, bool complete) {
   const auto study = studies_.find(study_uid);
-  if (study == studies_.end() || stopped_) return;
+  if (study == studies_.end() || study->second.plan != number || stopped_) return;
   study->second.planning = false;
   if (study->second.again) return StartPlan(study_uid);
   if (!plan.ok()) {
@@ -242,7 +245,7 @@ void Scheduler::FillDevices() {
 void Scheduler::StartPreparations() {
   for (;;) {
     Entry* entry = MostUrgent(Phase::kReady, [this](const Entry& candidate) {
-      return devices_.IsWarmSomewhere(candidate.stored.model_digest);
+      return !candidate.resting && devices_.IsWarmSomewhere(candidate.stored.model_digest);
     });
     if (entry == nullptr || entry->blocked) return;
     // Enough lies ready that comes before it: host memory is for the next runs, not for all.
@@ -289,6 +292,7 @@ void Scheduler::HandlePrepared(const std::string& run_id, Prepared& prepared) {
     entry->prepared = *std::move(prepared);
     entry->phase = Phase::kPrepared;
     entry->needs_room = false;
+    entry->failed_preparations = 0;
   } else if (absl::IsCancelled(prepared.status())) {
     Release(*entry);
   } else if (absl::IsResourceExhausted(prepared.status()) &&
@@ -301,10 +305,37 @@ void Scheduler::HandlePrepared(const std::string& run_id, Prepared& prepared) {
     entry->needs_room = true;
     Block(*entry);
     MakeRoomFor(*entry);
+  } else if (absl::IsUnavailable(prepared.status())) {
+    Rest(run_id, prepared.status());
   } else {
     Fail(run_id, ReasonFrom(prepared.status()));
   }
   Pump();
+}
+
+void Scheduler::Rest(const std::string& run_id, const absl::Status& status) {
+  Entry& entry = entries_.at(run_id);
+  const Patience& patience = services_.patience;
+  if (++entry.failed_preparations >= patience.max_preparations) return Fail(run_id, ReasonFrom(status));
+  base::Log(base::LogLevel::kWarning, "run_not_prepared",
+            {{"run_id", run_id},
+             {"reason", base::ReasonOf(status)},
+             {"value", base::ValueOf(status)},
+             {"tries", static_cast<std::int64_t>(entry.failed_preparations)}});
+  std::chrono::milliseconds delay = patience.first_preparation;
+  for (std::uint32_t i = 1; i < entry.failed_preparations && delay < patience.longest_preparation; ++i) {
+    delay *= 2;
+  }
+  entry.needs_room = false;
+  entry.resting = true;
+  Release(entry);
+  if (base::ReasonOf(status) == "HOST_MEMORY") MakeRoomFor(entry);
+  services_.coordinator.PostAfter(std::min(delay, patience.longest_preparation), [this, run_id] {
+    Entry* rested = Find(run_id);
+    if (rested == nullptr || stopped_) return;
+    rested->resting = false;
+    Pump();
+  });
 }
 
 void Scheduler::MakeRoomFor(const Entry& entry) {

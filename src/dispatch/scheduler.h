@@ -39,7 +39,7 @@ class Scheduler final : public DeviceEvents {
     TaskQueue& pool;
     Subscriptions& subscriptions;
     std::string build;
-    std::uint32_t max_strikes = 3;
+    Patience patience;
   };
 
   Scheduler(Services services, Devices& devices);
@@ -85,6 +85,8 @@ class Scheduler final : public DeviceEvents {
     bool dropped = false;     // cancelled: the outcome of the step in progress is thrown away
     bool needs_room = false;  // host memory did not suffice for it once
     bool blocked = false;     // not to be prepared until something changes or a moment has passed
+    bool resting = false;     // not to be prepared until its back-off is over; others may be
+    std::uint32_t failed_preparations = 0;  // in a row, of a kind that may pass
     std::shared_ptr<const RunInput> input;
     std::shared_ptr<PreparedRun> prepared;
     std::shared_ptr<std::atomic<bool>> stop;
@@ -96,7 +98,8 @@ class Scheduler final : public DeviceEvents {
 
   struct StudyEntry {
     bool planning = false;
-    bool again = false;  // it changed while it was being planned
+    bool again = false;      // it changed while it was being planned
+    std::uint64_t plan = 0;  // number of the newest plan
     std::set<std::string> runs;
   };
 
@@ -107,7 +110,9 @@ class Scheduler final : public DeviceEvents {
   // A run that is final by now is left out.
   void AddRun(const store::StoredRun& stored);
   void StartPlan(const std::string& study_uid);
-  void HandlePlan(const std::string& study_uid, const absl::StatusOr<Plan>& plan, bool complete);
+  // `number`: which plan it is; one of a study entry that has ended meanwhile means nothing for a new one.
+  void HandlePlan(const std::string& study_uid, std::uint64_t number, const absl::StatusOr<Plan>& plan,
+                  bool complete);
   void GiveInput(Entry& entry, std::shared_ptr<const RunInput> input);
   // Another generation of the same model works on the same input: its result will be taken over.
   bool IsBeingComputed(const Entry& entry, const std::string& input_digest) const;
@@ -123,6 +128,8 @@ class Scheduler final : public DeviceEvents {
   void Prepare(Entry& entry);
   void HandlePrepared(const std::string& run_id, Prepared& prepared);
   void MakeRoomFor(const Entry& entry);
+  // Prepares it again after a while; FAILED with this reason once that has been tried often enough.
+  void Rest(const std::string& run_id, const absl::Status& status);
   void HandleFinished(const std::string& run_id, std::size_t worker, std::uint64_t life,
                       const std::shared_ptr<absl::StatusOr<RunResult>>& result);
 
@@ -146,6 +153,7 @@ class Scheduler final : public DeviceEvents {
   bool stopped_ = false;
   std::map<std::string, Entry> entries_;  // open runs, by run id
   std::map<std::string, StudyEntry> studies_;
+  std::uint64_t plans_ = 0;
 
   mutable std::mutex progress_mutex_;
   std::map<std::string, double> progress_;

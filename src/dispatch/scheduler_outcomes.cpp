@@ -144,7 +144,7 @@ void Scheduler::OnRunLost(const std::string& run_id, const WorkerDeath& death, b
   absl::Status status = absl::OkStatus();
   if (IsBlamed(death)) {
     const bool strike = alone && entry->stored.suspect;
-    const auto recorded = services_.store.RecordDeath(run_id, strike, services_.max_strikes);
+    const auto recorded = services_.store.RecordDeath(run_id, strike, services_.patience.max_strikes);
     status = recorded.status();
     if (recorded.ok()) {
       quarantined = *recorded;

@@ -1,5 +1,8 @@
 #include "dispatch/upload.h"
 
+#include <sys/stat.h>
+
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -16,10 +19,6 @@ constexpr int kCommitAttempts = 100;
 
 absl::Status Invalid(std::string_view code, std::string_view value, std::string_view text) {
   return base::Error(absl::StatusCode::kInvalidArgument, code, value, text);
-}
-
-absl::Status Draining() {
-  return base::Error(absl::StatusCode::kUnavailable, "DRAINING", "", "the server is stopping");
 }
 
 }  // namespace
@@ -54,23 +53,51 @@ UploadSession::~UploadSession() {
         base::Log(base::LogLevel::kWarning, "upload_abandon_failed", {{"reason", base::ReasonOf(status)}});
       }
     }
-    // The header pass has its own descriptor: the file may go while it still reads.
+    // While the file is still locked: whoever resumes it next must not lose it. The header pass has its own
+    // descriptor and may still read.
+    if (submission_.idempotency_key.empty() || worthless_) RemoveSpool();
     writer_.reset();
-    if (submission_.idempotency_key.empty() || worthless_) {
-      if (const absl::Status status = services_.spool.Remove(submission_.submission_id); !status.ok()) {
-        base::Log(base::LogLevel::kWarning, "spool_remove_failed", {{"reason", base::ReasonOf(status)}});
-      }
-    }
     base::Log(base::LogLevel::kInfo, "upload_dropped", {{"submission_id", submission_.submission_id}});
   }
   released_();
 }
 
+void UploadSession::RemoveSpool() {
+  const std::string& id = submission_.submission_id;
+  const auto submission = services_.store.GetSubmission(id);
+  if (!submission.ok() && !absl::IsNotFound(submission.status())) return;
+  if (submission.ok() && submission->acknowledged) {
+    const auto instances = services_.store.Instances(submission->receipt.study_instance_uid());
+    if (!instances.ok()) return;
+    if (std::any_of(instances->begin(), instances->end(),
+                    [&id](const store::StoredInstance& instance) { return instance.submission_id == id; })) {
+      return;
+    }
+  }
+  if (const absl::Status status = services_.spool.Remove(id); !status.ok()) {
+    base::Log(base::LogLevel::kWarning, "spool_remove_failed", {{"reason", base::ReasonOf(status)}});
+  }
+}
+
 absl::Status UploadSession::OpenSpool() {
-  TS_ASSIGN_OR_RETURN(writer_, services_.spool.OpenWriter(submission_.submission_id));
+  TS_ASSIGN_OR_RETURN(store::SpoolWriter writer, services_.spool.OpenWriter(submission_.submission_id));
+  TS_ASSIGN_OR_RETURN(base::UniqueFd spool, writer.OpenReadOnly());
+  struct stat file {};
+  if (::fstat(spool.get(), &file) != 0 || file.st_nlink == 0) {
+    return base::Error(absl::StatusCode::kFailedPrecondition, "UPLOAD_IN_PROGRESS", "",
+                       "another stream has just ended this upload; try again");
+  }
+  // Another stream may have been acknowledged between the reading of the row and the lock.
+  TS_ASSIGN_OR_RETURN(const store::Submission now, services_.store.GetSubmission(submission_.submission_id));
+  if (now.acknowledged) {
+    receipt_ = now.receipt;
+    // Opening may have made it anew.
+    if (writer.bytes() == 0) RemoveSpool();
+    return absl::OkStatus();
+  }
+  writer_ = std::move(writer);
   TS_ASSIGN_OR_RETURN(std::vector<store::SpoolRecord> records,
                       services_.spool.Scan(submission_.submission_id));
-  TS_ASSIGN_OR_RETURN(base::UniqueFd spool, writer_->OpenReadOnly());
   store::JobStore& store = services_.store;
   const auto known = [&store](const std::string& study_uid) {
     KnownContents contents;
@@ -205,8 +232,7 @@ absl::StatusOr<v1::SubmissionReceipt> UploadSession::Finish() {
 }
 
 absl::StatusOr<v1::SubmissionReceipt> UploadSession::Commit() {
-  InstanceJudge* judge = pass_->Wait();
-  if (judge == nullptr) return Draining();
+  TS_ASSIGN_OR_RETURN(const InstanceJudge* const judge, pass_->Wait());
   TS_RETURN_IF_ERROR(writer_->Sync());
   const std::string study_uid = SubmissionStudyUid(*judge);
   for (int attempt = 0; attempt < kCommitAttempts; ++attempt) {
@@ -221,12 +247,8 @@ absl::StatusOr<v1::SubmissionReceipt> UploadSession::Commit() {
                                         services_.limits, base::NowUs()));
     TS_ASSIGN_OR_RETURN(const auto receipt, services_.commit(proposal));
     if (!receipt) continue;
-    if (proposal.acknowledgement.instances.empty()) {
-      // Nothing refers to the file: all of it was there already.
-      if (const absl::Status status = services_.spool.Remove(submission_.submission_id); !status.ok()) {
-        base::Log(base::LogLevel::kWarning, "spool_remove_failed", {{"reason", base::ReasonOf(status)}});
-      }
-    }
+    // All of it was there already.
+    if (proposal.acknowledgement.instances.empty()) RemoveSpool();
     return *receipt;
   }
   return base::Error(absl::StatusCode::kAborted, "STUDY_BUSY", "",

@@ -33,7 +33,8 @@ struct UploadServices {
 class UploadSession final : public Upload {
  public:
   // `released` is called at the end, whatever the outcome. An acknowledged submission needs no spool and no
-  // models.
+  // models; `submission` may be older than another stream's acknowledgement of it. Errors: those of the spool
+  // and the store, UPLOAD_IN_PROGRESS.
   static absl::StatusOr<std::unique_ptr<Upload>> Open(UploadServices& services, store::Submission submission,
                                                       std::vector<store::WantedModel> models,
                                                       std::function<void()> released);
@@ -50,6 +51,8 @@ class UploadSession final : public Upload {
   UploadSession(UploadServices& services, store::Submission submission,
                 std::vector<store::WantedModel> models, std::function<void()> released);
   absl::Status OpenSpool();
+  // Removes the spool file unless acknowledged instances lie in it.
+  void RemoveSpool();
   absl::Status StartInstance(const v1::InstanceStart& start);
   absl::Status EndInstance();
   absl::StatusOr<v1::SubmissionReceipt> Commit();

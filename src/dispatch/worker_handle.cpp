@@ -50,6 +50,45 @@ bool IsBlamed(const WorkerDeath& death) {
   return (death.signal != SIGKILL && death.signal != SIGTERM) || death.oom_killer;
 }
 
+// What a worker has shown of its work, besides being alive. Confined to the handle's thread.
+class WorkerHandle::Motion {
+ public:
+  // Something else is computed from now on.
+  void Restart(std::uint64_t watch, double now_ms) {
+    watch_ = watch;
+    moved_ms_ = now_ms;
+    windows_before_ = windows_;
+    reported_ = 0;
+    total_ = 0;
+  }
+  void See(const ipc::v1::WorkerReply& reply, double now_ms) {
+    if (reply.reply_case() == ipc::v1::WorkerReply::kHeartbeat) {
+      if (reply.heartbeat().windows() == windows_) return;
+      windows_ = reply.heartbeat().windows();
+    } else if (reply.reply_case() == ipc::v1::WorkerReply::kProgress) {
+      reported_ = reply.progress().windows_done();
+      total_ = reply.progress().windows_total();
+    }
+    moved_ms_ = now_ms;
+  }
+  std::uint64_t watch() const { return watch_; }
+  double moved_ms() const { return moved_ms_; }
+  // Between a run's first and last window. Progress is not reported for each window, heartbeats count all.
+  bool in_windows() const {
+    const std::uint64_t counted = windows_ > windows_before_ ? windows_ - windows_before_ : 0;
+    const std::uint64_t done = std::max(reported_, counted);
+    return done > 0 && done < total_;
+  }
+
+ private:
+  std::uint64_t watch_ = 0;
+  double moved_ms_ = 0;
+  std::uint64_t windows_ = 0;
+  std::uint64_t windows_before_ = 0;
+  std::uint64_t reported_ = 0;
+  std::uint64_t total_ = 0;
+};
+
 WorkerHandle::WorkerHandle(WorkerOptions options, std::function<void(const WorkerEvent&)> events)
     : options_(std::move(options)), events_(std::move(events)), thread_([this] { Live(); }) {}
 
@@ -72,6 +111,25 @@ absl::Status WorkerHandle::Send(std::uint64_t life, const ipc::v1::WorkerRequest
     return base::Error(absl::StatusCode::kUnavailable, "PEER_GONE", "", "the worker is gone");
   }
   return child_.socket().SendLarge(request, fds);
+}
+
+void WorkerHandle::Watch(std::uint64_t life, const StallBounds& bounds) {
+  const std::lock_guard lock(watch_mutex_);
+  if (life != watched_life_) return;
+  bounds_ = bounds;
+  ++watch_;
+}
+
+void WorkerHandle::Update(Motion& motion, double now_ms) {
+  const std::lock_guard lock(watch_mutex_);
+  if (motion.watch() != watch_) motion.Restart(watch_, now_ms);
+}
+
+bool WorkerHandle::IsStalled(const Motion& motion, double now_ms) {
+  const std::lock_guard lock(watch_mutex_);
+  if (motion.watch() != watch_) return false;  // set since the last look
+  const std::chrono::milliseconds bound = motion.in_windows() ? bounds_.window : bounds_.stage;
+  return bound.count() > 0 && now_ms - motion.moved_ms() > static_cast<double>(bound.count());
 }
 
 void WorkerHandle::Kill(std::uint64_t life, DeathCause cause) {
@@ -106,6 +164,12 @@ WorkerDeath WorkerHandle::LiveOnce(std::uint64_t life) {
     base::Log(base::LogLevel::kError, "worker_start_failed", {{"reason", base::ReasonOf(child.status())}});
     death.cause = DeathCause::kNoStart;
     return death;
+  }
+  {
+    const std::lock_guard lock(watch_mutex_);
+    watched_life_ = life;
+    bounds_ = {};
+    ++watch_;
   }
   {
     const std::lock_guard lock(mutex_);
@@ -144,10 +208,12 @@ WorkerDeath WorkerHandle::LiveOnce(std::uint64_t life) {
 DeathCause WorkerHandle::Listen(std::uint64_t life, bool& said_hello) {
   const double began_ms = base::MonotonicMs();
   double heard_ms = began_ms;
+  Motion motion;
   while (!stopping_) {
     ipc::v1::WorkerReply reply;
     const absl::Status status = child_.socket().ReceiveLarge(reply, nullptr, kLook);
     const double now_ms = base::MonotonicMs();
+    Update(motion, now_ms);
     if (status.ok()) {
       heard_ms = now_ms;
       const bool is_hello = reply.reply_case() == ipc::v1::WorkerReply::kHello;
@@ -159,6 +225,7 @@ DeathCause WorkerHandle::Listen(std::uint64_t life, bool& said_hello) {
         return DeathCause::kProtocol;
       }
       said_hello = said_hello || is_hello;
+      motion.See(reply, now_ms);
       if (!is_heartbeat) {
         WorkerEvent event;
         event.life = life;
@@ -173,6 +240,10 @@ DeathCause WorkerHandle::Listen(std::uint64_t life, bool& said_hello) {
     const double silent_ms = now_ms - (said_hello ? heard_ms : began_ms);
     const auto patience = said_hello ? options_.patience.heartbeat : options_.patience.hello;
     if (silent_ms > static_cast<double>(patience.count())) return DeathCause::kWatchdog;
+    if (IsStalled(motion, now_ms)) {
+      base::Log(base::LogLevel::kError, "worker_stalled", {{"ms", now_ms - motion.moved_ms()}});
+      return DeathCause::kWatchdog;
+    }
   }
   return DeathCause::kAsked;
 }

@@ -23,7 +23,7 @@ namespace tomoserve::dispatch {
 // Why a worker ended.
 enum class DeathCause {
   kItself,    // exited, crashed, or was killed by somebody else
-  kWatchdog,  // killed by us: no sign of life in time
+  kWatchdog,  // killed by us: no sign of life, or none of progress, in time
   kProtocol,  // killed by us: a record that no worker of ours sends
   kAsked,     // killed by us for a reason that the caller knows
   kNoStart,   // could not be started
@@ -56,6 +56,12 @@ struct WorkerOptions {
   Patience patience;
 };
 
+// How long a worker may compute without any sign but heartbeats. Zero: it has nothing to compute.
+struct StallBounds {
+  std::chrono::milliseconds window{0};  // between two windows of a run
+  std::chrono::milliseconds stage{0};   // before the first and after the last window, and while loading
+};
+
 // Owns one process at a time and a thread that reads from it. Thread-safe.
 class WorkerHandle {
  public:
@@ -66,6 +72,9 @@ class WorkerHandle {
 
   // Sends to the process of that life. Errors: PEER_GONE (it is dead; the event follows), RECORD_TOO_LARGE.
   absl::Status Send(std::uint64_t life, const ipc::v1::WorkerRequest& request, std::span<const int> fds = {});
+  // Sets the bounds for what the process of that life computes from now on; before it is told to, so that
+  // its answers count. Never blocks.
+  void Watch(std::uint64_t life, const StallBounds& bounds);
   // Kills the process of that life; its death has this cause.
   void Kill(std::uint64_t life, DeathCause cause);
   // Begins the end without waiting for it.
@@ -76,6 +85,11 @@ class WorkerHandle {
   // One process from its start to its end.
   WorkerDeath LiveOnce(std::uint64_t life);
   DeathCause Listen(std::uint64_t life, bool& said_hello);
+  // What the worker has shown of its work. Begins anew with each setting of the bounds.
+  class Motion;
+  void Update(Motion& motion, double now_ms);
+  // Whether the bound of what is computed now is over.
+  bool IsStalled(const Motion& motion, double now_ms);
 
   const WorkerOptions options_;
   const std::function<void(const WorkerEvent&)> events_;
@@ -83,7 +97,12 @@ class WorkerHandle {
   std::mutex mutex_;  // guards child_, life_ and killed_ against the thread's exchange of the process
   ipc::Child child_;
   std::uint64_t life_ = 0;
-  std::optional<DeathCause> killed_;  // guarded by mutex_
+  std::optional<DeathCause> killed_;
+  // Guards the next three. Its own: the thread looks at them while somebody is held up in Send.
+  std::mutex watch_mutex_;
+  std::uint64_t watched_life_ = 0;
+  StallBounds bounds_;
+  std::uint64_t watch_ = 0;  // counts the settings of bounds_
   std::atomic<bool> stopping_{false};
   std::condition_variable stop_;
   std::thread thread_;

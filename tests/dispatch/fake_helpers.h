@@ -25,6 +25,8 @@ struct FakeHelperScript {
   std::atomic<int> header_ms{0};  // per call
   std::atomic<int> decode_ms{0};  // per frame
   std::atomic<bool> decode_fails{false};
+  std::atomic<int> header_calls_unavailable{0};  // so many calls find no helper
+  std::atomic<int> decode_calls_unavailable{0};
 };
 
 class FakeHelpers final : public ipc::HelperPool {
@@ -36,6 +38,10 @@ class FakeHelpers final : public ipc::HelperPool {
     ++script_.header_calls;
     std::this_thread::sleep_for(std::chrono::milliseconds(script_.header_ms));
     std::vector<ipc::HeaderResult> results;
+    if (TakeOne(script_.header_calls_unavailable)) {
+      for (std::size_t i = 0; i < ranges.size(); ++i) results.emplace_back(Unavailable());
+      return results;
+    }
     for (const ipc::v1::SpoolRange& range : ranges) {
       ++script_.headers_read;
       const auto parts = ReadFake(ReadRange(spool_fd, range));
@@ -52,6 +58,9 @@ class FakeHelpers final : public ipc::HelperPool {
   std::vector<absl::Status> Decode(int spool_fd, const std::vector<Frame>& frames, const ipc::Arena& arena,
                                    const std::function<bool()>& cancelled) override {
     std::vector<absl::Status> results;
+    if (TakeOne(script_.decode_calls_unavailable)) {
+      return std::vector<absl::Status>(frames.size(), Unavailable());
+    }
     for (const Frame& frame : frames) {
       if (cancelled && cancelled()) {
         ++script_.decodes_cancelled;
@@ -74,6 +83,15 @@ class FakeHelpers final : public ipc::HelperPool {
   std::uint64_t child_deaths() const override { return 0; }
 
  private:
+  static bool TakeOne(std::atomic<int>& left) {
+    int now = left;
+    while (now > 0 && !left.compare_exchange_weak(now, now - 1)) {
+    }
+    return now > 0;
+  }
+  static absl::Status Unavailable() {
+    return base::Error(absl::StatusCode::kUnavailable, "HELPER_UNAVAILABLE", "", "no helper could be had");
+  }
   static std::string ReadRange(int fd, const ipc::v1::SpoolRange& range) {
     std::string bytes(range.length(), '\0');
     const ssize_t read = ::pread(fd, bytes.data(), bytes.size(), static_cast<off_t>(range.offset()));

@@ -5,12 +5,16 @@
 //   crash         dies by SIGSEGV in every run
 //   exit          exits with 1 in every run
 //   hang          stops answering in every run
+//   stall         computes for ever: nothing but heartbeats
+//   stall_late    the same after the first of many windows
+//   quiet MS      as slow, but only its heartbeats show that windows are computed
 //   fail          answers RunFailed OUT_OF_MEMORY
 //   lie FIELD     answers with something that cannot be true
 //   deaf MS       as slow, but cannot be cancelled
 //   sour FILE     is refused from its second loading on; FILE remembers the first
 //   refuse        is refused when it is loaded
 //   bomb          dies when it is loaded
+//   stall_load    is loaded for ever: nothing but heartbeats
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -55,7 +59,7 @@ class FakeWorker {
     ipc::v1::WorkerReply hello;
     hello.mutable_hello()->set_device_kind("fake");
     hello.mutable_hello()->set_torch_version("none");
-    hello.mutable_hello()->set_lanes(1);
+    hello.mutable_hello()->set_lanes(2);
     Send(hello);
     for (;;) {
       ipc::v1::WorkerRequest request;
@@ -98,6 +102,7 @@ class FakeWorker {
     title >> script.verb >> script.argument;
     scripts_[load.model_digest()] = script;
     if (script.verb == "bomb") ::abort();
+    if (script.verb == "stall_load") return;
     ipc::v1::WorkerReply reply;
     ipc::v1::ModelState& state = *reply.mutable_model();
     state.set_model_digest(load.model_digest());
@@ -123,25 +128,35 @@ class FakeWorker {
       ::raise(SIGSEGV);
     }
     if (script.verb == "fail") return Fail("OUT_OF_MEMORY");
-    run_->total_ms = script.verb == "slow" || script.verb == "deaf" ? std::stod(script.argument) : 0;
+    const bool takes_time = script.verb == "slow" || script.verb == "deaf" || script.verb == "quiet";
+    run_->total_ms = takes_time ? std::stod(script.argument) : 0;
+    if (script.verb == "stall" || script.verb == "stall_late") run_->total_ms = 1e9;
+    if (script.verb == "stall_late") Progress(1);
     run_->end_ms = base::MonotonicMs() + run_->total_ms;
   }
 
   void Continue() {
     ipc::v1::WorkerReply reply;
-    if (!run_) {
-      reply.mutable_heartbeat();
+    const std::string verb = run_ ? scripts_[run_->start.model_digest()].verb : "";
+    if (!run_ || verb == "stall" || verb == "stall_late") {
+      reply.mutable_heartbeat()->set_windows(windows_);
       return Send(reply);
     }
     const double left_ms = run_->end_ms - base::MonotonicMs();
-    if (left_ms > 0) {
-      reply.mutable_progress()->set_run_id(run_->start.run_id());
-      reply.mutable_progress()->set_windows_total(100);
-      reply.mutable_progress()->set_windows_done(
-          static_cast<std::uint32_t>(100 * (1 - left_ms / run_->total_ms)));
+    if (left_ms > 0 && verb == "quiet") {
+      reply.mutable_heartbeat()->set_windows(++windows_);
       return Send(reply);
     }
+    if (left_ms > 0) return Progress(static_cast<std::uint32_t>(100 * (1 - left_ms / run_->total_ms)));
     Finish();
+  }
+
+  void Progress(std::uint32_t percent) {
+    ipc::v1::WorkerReply reply;
+    reply.mutable_progress()->set_run_id(run_->start.run_id());
+    reply.mutable_progress()->set_windows_total(100);
+    reply.mutable_progress()->set_windows_done(percent);
+    Send(reply);
   }
 
   void Fail(const char* code) {
@@ -236,6 +251,7 @@ class FakeWorker {
   ipc::RecordSocket socket_;
   std::map<std::string, Script> scripts_;
   std::optional<Run> run_;
+  std::uint64_t windows_ = 0;
 };
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <fstream>
 #include <map>
+#include <thread>
 
 #include "dispatch/fixture.h"
 #include "tomoserve/base/config.h"
@@ -92,6 +93,54 @@ TEST_F(FaultTest, TheWatchdogEndsAWorkerThatHangs) {
   options_.patience.max_strikes = 1;
   Start();
   EXPECT_EQ(RunOf("m").state(), v1::RUN_STATE_QUARANTINED);
+  FakeStudy study;
+  study.study_uid = "1.2.4";
+  EXPECT_EQ(RunOf("good", study).state(), v1::RUN_STATE_DONE);
+}
+
+TEST_F(FaultTest, TheWatchdogEndsAWorkerThatOnlyBeats) {
+  AddModel("m", "stall");
+  AddModel("good", "ok");
+  options_.patience.stage_stall = std::chrono::milliseconds(500);
+  options_.patience.max_strikes = 1;
+  Start();
+  EXPECT_EQ(RunOf("m").state(), v1::RUN_STATE_QUARANTINED);
+  FakeStudy study;
+  study.study_uid = "1.2.4";
+  EXPECT_EQ(RunOf("good", study).state(), v1::RUN_STATE_DONE);
+}
+
+TEST_F(FaultTest, BetweenWindowsTheWatchdogWaitsShorter) {
+  AddModel("m", "stall_late");
+  options_.patience.window_stall = std::chrono::milliseconds(500);
+  options_.patience.stage_stall = std::chrono::hours(1);
+  options_.patience.max_strikes = 1;
+  Start();
+  EXPECT_EQ(RunOf("m").state(), v1::RUN_STATE_QUARANTINED);
+}
+
+TEST_F(FaultTest, SlowRunsThatMoveAreNotStalled) {
+  AddModel("slow", "slow 1500");
+  AddModel("quiet", "quiet 1500");
+  options_.patience.window_stall = std::chrono::milliseconds(500);
+  options_.patience.stage_stall = std::chrono::milliseconds(500);
+  Start();
+  const v1::SubmissionReceipt receipt = MustSubmit(Wanting({"slow", "quiet"}), FakeStudy().Files());
+  for (const std::string& run_id : receipt.run_ids()) {
+    EXPECT_EQ(WaitForRun(run_id).state(), v1::RUN_STATE_DONE);
+  }
+  // Idle workers are not watched.
+  std::this_thread::sleep_for(std::chrono::milliseconds(1000));
+  EXPECT_EQ(dispatcher_->Devices()[0].restarts, 0u);
+}
+
+TEST_F(FaultTest, AModelThatIsLoadedForEverIsRefusedAndTheOthersAreServed) {
+  AddModel("stuck", "stall_load");
+  AddModel("good", "ok");
+  options_.patience.load_stall = std::chrono::milliseconds(400);
+  Start();
+  EXPECT_EQ(dispatcher_->Devices()[0].restarts, 2u);
+  EXPECT_EQ(RunOf("stuck").failure().code(), "MODEL_REFUSED");
   FakeStudy study;
   study.study_uid = "1.2.4";
   EXPECT_EQ(RunOf("good", study).state(), v1::RUN_STATE_DONE);

@@ -1,4 +1,6 @@
 // Runs: from an acknowledged study to a committed result.
+#include <sys/resource.h>
+
 #include <zstd.h>
 
 #include <mutex>
@@ -42,7 +44,7 @@ TEST_F(RunTest, CommitsFindingsWithTheirPlaceAndProvenance) {
   EXPECT_EQ(provenance.precision(), v1::PRECISION_FLOAT32);
   std::set<std::string> stages;
   for (const v1::StageTiming& timing : run.timings()) stages.insert(timing.stage());
-  EXPECT_THAT(stages, ElementsAre("commit", "decode", "forward", "queue"));
+  EXPECT_THAT(stages, ElementsAre("decode", "forward", "pack", "queue"));
   EXPECT_EQ(dispatcher_->GetStudy("1.2.3")->summary().state(), v1::SUMMARY_STATE_FINAL);
 }
 
@@ -126,6 +128,73 @@ TEST_F(RunTest, ASliceThatCannotBeDecodedFailsTheRun) {
   EXPECT_EQ(run.state(), v1::RUN_STATE_FAILED);
   EXPECT_EQ(run.failure().code(), "DECODE_FAILED");
   EXPECT_EQ(run.failure().value(), "CODESTREAM_BROKEN");
+}
+
+TEST_F(RunTest, HelpersThatAreGoneDelayARun) {
+  AddModel("m", "ok");
+  options_.patience.first_preparation = std::chrono::milliseconds(10);
+  Start();
+  helpers_.decode_calls_unavailable = 3;
+  const v1::Run run = WaitForRun(MustSubmit(Wanting({"m"}), FakeStudy().Files()).run_ids(0));
+  EXPECT_EQ(run.state(), v1::RUN_STATE_DONE);
+  EXPECT_EQ(helpers_.decode_calls_unavailable, 0);
+}
+
+TEST_F(RunTest, HelpersThatStayAwayFailARunAndDelayNoOther) {
+  AddModel("m", "ok");
+  options_.patience.first_preparation = std::chrono::milliseconds(300);
+  options_.patience.max_preparations = 3;
+  Start();
+  helpers_.decode_calls_unavailable = 1;
+  const std::string first = MustSubmit(Wanting({"m"}), FakeStudy().Files()).run_ids(0);
+  ASSERT_TRUE(Eventually([this] { return helpers_.decode_calls_unavailable == 0; }));
+  FakeStudy other;
+  other.study_uid = "1.2.4";
+  EXPECT_EQ(WaitForRun(MustSubmit(Wanting({"m"}), other.Files()).run_ids(0)).state(), v1::RUN_STATE_DONE);
+  helpers_.decode_calls_unavailable = 1000;
+  const v1::Run run = WaitForRun(first);
+  EXPECT_EQ(run.state(), v1::RUN_STATE_FAILED);
+  EXPECT_EQ(run.failure().code(), "HELPER_UNAVAILABLE");
+  EXPECT_EQ(helpers_.decode_calls_unavailable, 1000 - 2) << "three tries";
+  EXPECT_TRUE(Eventually([this] { return dispatcher_->host_bytes_used() == 0; }));
+}
+
+// No descriptor can be had while it lives.
+class NoDescriptors {
+ public:
+  NoDescriptors() {
+    EXPECT_EQ(::getrlimit(RLIMIT_NOFILE, &before_), 0);
+    rlimit none = before_;
+    none.rlim_cur = 3;
+    EXPECT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+  }
+  ~NoDescriptors() { EXPECT_EQ(::setrlimit(RLIMIT_NOFILE, &before_), 0); }
+
+ private:
+  rlimit before_{};
+};
+
+TEST_F(RunTest, AKernelThatGivesNoMemoryDelaysARunAndFailsItInTheEnd) {
+  AddModel("m", "ok");
+  options_.patience.first_preparation = std::chrono::milliseconds(100);
+  options_.patience.max_preparations = 4;
+  Start();
+  v1::SubmissionHeader header = Wanting({"m"});
+  header.set_completion(v1::COMPLETION_MORE_EXPECTED);
+  const std::string failing = MustSubmit(header, FakeStudy().Files()).run_ids(0);
+  FakeStudy other;
+  other.study_uid = "1.2.4";
+  const std::string delayed = MustSubmit(header, other.Files()).run_ids(0);
+  {
+    const NoDescriptors none;
+    ASSERT_TRUE(dispatcher_->CloseStudy("1.2.3").ok());
+    const v1::Run run = WaitForRun(failing);
+    EXPECT_EQ(run.state(), v1::RUN_STATE_FAILED);
+    EXPECT_EQ(run.failure().code(), "HOST_MEMORY");
+    ASSERT_TRUE(dispatcher_->CloseStudy("1.2.4").ok());
+    EXPECT_TRUE(Eventually([&] { return StateOf(delayed) == v1::RUN_STATE_RUNNING; }));
+  }
+  EXPECT_EQ(WaitForRun(delayed).state(), v1::RUN_STATE_DONE);
 }
 
 TEST_F(RunTest, TwoPatientsInOneStudyAreNotAnalysed) {
@@ -283,7 +352,7 @@ TEST_F(RunTest, PlansWithoutRunning) {
   ASSERT_THAT(plan->runs(), SizeIs(2));
   EXPECT_TRUE(plan->runs(0).applicable());
   EXPECT_EQ(plan->runs(0).windows(), 2u * 3u * 3u) << "6 x 8 x 8 by windows of 4 at interval 3";
-  EXPECT_NEAR(plan->runs(0).predicted_seconds(), 18 * 0.002, 1e-9);
+  EXPECT_NEAR(plan->runs(0).predicted_seconds(), 18 / 2 * 0.002, 1e-9) << "two lanes";
   EXPECT_GT(plan->runs(0).predicted_bytes(), 1000u);
   EXPECT_FALSE(plan->runs(1).applicable());
   EXPECT_EQ(plan->runs(1).reasons(0).code(), "MODALITY");

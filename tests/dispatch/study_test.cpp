@@ -225,6 +225,30 @@ TEST_F(StudyTest, CancellingStopsDecoding) {
   EXPECT_EQ(StateOf(receipt.run_ids(0)), v1::RUN_STATE_CANCELLED);
 }
 
+TEST_F(StudyTest, AStudyThatIsCancelledWhileItIsPlannedIsPlannedAnew) {
+  AddModel("m", "ok");
+  Start();
+  helpers_.decode_ms = 40;
+  std::vector<std::string> busy;  // every thread that could plan
+  for (const char* uid : {"1.2.4", "1.2.5"}) {
+    FakeStudy study;
+    study.study_uid = uid;
+    busy.push_back(MustSubmit(Wanting({"m"}), study.Files()).run_ids(0));
+  }
+  ASSERT_TRUE(Eventually([&] { return helpers_.frames_decoded >= 2; }));
+  const FakeStudy study;
+  const auto first = MustSubmit(Parts(v1::COMPLETION_MORE_EXPECTED), Part(study, 0, 4));
+  ASSERT_TRUE(dispatcher_->CancelStudy("1.2.3", "").ok());
+  EXPECT_EQ(StateOf(first.run_ids(0)), v1::RUN_STATE_CANCELLED);
+  const auto second = MustSubmit(Parts(v1::COMPLETION_MORE_EXPECTED), Part(study, 4, 6));
+  const auto third = MustSubmit(Parts(v1::COMPLETION_FINAL), Part(study, 6, 8));
+  ASSERT_EQ(second.run_ids(0), third.run_ids(0));
+  const v1::Run run = WaitForRun(third.run_ids(0));
+  EXPECT_EQ(run.state(), v1::RUN_STATE_DONE);
+  EXPECT_EQ(run.findings(0).voxels(), 8u) << "all three parts";
+  for (const std::string& run_id : busy) EXPECT_EQ(WaitForRun(run_id).state(), v1::RUN_STATE_DONE);
+}
+
 TEST_F(StudyTest, ARunStopsOnlyWhenNobodyWantsIt) {
   AddModel("m", "slow 300");
   Start();

@@ -114,6 +114,28 @@ TEST(PlanningTest, PreparesTheSizeByOrientationAndSpacing) {
   EXPECT_THAT(*PreparedSize(recipe, *grid), ElementsAre(67u, 100u, 267u));
 }
 
+TEST(PlanningTest, PredictsTimeByLanesAndMirroredPasses) {
+  const auto grid =
+      volume::Geometry::Create({40, 40, 20}, {1, 1, 1}, {}, {{{1, 0, 0}, {0, 1, 0}, {0, 0, 1}}});
+  ASSERT_TRUE(grid.ok());
+  v1::Recipe recipe;
+  *recipe.mutable_windows() = Windows(v1::WINDOW_LAYOUT_MONAI, 10, 0);  // 4 x 4 x 2 windows
+  recipe.mutable_profile()->set_cpu_seconds_per_window(3);
+  const auto seconds = [&](const std::optional<WindowSpeed>& speed) {
+    const auto prediction = Predict(recipe, *grid, speed);
+    EXPECT_TRUE(prediction.ok());
+    return prediction.ok() ? prediction->device_seconds : -1;
+  };
+  EXPECT_NEAR(seconds(WindowSpeed{500, 1}), 32 * 0.5, 1e-9);
+  EXPECT_NEAR(seconds(WindowSpeed{500, 4}), 8 * 0.5, 1e-9);
+  EXPECT_NEAR(seconds(WindowSpeed{500, 5}), 7 * 0.5, 1e-9) << "the last round is not full";
+  EXPECT_NEAR(seconds(WindowSpeed{500, 64}), 0.5, 1e-9) << "a window is never divided";
+  EXPECT_NEAR(seconds(std::nullopt), 32 * 3, 1e-9);
+  recipe.mutable_network()->add_mirror_axes(0);
+  recipe.mutable_network()->add_mirror_axes(2);
+  EXPECT_NEAR(seconds(WindowSpeed{500, 4}), 4 * 8 * 0.5, 1e-9);
+}
+
 TEST(DevicesTest, AutoTakesEveryGpuOrElseTheCpu) {
   std::string pattern = (std::filesystem::temp_directory_path() / "tomoserve-dev-XXXXXX").string();
   const std::filesystem::path folder = ::mkdtemp(pattern.data());

@@ -287,6 +287,122 @@ TEST_F(UploadTest, AKeyIsSentByOneStreamAtATime) {
   EXPECT_TRUE(dispatcher_->BeginUpload(header).ok());
 }
 
+// Two streams of one key; the second has read its row before the first one was acknowledged.
+class StaleRowTest : public UploadTest {
+ protected:
+  void SetUp() override {
+    AddModel("m", "ok");
+    Start();
+    ASSERT_TRUE(spool_.ok());
+    header_ = Wanting({"m"});
+    header_.set_idempotency_key("k1");
+    config::v1::Limits limits;
+    limits.set_study_instances(1000);
+    limits.set_instance_bytes(1 << 20);
+    limits.set_study_bytes(1 << 30);
+    services_.emplace(UploadServices{
+        .store = dispatcher_->store(),
+        .spool = *spool_,
+        .helpers = fake_,
+        .header_pool = pool_,
+        .limits = limits,
+        .commit = [this](const Proposal& proposal) -> absl::StatusOr<std::optional<v1::SubmissionReceipt>> {
+          TS_ASSIGN_OR_RETURN(v1::SubmissionReceipt receipt,
+                              dispatcher_->store().Acknowledge(proposal.acknowledgement));
+          return receipt;
+        }});
+  }
+  absl::StatusOr<std::unique_ptr<Upload>> Open(const store::Submission& submission) {
+    return UploadSession::Open(*services_, submission, {}, [] {});
+  }
+  absl::StatusOr<store::Submission> Begin() {
+    TS_ASSIGN_OR_RETURN(store::JobStore::Begun begun, dispatcher_->store().BeginSubmission(header_));
+    return begun.submission;
+  }
+  absl::StatusOr<v1::SubmissionReceipt> Send(const store::Submission& submission) {
+    TS_ASSIGN_OR_RETURN(const std::unique_ptr<Upload> upload, Open(submission));
+    const std::vector<std::string> files = FakeStudy().Files();
+    for (std::size_t i = 0; i < files.size(); ++i) {
+      TS_RETURN_IF_ERROR(SendInstance(*upload, std::to_string(i), files[i]));
+    }
+    return upload->Finish();
+  }
+
+  v1::SubmissionHeader header_;
+  absl::StatusOr<store::Spool> spool_ = store::Spool::Open((folder_ / "data" / "spool").string());
+  FakeHelpers fake_{helpers_};
+  TaskQueue pool_{1};
+  std::optional<UploadServices> services_;
+};
+
+TEST_F(StaleRowTest, IsAnsweredWithTheReceiptAndTheFirstStreamsBytesStay) {
+  const auto first = Begin();
+  const auto stale = Begin();
+  ASSERT_TRUE(first.ok() && stale.ok());
+  ASSERT_FALSE(stale->acknowledged);
+  const auto receipt = Send(*first);
+  ASSERT_TRUE(receipt.ok()) << receipt.status();
+  {
+    const auto upload = Open(*stale);
+    ASSERT_TRUE(upload.ok()) << upload.status();
+    ASSERT_TRUE((*upload)->receipt().has_value());
+    EXPECT_EQ((*upload)->receipt()->SerializeAsString(), receipt->SerializeAsString());
+    EXPECT_EQ((*upload)->Finish()->SerializeAsString(), receipt->SerializeAsString());
+    EXPECT_THAT((*upload)->TakeStatuses(), IsEmpty());
+  }
+  const auto records = spool_->Scan(first->submission_id);
+  ASSERT_TRUE(records.ok()) << records.status();
+  EXPECT_THAT(*records, SizeIs(8));
+}
+
+TEST_F(StaleRowTest, LeavesNoFileWhereTheFirstStreamLeftNone) {
+  MustSubmit(Wanting({"m"}), FakeStudy().Files());
+  const auto first = Begin();
+  const auto stale = Begin();
+  ASSERT_TRUE(first.ok() && stale.ok());
+  const auto receipt = Send(*first);
+  ASSERT_TRUE(receipt.ok()) << receipt.status();
+  EXPECT_EQ(receipt->instances_duplicate(), 8u);
+  EXPECT_EQ(SpoolFiles(), 1u);
+  const auto upload = Open(*stale);
+  ASSERT_TRUE(upload.ok()) << upload.status();
+  EXPECT_TRUE((*upload)->receipt().has_value());
+  EXPECT_EQ(SpoolFiles(), 1u);
+}
+
+TEST_F(UploadTest, HelpersThatAreGoneAreNotBlamedOnTheFiles) {
+  AddModel("m", "ok");
+  Start();
+  v1::SubmissionHeader header = Wanting({"m"});
+  header.set_idempotency_key("k1");
+  helpers_.header_calls_unavailable = 1;
+  {
+    const FakeStudy study;
+    auto upload = dispatcher_->BeginUpload(header);
+    ASSERT_TRUE(upload.ok());
+    ASSERT_TRUE(SendInstance(**upload, "0", study.File(0)).ok());
+    ASSERT_TRUE(Eventually([this] { return helpers_.header_calls_unavailable == 0; }));
+    for (std::uint32_t k = 1; k < study.slices; ++k) {
+      ASSERT_TRUE(SendInstance(**upload, std::to_string(k), study.File(k)).ok());
+    }
+    const auto receipt = (*upload)->Finish();
+    EXPECT_EQ(receipt.status().code(), absl::StatusCode::kUnavailable);
+    EXPECT_EQ(base::ReasonOf(receipt.status()), "HELPER_UNAVAILABLE");
+    for (const v1::InstanceStatus& status : (*upload)->TakeStatuses()) {
+      EXPECT_NE(status.outcome(), v1::INSTANCE_OUTCOME_REFUSED);
+    }
+  }
+  EXPECT_FALSE(dispatcher_->GetStudy("1.2.3").ok()) << "nothing is acknowledged";
+  EXPECT_EQ(SpoolFiles(), 1u);
+  auto upload = dispatcher_->BeginUpload(header);
+  ASSERT_TRUE(upload.ok()) << upload.status();
+  EXPECT_THAT((*upload)->state().instance_keys(), SizeIs(8));
+  const auto receipt = (*upload)->Finish();
+  ASSERT_TRUE(receipt.ok()) << receipt.status();
+  EXPECT_EQ(receipt->instances_accepted(), 8u);
+  EXPECT_EQ(receipt->instances_refused(), 0u);
+}
+
 TEST_F(UploadTest, OpenUploadsAreLimited) {
   AddModel("m", "ok");
   options_.config.mutable_limits()->set_open_uploads(2);

@@ -39,8 +39,8 @@ class Upload {
   virtual std::vector<v1::InstanceStatus> TakeStatuses() = 0;
   // Ends the stream: waits for the header pass, checks identity, syncs, commits. Errors: kInvalidArgument
   // EMPTY_STUDY, ALL_REFUSED (value: the first reason), NO_IMAGES (a FINAL submission), STUDY_TOO_LARGE,
-  // INSTANCE_SIZE; kResourceExhausted DISK_FULL; kUnavailable DRAINING; or what an earlier method failed
-  // with.
+  // INSTANCE_SIZE; kResourceExhausted DISK_FULL; kUnavailable DRAINING, HELPER_UNAVAILABLE (the headers could
+  // not be read now: try again, with a key from where it stopped); or what an earlier method failed with.
   virtual absl::StatusOr<v1::SubmissionReceipt> Finish() = 0;
 };
 
@@ -49,6 +49,7 @@ struct DeviceInfo {
   std::string device_kind;  // from the worker's Hello
   bool ready = false;
   std::uint32_t restarts = 0;
+  std::uint32_t lanes = 0;  // windows computed at a time; 0 until the worker says hello
 };
 
 // A model's readiness per device, for ModelService.
@@ -95,7 +96,17 @@ struct Patience {
   std::chrono::milliseconds first_restart{
       200};  // before a dead worker starts again; doubles if it never came up
   std::chrono::milliseconds longest_restart{30000};
-  std::uint32_t max_strikes = 3;  // deaths of its worker while alone before a run is quarantined
+  // Without any sign but heartbeats, until the watchdog kills a worker that computes: between two windows (at
+  // least 20 times as long as a window takes), before a run's first window and after its last, and while a
+  // model is loaded.
+  std::chrono::milliseconds window_stall{60000};
+  std::chrono::milliseconds stage_stall{120000};
+  std::chrono::milliseconds load_stall{300000};
+  // Before a run is prepared again that could not be for want of helpers, memory or descriptors; doubles.
+  std::chrono::milliseconds first_preparation{1000};
+  std::chrono::milliseconds longest_preparation{30000};
+  std::uint32_t max_preparations = 10;  // in a row before such a run has FAILED
+  std::uint32_t max_strikes = 3;        // deaths of its worker while alone before a run is quarantined
 };
 
 struct DispatcherOptions {
