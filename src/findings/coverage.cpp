@@ -31,8 +31,8 @@ struct Check {
   bool holds() const { return value + kTolerance >= needed; }
 };
 
-// What the two extent rules have in common: a structure must be big enough and end before both end slices.
-// `extent` comes from a worker and is checked.
+// What the two extent rules have in common: a structure must be big enough, end before both end slices and
+// not be cut off in-plane. `extent` comes from a worker and is checked.
 void JudgeExtent(const ipc::v1::LabelExtent& extent, double min_volume_ml, double margin_mm,
                  const volume::Geometry& grid, v1::Coverage& coverage) {
   if (extent.voxels() == 0) {
@@ -54,6 +54,7 @@ void JudgeExtent(const ipc::v1::LabelExtent& extent, double min_volume_ml, doubl
        "distance from the last slice, mm"},
   };
   const bool complete =
+      !extent.touches_in_plane_border() &&
       std::all_of(std::begin(checks), std::end(checks), [](const Check& c) { return c.holds(); });
   coverage.set_target(complete ? v1::COVERAGE_TARGET_COMPLETE : v1::COVERAGE_TARGET_PARTIAL);
   for (const Check& check : checks) {
@@ -61,6 +62,9 @@ void JudgeExtent(const ipc::v1::LabelExtent& extent, double min_volume_ml, doubl
     AddReason(coverage, check.code, absl::StrFormat("%.1f", check.value),
               absl::StrCat(base::ToAbsl(check.what), ": ", absl::StrFormat("%.1f", check.value), ", needed ",
                            absl::StrFormat("%.1f", check.needed)));
+  }
+  if (extent.touches_in_plane_border()) {
+    AddReason(coverage, "TOUCHES_FIELD_OF_VIEW", "", "the structure is cut off by the edge of the images");
   }
 }
 

@@ -16,6 +16,8 @@ constexpr double kMuscleHu = 55;
 constexpr double kSoftHu = 35;
 constexpr double kLungHu = -850;
 constexpr double kVesselHu = 40;
+constexpr double kAirwayHu = -1000;
+constexpr double kAirwayWallHu = 50;
 constexpr double kNoduleHu = 30;
 constexpr double kHeartHu = 45;
 constexpr double kLiverHu = 60;
@@ -30,6 +32,7 @@ constexpr double kTableTopY = 119;
 constexpr double kTableBottomY = 129;
 constexpr double kLungHalfZ = 115;
 constexpr double kEndMarginMm = 12;
+constexpr double kBronchusMm = 6;  // radius
 constexpr double kMinNoduleMm = 6;
 constexpr double kMaxNoduleMm = 20;
 
@@ -57,6 +60,7 @@ class ChestBuilder {
     AddBody();
     if (h_ > 0) {
       AddOrgans();
+      AddAirways();
       AddRibs();
       if (!AddNodules(nodules)) {
         return base::Error(absl::StatusCode::kInvalidArgument, "PHANTOM_OPTIONS", "nodules",
@@ -74,6 +78,10 @@ class ChestBuilder {
 
  private:
   Point At(double x, double y, double z) const { return {s_ * x, s_ * y, z}; }
+
+  Point Carina() const { return At(0, 22, 0.3 * h_); }
+  // In the lung on that side.
+  Point BronchusEnd(double side) const { return At(side * 19, 12, 0.05 * h_); }
 
   void AddBody() {
     const double infinite = std::numeric_limits<double>::infinity();
@@ -97,6 +105,19 @@ class ChestBuilder {
     heart_ = {At(24, -22, -0.25 * h_), {s_ * 50, s_ * 40, 0.45 * h_}, kHeartHu};
     liver_ = {At(-56, -4, -1.05 * h_), {s_ * 74, s_ * 74, 0.55 * h_}, kLiverHu};
     scene_.ellipsoids.insert(scene_.ellipsoids.end(), {right_lung_, left_lung_, heart_, liver_});
+  }
+
+  // Trachea from above the volume down to the carina, a main bronchus from there into each lung.
+  void AddAirways() {
+    constexpr double kLumen = 8.5;
+    constexpr double kWall = 2;
+    const Point carina = Carina();
+    const Point above = At(0, 22, half_z_ + 2 * kLumen);
+    scene_.tubes.push_back({carina, above, s_ * (kLumen + kWall), kAirwayWallHu});
+    scene_.tubes.push_back({carina, above, s_ * kLumen, kAirwayHu});
+    for (const double side : {-1.0, 1.0}) {
+      scene_.tubes.push_back({carina, BronchusEnd(side), s_ * kBronchusMm, kAirwayHu});
+    }
   }
 
   // Each rib runs from the spine around the chest, falling towards the front.
@@ -185,6 +206,8 @@ class ChestBuilder {
     const double rounded = std::floor(diameter * 10 + 0.5) / 10;
     const double radius = rounded / 2;
     if (!InLung(centre, 2 * radius, lung)) return false;
+    const double from_bronchus = DistanceToSegment(centre, Carina(), BronchusEnd(right ? -1 : 1));
+    if (from_bronchus < 2 * radius + s_ * kBronchusMm) return false;
     for (const Nodule& other : nodules) {
       if (Distance(centre, other.centre_lps.mm) < 2 * radius + other.diameter_mm) return false;
     }

@@ -166,17 +166,24 @@ absl::Status AddFindings(const v1::Recipe& recipe, const v1::FindingRule& rule,
 
 std::vector<ipc::v1::LabelExtent> LabelExtents(const v1::Recipe& recipe, const volume::Geometry& geometry,
                                                const compute::ComponentSet& components) {
+  const auto last_i = static_cast<std::int32_t>(geometry.size_ijk()[0]) - 1;
+  const auto last_j = static_cast<std::int32_t>(geometry.size_ijk()[1]) - 1;
+  const auto at_border = [&](const compute::RowRun& run) {
+    return run.first_i == 0 || run.last_i == last_i || run.j == 0 || run.j == last_j;
+  };
   std::vector<ipc::v1::LabelExtent> extents;
   for (const v1::Label& label : recipe.labels()) {
     ipc::v1::LabelExtent& extent = extents.emplace_back();
     extent.set_label(label.value());
     for (const compute::Component& component : components.components) {
       if (component.label != label.value()) continue;
-      const auto first = static_cast<std::uint32_t>(components.RunsOf(component).front().k);
-      const auto last = static_cast<std::uint32_t>(components.RunsOf(component).back().k);
+      const std::span<const compute::RowRun> runs = components.RunsOf(component);
+      const auto first = static_cast<std::uint32_t>(runs.front().k);
+      const auto last = static_cast<std::uint32_t>(runs.back().k);
       extent.set_first_k(extent.voxels() == 0 ? first : std::min(extent.first_k(), first));
       extent.set_last_k(std::max(extent.last_k(), last));
       extent.set_voxels(extent.voxels() + component.voxels);
+      if (std::any_of(runs.begin(), runs.end(), at_border)) extent.set_touches_in_plane_border(true);
     }
     extent.set_volume_ml(static_cast<double>(extent.voxels()) * geometry.voxel_volume_ml());
   }

@@ -15,7 +15,7 @@
 
 namespace tomoserve::pipeline {
 
-// Extents of the recipe's labels, in its order, present or not.
+// Extents of the recipe's labels, in its order, present or not; whether they reach the border of an image.
 std::vector<ipc::v1::LabelExtent> LabelExtents(const v1::Recipe& recipe, const volume::Geometry& geometry,
                                                const compute::ComponentSet& components);
 

@@ -213,6 +213,7 @@ absl::StatusOr<RunResult> PreparedRun::FinishAs(std::span<Label> label_map) {
     lung.set_volume_ml(lung_->volume_ml);
     lung.set_first_k(lung_->first_k);
     lung.set_last_k(lung_->last_k);
+    lung.set_touches_in_plane_border(lung_->touches_in_plane_border);
   }
   result.timings = {Timing("prepare", prepare_ms_), Timing("forward", forward_ms_),
                     Timing("blend", blend_ms_), Timing("labels", decoded - start),

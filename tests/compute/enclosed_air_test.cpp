@@ -41,6 +41,7 @@ TEST(EnclosedAirTest, FindsLungsAndLeavesTableAndRoomOut) {
   EXPECT_NEAR(air->volume_ml, expected_ml, 0.02 * expected_ml);
   EXPECT_EQ(air->first_k, 5u);
   EXPECT_EQ(air->last_k, 24u);
+  EXPECT_FALSE(air->touches_in_plane_border);
 }
 
 TEST(EnclosedAirTest, LooksAtEveryNthPixelOfFineGrids) {

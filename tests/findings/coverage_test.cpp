@@ -63,6 +63,21 @@ TEST(CoverageTest, ImplausiblySmallLungIsPartial) {
   EXPECT_THAT(Codes(coverage.reasons()), ElementsAre("LABEL_VOLUME_ML"));
 }
 
+TEST(CoverageTest, StructureCutOffInPlaneIsPartialHoweverBig) {
+  ipc::v1::RunDone done = WithLung(4000, 20, 80);
+  done.mutable_lung()->set_touches_in_plane_border(true);
+  const v1::Coverage lung = JudgeCoverage(NoduleRecipe(), Grid(100), done, {});
+  EXPECT_EQ(lung.target(), v1::COVERAGE_TARGET_PARTIAL);
+  EXPECT_THAT(Codes(lung.reasons()), ElementsAre("TOUCHES_FIELD_OF_VIEW"));
+  EXPECT_EQ(JudgeFlag(NoduleRecipe(), {}, lung).state(), v1::FLAG_STATE_INCONCLUSIVE);
+
+  *done.add_labels() = Extent(2, 2000, 10, 99);
+  done.mutable_labels(0)->set_touches_in_plane_border(true);
+  const v1::Coverage label = JudgeCoverage(LabelRecipe(2), Grid(100), done, {});
+  EXPECT_EQ(label.target(), v1::COVERAGE_TARGET_PARTIAL);
+  EXPECT_THAT(Codes(label.reasons()), ElementsAre("MARGIN_HIGH_MM", "TOUCHES_FIELD_OF_VIEW"));
+}
+
 TEST(CoverageTest, AbsentLabelIsPartial) {
   ipc::v1::RunDone done;
   *done.add_labels() = Extent(2, 0, 0, 0);

@@ -329,11 +329,50 @@ TEST(PreparedRunTest, ReportsLabelsLungAndTimings) {
   EXPECT_GT(outcome->result.labels[0].voxels(), 0u);
   EXPECT_EQ(outcome->result.labels[0].first_k(), 0u);
   EXPECT_EQ(outcome->result.labels[0].last_k(), 19u);
+  EXPECT_FALSE(outcome->result.labels[0].touches_in_plane_border());
   EXPECT_EQ(outcome->result.labels[1].label(), 2u);
   EXPECT_EQ(outcome->result.labels[1].voxels(), 0u);
   std::vector<std::string> stages;
   for (const v1::StageTiming& timing : outcome->result.timings) stages.push_back(timing.stage());
   EXPECT_THAT(stages, ElementsAre("prepare", "forward", "blend", "labels", "measure"));
+}
+
+TEST(PreparedRunTest, SaysWhetherALabelReachesTheBorderOfTheImages) {
+  const auto geometry = AxialGeometry({12, 10, 8}, {1, 1, 1});
+  const auto touches = [&](std::size_t i, std::size_t j, std::size_t k) {
+    StoredVolume stored(geometry);
+    stored.At(i, j, k) = 1;
+    const auto outcome = RunAll(SpotRecipe(), geometry, stored.Slices(),
+                                [](const at::Tensor& input) -> absl::StatusOr<at::Tensor> { return input; });
+    EXPECT_TRUE(outcome.ok()) << outcome.status();
+    EXPECT_EQ(outcome->result.labels.at(0).voxels(), 1u);
+    return outcome->result.labels.at(0).touches_in_plane_border();
+  };
+  EXPECT_FALSE(touches(1, 1, 4));
+  EXPECT_FALSE(touches(10, 8, 0));  // the end slices are no border of an image
+  EXPECT_FALSE(touches(10, 8, 7));
+  EXPECT_TRUE(touches(0, 5, 4));
+  EXPECT_TRUE(touches(11, 5, 4));
+  EXPECT_TRUE(touches(5, 0, 4));
+  EXPECT_TRUE(touches(5, 9, 4));
+}
+
+TEST(PreparedRunTest, SaysThatTheImagesCutALungOff) {
+  const auto geometry = AxialGeometry({120, 170, 20}, {2, 2, 5}, {-180, -170, 0});  // up to x = 60
+  StoredVolume stored(geometry);
+  testing::PaintSphere(geometry, {0, 0, 0}, 1000, -1000, stored);
+  for (const double z : {0.0, 20.0, 40.0, 60.0, 80.0, 95.0})
+    testing::PaintSphere(geometry, {0, 0, z}, 130, 30, stored);
+  for (const double x : {-60.0, 60.0}) testing::PaintSphere(geometry, {x, 0, 50}, 44, -800, stored);
+  v1::Recipe recipe = SpotRecipe();
+  recipe.mutable_coverage()->mutable_lung_inside()->set_min_volume_ml(200);
+  for (int axis = 0; axis < 3; ++axis) recipe.mutable_windows()->set_size(axis, 200);
+  const auto outcome = RunAll(recipe, geometry, stored.Slices(),
+                              [](const at::Tensor& input) -> absl::StatusOr<at::Tensor> { return input; });
+  ASSERT_TRUE(outcome.ok()) << outcome.status();
+  ASSERT_TRUE(outcome->result.lung.has_value());
+  EXPECT_GT(outcome->result.lung->volume_ml(), 200);
+  EXPECT_TRUE(outcome->result.lung->touches_in_plane_border());
 }
 
 TEST(PreparedRunTest, RefusesBadOutputsOfTheNetwork) {

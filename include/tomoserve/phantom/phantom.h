@@ -38,12 +38,12 @@ struct Phantom {
   volume::Geometry geometry;
   std::vector<std::int16_t> values;  // HU (CT) or signal (MR), [k][j][i]
   std::vector<Nodule> nodules;
-  double lung_volume_ml = 0;
+  double lung_volume_ml = 0;  // without trachea and main bronchi
 };
 
-// Errors: kInvalidArgument PHANTOM_OPTIONS (value: the field). A CT holds: body, lungs with vessels, spine,
-// ribs, heart (left of the midline), liver (right), table; nodules lie in lung tissue, solid spheres with
-// soft edges.
+// Errors: kInvalidArgument PHANTOM_OPTIONS (value: the field). A CT holds: body, lungs with vessels, trachea
+// (from the top of the volume) and main bronchi, spine, ribs, heart (left of the midline), liver (right),
+// table; nodules lie in lung tissue, solid spheres with soft edges.
 absl::StatusOr<Phantom> MakePhantom(const Options& options);
 
 // Truth as JSON: modality, orientation, seed, noise_hu, size_ijk, spacing_mm, origin_lps_mm, direction_i/j/k,
