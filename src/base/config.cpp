@@ -27,6 +27,8 @@ class FirstError : public google::protobuf::io::ErrorCollector {
     where_ = absl::StrCat(line + 1, ":", column + 1);
     text_ = message;
   }
+  // A deprecated field is not an error.
+  void AddWarning(int, google::protobuf::io::ColumnNumber, const std::string&) override {}
   const std::string& where() const { return where_; }
   const std::string& text() const { return text_; }
 

@@ -1,38 +1,16 @@
 #include "tomoserve/models/recipe.h"
 
-#include <google/protobuf/io/tokenizer.h>
-#include <google/protobuf/io/zero_copy_stream_impl_lite.h>
-#include <google/protobuf/text_format.h>
-
 #include <algorithm>
 #include <cstddef>
-#include <utility>
 
 #include "models/recipe_checks.h"
+#include "tomoserve/base/config.h"
 
 namespace tomoserve::models {
 namespace {
 
 // The largest recipe that makes sense: 65535 labels need about 20 MB; 105 labels need 20 KB.
 constexpr std::size_t kMaxRecipeBytes = 32U << 20;
-
-// Keeps the first error; lines and columns count from 1 as editors do.
-class FirstError : public google::protobuf::io::ErrorCollector {
- public:
-  void AddError(int line, google::protobuf::io::ColumnNumber column, const std::string& message) override {
-    if (!text_.empty()) return;
-    position_ = absl::StrCat(line + 1, ":", column + 1);
-    text_ = absl::StrCat(position_, ": ", message);
-  }
-  void AddWarning(int, google::protobuf::io::ColumnNumber, const std::string&) override {}
-
-  const std::string& position() const { return position_; }
-  const std::string& text() const { return text_; }
-
- private:
-  std::string position_;
-  std::string text_;
-};
 
 }  // namespace
 
@@ -41,14 +19,8 @@ absl::StatusOr<v1::Recipe> ParseRecipe(std::string_view text) {
     return base::Error(absl::StatusCode::kInvalidArgument, "RECIPE_SYNTAX", absl::StrCat(text.size()),
                        absl::StrCat("the recipe is larger than ", kMaxRecipeBytes, " bytes"));
   }
-  google::protobuf::io::ArrayInputStream stream(text.data(), static_cast<int>(text.size()));
-  google::protobuf::TextFormat::Parser parser;
-  FirstError error;
-  parser.RecordErrorsTo(&error);
   v1::Recipe recipe;
-  if (!parser.Parse(&stream, &recipe)) {
-    return base::Error(absl::StatusCode::kInvalidArgument, "RECIPE_SYNTAX", error.position(), error.text());
-  }
+  TS_RETURN_IF_ERROR(base::ParseTextproto(text, "RECIPE_SYNTAX", recipe));
   TS_RETURN_IF_ERROR(ValidateRecipe(recipe));
   return recipe;
 }

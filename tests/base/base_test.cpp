@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include "tomoserve/base/config.h"
 #include "tomoserve/base/digest.h"
 #include "tomoserve/base/log.h"
 #include "tomoserve/base/status.h"
@@ -50,6 +51,33 @@ absl::StatusOr<int> Quarter(int number) {
 TEST(Status, MacrosPassErrorsOn) {
   EXPECT_EQ(*Quarter(8), 2);
   EXPECT_EQ(ReasonOf(Quarter(6).status()), "ODD");
+}
+
+TEST(Config, FillsDefaultsAndKeepsWhatIsSet) {
+  auto config = ParseServerConfig("data: \"d\" models: \"m\" limits { open_uploads: 3 }");
+  ASSERT_TRUE(config.ok()) << config.status();
+  ASSERT_TRUE(CompleteServerConfig(*config).ok());
+  EXPECT_EQ(config->listen(), "127.0.0.1:8400");
+  EXPECT_EQ(config->devices(0), "cpu");
+  EXPECT_EQ(config->limits().open_uploads(), 3u);
+  EXPECT_EQ(config->limits().instance_bytes(), 512ull << 20);
+  EXPECT_GT(config->limits().arena_bytes(), 0u);
+}
+
+TEST(Config, ErrorsNameTheLineOrTheField) {
+  const auto unknown = ParseServerConfig("data: \"d\"\nlisten_on: 3");
+  EXPECT_EQ(ReasonOf(unknown.status()), "CONFIG_SYNTAX");
+  EXPECT_EQ(ValueOf(unknown.status()).substr(0, 2), "2:");
+  const auto field_of = [](const char* text) {
+    auto config = ParseServerConfig(text);
+    const absl::Status status = config.ok() ? CompleteServerConfig(*config) : config.status();
+    return ReasonOf(status) == "CONFIG_INVALID" ? ValueOf(status) : std::string(status.message());
+  };
+  EXPECT_EQ(field_of("models: \"m\""), "data");
+  EXPECT_EQ(field_of("data: \"d\""), "models");
+  EXPECT_EQ(field_of("data: \"d\" models: \"m\" devices: \"tpu\""), "devices");
+  EXPECT_EQ(field_of("data: \"d\" models: \"m\" limits { instance_bytes: 3000000000 }"),
+            "limits.instance_bytes");
 }
 
 TEST(Log, HashesUidsWithAKey) {

@@ -175,6 +175,11 @@ class NoDescriptors {
 };
 
 TEST_F(RunTest, AKernelThatGivesNoMemoryDelaysARunAndFailsItInTheEnd) {
+#ifdef TOMOSERVE_SANITIZED
+  // UBSan looks at an object's type through a pipe: without a free descriptor it reports objects that are
+  // fine.
+  GTEST_SKIP() << "sanitizers need the descriptors that this test takes away";
+#endif
   AddModel("m", "ok");
   options_.patience.first_preparation = std::chrono::milliseconds(100);
   options_.patience.max_preparations = 4;
