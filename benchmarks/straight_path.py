@@ -11,6 +11,7 @@ Prints a table and, with --output, a JSON record.
 """
 import argparse
 import json
+import os
 import pathlib
 import platform
 import re
@@ -65,7 +66,7 @@ def main():
     parser.add_argument("--memory-gb", type=float, default=2.0)
     parser.add_argument("--output")
     arguments = parser.parse_args()
-    record = {"machine": platform.processor() or platform.machine(), "cores": len(__import__("os").sched_getaffinity(0)),
+    record = {"machine": platform.processor() or platform.machine(), "cores": len(os.sched_getaffinity(0)),
               "commit": subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True,
                                        text=True).stdout.strip(), "model": arguments.model}
     with tempfile.TemporaryDirectory() as name:
