@@ -29,7 +29,8 @@ TEST_F(HelperPoolTest, PoisonIsFoundAndTheOthersAreUnharmed) {
     EXPECT_EQ(ReasonOf(results[item].status()), "HELPER_CRASHED");
     EXPECT_EQ(ValueOf(results[item].status()), std::to_string(SIGABRT));
   }
-  EXPECT_GE(pool_->child_deaths(), 6u);  // each in company, then alone
+  // Each alone, after one in company at least: a child may have had several of them in hand when it died.
+  EXPECT_GE(pool_->child_deaths(), 4u);
 }
 
 TEST_F(HelperPoolTest, ItemThatDiesOnlyInCompanyIsAnsweredAlone) {
