@@ -18,18 +18,6 @@ std::string StudyUid(const ipc::v1::InstanceHeader& header) {
 
 }  // namespace
 
-v1::Reason MakeReason(std::string_view code, std::string_view value, std::string_view text) {
-  v1::Reason reason;
-  reason.set_code(std::string(code));
-  reason.set_value(std::string(value));
-  reason.set_text(std::string(text));
-  return reason;
-}
-
-v1::Reason ReasonFrom(const absl::Status& status) {
-  return MakeReason(base::ReasonOf(status), base::ValueOf(status), std::string(status.message()));
-}
-
 v1::InstanceStatus Refused(std::string_view instance_key, v1::Reason reason) {
   v1::InstanceStatus status;
   status.set_instance_key(std::string(instance_key));

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "tomoserve/base/reason.h"
 #include "tomoserve/ipc/helper_pool.h"
 #include "tomoserve/store/job_store.h"
 #include "tomoserve/store/spool.h"
@@ -25,9 +26,8 @@ struct AcceptedInstance {
 // SHA-256 by SOP Instance UID of what a study has.
 using KnownContents = std::map<std::string, std::string>;
 
-v1::Reason MakeReason(std::string_view code, std::string_view value, std::string_view text);
-// Reason code, deciding value and sentence of an error between rooms.
-v1::Reason ReasonFrom(const absl::Status& status);
+using base::MakeReason;
+using base::ReasonFrom;
 v1::InstanceStatus Refused(std::string_view instance_key, v1::Reason reason);
 
 // Judges the instances of one submission in the order of their arrival; the first accepted one says which

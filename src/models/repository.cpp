@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "models/names.h"
 #include "tomoserve/base/digest.h"
+#include "tomoserve/base/reason.h"
 #include "tomoserve/base/status.h"
 #include "tomoserve/base/strings.h"
 #include "tomoserve/models/recipe.h"
@@ -26,18 +27,6 @@ namespace fs = std::filesystem;
 
 constexpr char kRecipeFile[] = "recipe.textproto";
 constexpr std::size_t kMaxRecipeBytes = 32U << 20;
-
-v1::Reason MakeReason(std::string_view code, std::string_view value, std::string_view text) {
-  v1::Reason reason;
-  reason.set_code(std::string(code));
-  reason.set_value(std::string(value));
-  reason.set_text(std::string(text));
-  return reason;
-}
-
-v1::Reason ReasonOf(const absl::Status& status) {
-  return MakeReason(base::ReasonOf(status), base::ValueOf(status), base::ToStd(status.message()));
-}
 
 // What is shown of a name that is none: at most 64 characters, everything else than a name's as '?'. Folder
 // names are bytes; messages need UTF-8.
@@ -137,15 +126,15 @@ Model Refused(std::string name, std::string version, const fs::path& folder, v1:
 Model ScanVersion(const fs::path& folder, const std::string& name, const std::string& version) {
   if (!IsName(version)) {
     return Refused(name, Printable(version), folder,
-                   MakeReason("NAME_INVALID", Printable(version),
-                              "a version is 1 to 64 of A-Z, a-z, 0-9, '_', '.' and '-'"));
+                   base::MakeReason("NAME_INVALID", Printable(version),
+                                    "a version is 1 to 64 of A-Z, a-z, 0-9, '_', '.' and '-'"));
   }
   Model model;
   model.name = name;
   model.version = version;
   model.folder = folder.string();
   if (const absl::Status status = Load(folder, &model); !status.ok()) {
-    return Refused(name, version, folder, ReasonOf(status));
+    return Refused(name, version, folder, base::ReasonFrom(status));
   }
   return model;
 }
@@ -154,19 +143,21 @@ Model ScanVersion(const fs::path& folder, const std::string& name, const std::st
 void ScanModel(const fs::path& folder, std::vector<Model>* models) {
   const std::string name = folder.filename().string();
   if (!IsName(name)) {
-    models->push_back(Refused(Printable(name), "", folder,
-                              MakeReason("NAME_INVALID", Printable(name),
-                                         "a model's name is 1 to 64 of A-Z, a-z, 0-9, '_', '.' and '-'")));
+    models->push_back(
+        Refused(Printable(name), "", folder,
+                base::MakeReason("NAME_INVALID", Printable(name),
+                                 "a model's name is 1 to 64 of A-Z, a-z, 0-9, '_', '.' and '-'")));
     return;
   }
   const absl::StatusOr<std::vector<std::string>> versions = Subfolders(folder);
   if (!versions.ok()) {
-    models->push_back(Refused(name, "", folder, ReasonOf(versions.status())));
+    models->push_back(Refused(name, "", folder, base::ReasonFrom(versions.status())));
     return;
   }
   if (versions->empty()) {
-    models->push_back(Refused(
-        name, "", folder, MakeReason("VERSION_MISSING", "", "the model's folder holds no version folder")));
+    models->push_back(
+        Refused(name, "", folder,
+                base::MakeReason("VERSION_MISSING", "", "the model's folder holds no version folder")));
     return;
   }
   for (const std::string& version : *versions)
@@ -201,8 +192,8 @@ absl::StatusOr<Repository> Repository::Scan(const std::vector<std::string>& fold
     if (model.name != models[i - 1].name || model.version != models[i - 1].version) continue;
     if (model.refused.code() == "NAME_INVALID") continue;
     model = Refused(model.name, model.version, model.folder,
-                    MakeReason("DUPLICATE_MODEL", absl::StrCat(model.name, "@", model.version),
-                               "another folder before this one holds the same model and version"));
+                    base::MakeReason("DUPLICATE_MODEL", absl::StrCat(model.name, "@", model.version),
+                                     "another folder before this one holds the same model and version"));
   }
   return repository;
 }

@@ -61,14 +61,6 @@ std::string PlaneOf(const Header& header) {
 
 }  // namespace
 
-tomoserve::v1::Reason MakeReason(std::string_view code, std::string_view value, std::string_view text) {
-  tomoserve::v1::Reason reason;
-  reason.set_code(std::string(code));
-  reason.set_value(std::string(value));
-  reason.set_text(std::string(text));
-  return reason;
-}
-
 std::string StudyUidOf(const Instance& instance) { return Stripped(instance.header.study_instance_uid()); }
 
 std::vector<Known> UniqueInstances(const std::vector<Instance>& instances) {

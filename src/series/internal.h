@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "tomoserve/base/reason.h"
 #include "tomoserve/series/study_series.h"
 
 namespace tomoserve::series {
@@ -25,7 +26,7 @@ inline Vector3 Cross(const Vector3& a, const Vector3& b) {
   return {a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]};
 }
 
-tomoserve::v1::Reason MakeReason(std::string_view code, std::string_view value, std::string_view text);
+using base::MakeReason;
 
 // One instance with its effective SOP UID (derived where the header has none).
 struct Known {
