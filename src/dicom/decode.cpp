@@ -1,4 +1,5 @@
 #include "tomoserve/dicom/decode.h"
+#include "tomoserve/base/stored_type.h"
 
 #include <algorithm>
 #include <bit>
@@ -160,7 +161,7 @@ absl::Status Decode(std::span<const std::byte> file, const FileLayout& layout, c
       request.columns != pixels.columns || request.stored_type != StoredTypeOf(pixels)) {
     return Refuse("FRAME_MISMATCH", request.frame, "the file's frame is not what the header pass said");
   }
-  const std::uint32_t stored_bytes = BytesOfStored(request.stored_type);
+  const std::uint32_t stored_bytes = base::BytesOf(request.stored_type);
   if (stored_bytes == 0)
     return Refuse("UNSUPPORTED_PIXELS", "", "these pixels cannot be a slice of a volume");
   const std::uint64_t frame_bytes = std::uint64_t{pixels.rows} * pixels.columns * stored_bytes;
@@ -209,22 +210,6 @@ ipc::v1::StoredType StoredTypeOf(const PixelFormat& pixels) {
       return pixels.is_signed ? ipc::v1::STORED_TYPE_I32 : ipc::v1::STORED_TYPE_U32;
     default:
       return ipc::v1::STORED_TYPE_UNSPECIFIED;
-  }
-}
-
-std::uint32_t BytesOfStored(ipc::v1::StoredType type) {
-  switch (type) {
-    case ipc::v1::STORED_TYPE_U8:
-    case ipc::v1::STORED_TYPE_I8:
-      return 1;
-    case ipc::v1::STORED_TYPE_U16:
-    case ipc::v1::STORED_TYPE_I16:
-      return 2;
-    case ipc::v1::STORED_TYPE_U32:
-    case ipc::v1::STORED_TYPE_I32:
-      return 4;
-    default:
-      return 0;
   }
 }
 

@@ -1,4 +1,5 @@
 #include "tomoserve/dicom/lease_server.h"
+#include "tomoserve/base/stored_type.h"
 
 #include <sys/stat.h>
 #include <unistd.h>
@@ -128,7 +129,7 @@ class Lease {
     TS_RETURN_IF_ERROR(DecodeFrame(runtime_, file_.view(), *file_.layout, frame, slot.bytes()));
     ipc::v1::DecodedFrame& decoded = *reply.mutable_decoded();
     *decoded.mutable_slot() = item.slot();
-    decoded.set_bytes(std::uint64_t{item.rows()} * item.columns() * BytesOfStored(item.stored_type()));
+    decoded.set_bytes(std::uint64_t{item.rows()} * item.columns() * base::BytesOf(item.stored_type()));
     return absl::OkStatus();
   }
 
@@ -137,7 +138,7 @@ class Lease {
     TS_ASSIGN_OR_RETURN(const ipc::Mapping pixels, MapSlot(item.pixels(), arenas, false));
     TS_ASSIGN_OR_RETURN(const ipc::Mapping file, MapSlot(item.file(), arenas, true));
     const std::uint64_t pixel_bytes = std::uint64_t{item.instance().rows()} * item.instance().columns() *
-                                      BytesOfStored(item.instance().stored_type());
+                                      base::BytesOf(item.instance().stored_type());
     if (pixels.bytes().size() < pixel_bytes) {
       return Refuse("SLOT_TOO_SMALL", pixel_bytes, "the pixels' slot is smaller than the image");
     }

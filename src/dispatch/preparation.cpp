@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "tomoserve/base/clock.h"
 #include "tomoserve/base/status.h"
+#include "tomoserve/base/stored_type.h"
 #include "tomoserve/base/strings.h"
 #include "tomoserve/models/recipe.h"
 
@@ -26,7 +27,7 @@ std::uint64_t SlotBytes(const series::Volume& volume) {
   const auto& size = volume.geometry->size_ijk();
   std::uint32_t widest = 1;
   for (const series::VolumeSlice& slice : volume.slices)
-    widest = std::max(widest, ipc::BytesOf(slice.stored_type));
+    widest = std::max(widest, base::BytesOf(slice.stored_type));
   return std::uint64_t{size[0]} * size[1] * widest;
 }
 

@@ -5,6 +5,7 @@
 
 #include "ipc/reply_checks.h"
 #include "tomoserve/base/status.h"
+#include "tomoserve/base/stored_type.h"
 
 namespace tomoserve::ipc {
 namespace {
@@ -18,14 +19,14 @@ absl::Status NoSuchSlot(std::uint32_t slot) {
 
 // Bytes of a frame; all factors are small enough.
 std::uint64_t FrameBytes(std::uint32_t rows, std::uint32_t columns, v1::StoredType type) {
-  return std::uint64_t{rows} * columns * BytesOf(type);
+  return std::uint64_t{rows} * columns * base::BytesOf(type);
 }
 
 absl::Status CheckFrame(std::uint32_t rows, std::uint32_t columns, v1::StoredType type,
                         std::uint64_t slot_bytes) {
   constexpr std::uint32_t kMaxUnsignedShort = 65535;
   if (rows == 0 || columns == 0 || rows > kMaxUnsignedShort || columns > kMaxUnsignedShort ||
-      BytesOf(type) == 0) {
+      base::BytesOf(type) == 0) {
     return base::Error(absl::StatusCode::kInvalidArgument, "FRAME_INVALID", std::to_string(rows),
                        "a frame needs rows, columns and a stored type");
   }
@@ -44,22 +45,6 @@ v1::Slot Grant(const Arena& arena, const std::vector<int>& fds, std::uint32_t in
 }
 
 }  // namespace
-
-std::uint32_t BytesOf(v1::StoredType type) {
-  switch (type) {
-    case v1::STORED_TYPE_U8:
-    case v1::STORED_TYPE_I8:
-      return 1;
-    case v1::STORED_TYPE_U16:
-    case v1::STORED_TYPE_I16:
-      return 2;
-    case v1::STORED_TYPE_U32:
-    case v1::STORED_TYPE_I32:
-      return 4;
-    default:
-      return 0;
-  }
-}
 
 std::uint32_t LeaseRecord::Place(int fd) {
   const auto place = std::find(fds.begin(), fds.end(), fd);

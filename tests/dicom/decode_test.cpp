@@ -1,4 +1,5 @@
 #include "tomoserve/dicom/decode.h"
+#include "tomoserve/base/stored_type.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -37,7 +38,7 @@ class DecodeTest : public ::testing::Test {
     if (!layout.ok()) return values;
     const FrameRequest request{frame, StoredTypeOf(layout->pixels), layout->pixels.rows,
                                layout->pixels.columns};
-    EXPECT_EQ(BytesOfStored(request.stored_type), sizeof(Value));
+    EXPECT_EQ(base::BytesOf(request.stored_type), sizeof(Value));
     values.resize(std::size_t{request.rows} * request.columns);
     const absl::Status status =
         DecodeFrame(*runtime_, file, *layout, request, std::as_writable_bytes(std::span(values)));

@@ -10,6 +10,7 @@
 #include "shared_data.h"
 #include "tomoserve/base/digest.h"
 #include "tomoserve/base/status.h"
+#include "tomoserve/base/stored_type.h"
 #include "tomoserve/dicom/decode.h"
 #include "tomoserve/dicom/header.h"
 
@@ -59,7 +60,7 @@ class RealDataTest : public ::testing::Test {
     const FrameRequest request{frame, image.header.stored_type(), image.header.rows(),
                                image.header.columns()};
     const std::size_t count = std::size_t{request.rows} * request.columns;
-    const std::uint32_t size = BytesOfStored(request.stored_type);
+    const std::uint32_t size = base::BytesOf(request.stored_type);
     std::vector<std::byte> slot(count * size);
     TS_RETURN_IF_ERROR(DecodeFrame(*runtime_, bytes, layout, request, slot));
     for (std::size_t i = 0; i < count; ++i) {

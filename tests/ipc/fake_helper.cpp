@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "tomoserve/base/stored_type.h"
 #include "tomoserve/ipc/arena.h"
 #include "tomoserve/ipc/child.h"
 #include "tomoserve/ipc/helper_pool.h"
@@ -59,7 +60,7 @@ class FakeLease {
         reply.set_index(item.index());
         *reply.mutable_decoded()->mutable_slot() = item.slot();
         reply.mutable_decoded()->set_bytes(std::uint64_t{item.rows()} * item.columns() *
-                                           BytesOf(item.stored_type()));
+                                           base::BytesOf(item.stored_type()));
         Fill(item.slot(), std::string(reply.decoded().bytes(), static_cast<char>('a' + item.frame() % 26)));
         Answer(item.range(), reply);
       }

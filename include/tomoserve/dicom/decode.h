@@ -24,9 +24,6 @@ struct FrameRequest {
 // could not use it (not one sample a pixel; other than 8, 16 or 32 bits allocated).
 ipc::v1::StoredType StoredTypeOf(const PixelFormat& pixels);
 
-// Bytes of one value of a type; 0 for the unspecified one.
-std::uint32_t BytesOfStored(ipc::v1::StoredType type);
-
 // Decodes one frame into `slot`: Rows x Columns values, row by row (columns fastest), native endian, shifted
 // down from High Bit, masked to Bits Stored and sign-extended. Only the first rows * columns * bytes of the
 // slot are written. The header decides sign and size; a codestream with other dimensions is refused before it

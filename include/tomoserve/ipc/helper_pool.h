@@ -75,7 +75,4 @@ class HelperPool {
   virtual std::uint64_t child_deaths() const = 0;
 };
 
-// Bytes of one stored value.
-std::uint32_t BytesOf(v1::StoredType type);
-
 }  // namespace tomoserve::ipc

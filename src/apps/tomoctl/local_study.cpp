@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "tomoserve/base/digest.h"
 #include "tomoserve/base/status.h"
+#include "tomoserve/base/stored_type.h"
 #include "tomoserve/base/strings.h"
 #include "tomoserve/ipc/child.h"
 
@@ -111,7 +112,7 @@ double StoredValue(const std::byte* at, ipc::v1::StoredType type) {
 class Measurer {
  public:
   void Add(const series::VolumeSlice& slice, std::span<const std::byte> stored) {
-    const std::size_t size = ipc::BytesOf(slice.stored_type);
+    const std::size_t size = base::BytesOf(slice.stored_type);
     const std::size_t count = stored.size() / size;
     words_.resize(2 * count);
     for (std::size_t n = 0; n < count; ++n) {
@@ -202,7 +203,7 @@ absl::StatusOr<VoxelStatistics> LocalStudies::Measure(const series::Volume& volu
   const std::uint32_t rows = volume.geometry->size_ijk()[1];
   std::uint64_t slot_bytes = 0;
   for (const series::VolumeSlice& slice : volume.slices) {
-    slot_bytes = std::max<std::uint64_t>(slot_bytes, ipc::BytesOf(slice.stored_type));
+    slot_bytes = std::max<std::uint64_t>(slot_bytes, base::BytesOf(slice.stored_type));
   }
   slot_bytes *= std::uint64_t{rows} * columns;
   const std::uint64_t batch = std::clamp<std::uint64_t>(kDecodeBytes / slot_bytes, 1, kDecodeSlices);
@@ -224,7 +225,7 @@ absl::StatusOr<VoxelStatistics> LocalStudies::Measure(const series::Volume& volu
       const series::VolumeSlice& slice = volume.slices[first + n];
       TS_ASSIGN_OR_RETURN(const ipc::Mapping mapping, arena->Read(n));
       measurer.Add(slice,
-                   mapping.bytes().first(std::size_t{rows} * columns * ipc::BytesOf(slice.stored_type)));
+                   mapping.bytes().first(std::size_t{rows} * columns * base::BytesOf(slice.stored_type)));
     }
   }
   return measurer.Result();

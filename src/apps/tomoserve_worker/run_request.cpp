@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "tomoserve/base/status.h"
+#include "tomoserve/base/stored_type.h"
 #include "tomoserve/base/strings.h"
 #include "tomoserve/ipc/helper_pool.h"
 
@@ -27,7 +28,7 @@ absl::Status Because(std::string_view field, const absl::Status& status) {
 absl::Status MapSlice(const ipc::v1::Slice& slice, std::size_t k, std::uint64_t pixels,
                       std::span<const base::UniqueFd> arenas, RunRequest& request) {
   const std::uint64_t value_bytes =
-      ipc::v1::StoredType_IsValid(slice.stored_type()) ? ipc::BytesOf(slice.stored_type()) : 0;
+      ipc::v1::StoredType_IsValid(slice.stored_type()) ? base::BytesOf(slice.stored_type()) : 0;
   if (value_bytes == 0) return InvalidSlice(k, "stored_type", "no type of stored values");
   if (!std::isfinite(slice.slope()) || !std::isfinite(slice.intercept())) {
     return InvalidSlice(k, "slope", "slope and intercept must be finite");
