@@ -3,14 +3,13 @@
 #include <zstd.h>
 
 #include <algorithm>
-#include <asio/post.hpp>
-#include <asio/strand.hpp>
 #include <memory>
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "service/status.h"
+#include "service/strand_reactor.h"
 #include "tomoserve/base/digest.h"
 #include "tomoserve/base/status.h"
 #include "tomoserve/findings/flag.h"
@@ -65,12 +64,12 @@ absl::StatusOr<std::string> LoadResult(dispatch::Dispatcher& dispatcher,
   return bytes;
 }
 
-class Download final : public grpc::ServerWriteReactor<v1::DownloadResultResponse> {
+class Download final : public StrandReactor<grpc::ServerWriteReactor<v1::DownloadResultResponse>> {
  public:
   static Download* Start(dispatch::Dispatcher& dispatcher, asio::thread_pool& pool,
                          const v1::DownloadResultRequest& request) {
     auto download = std::shared_ptr<Download>(new Download(pool));
-    download->self_ = download;
+    download->Begin(download);
     download->Post([raw = download.get(), &dispatcher, request] { raw->Load(dispatcher, request); });
     return download.get();
   }
@@ -80,30 +79,19 @@ class Download final : public grpc::ServerWriteReactor<v1::DownloadResultRespons
       if (ok) Send();
     });
   }
-  void OnCancel() override {
-    Post([this] { End(grpc::Status(grpc::StatusCode::CANCELLED, "the client went away")); });
-  }
-  void OnDone() override {
-    Post([this] { self_.reset(); });
-  }
 
  private:
-  explicit Download(asio::thread_pool& pool) : strand_(asio::make_strand(pool)) {}
-
-  template <typename Task>
-  void Post(Task task) {
-    asio::post(strand_, [self = self_, task = std::move(task)]() mutable { task(); });
-  }
+  explicit Download(asio::thread_pool& pool) : StrandReactor(pool) {}
 
   void Load(dispatch::Dispatcher& dispatcher, const v1::DownloadResultRequest& request) {
     auto bytes = LoadResult(dispatcher, request, *response_.mutable_info());
     if (!bytes.ok()) return End(ToGrpc(bytes.status()));
     bytes_ = *std::move(bytes);
-    if (!ended_) StartWrite(&response_);
+    if (!ended()) StartWrite(&response_);
   }
 
   void Send() {
-    if (ended_) return;
+    if (ended()) return;
     if (sent_ == bytes_.size()) return End(grpc::Status::OK);
     const std::size_t count = std::min(kChunkBytes, bytes_.size() - sent_);
     response_.set_data(bytes_.substr(sent_, count));
@@ -111,17 +99,9 @@ class Download final : public grpc::ServerWriteReactor<v1::DownloadResultRespons
     StartWrite(&response_);
   }
 
-  void End(const grpc::Status& status) {
-    if (std::exchange(ended_, true)) return;
-    Finish(status);
-  }
-
-  asio::strand<asio::thread_pool::executor_type> strand_;
-  std::shared_ptr<Download> self_;
   v1::DownloadResultResponse response_;
   std::string bytes_;
   std::size_t sent_ = 0;
-  bool ended_ = false;
 };
 
 }  // namespace

@@ -1,8 +1,6 @@
 // The two upload streams, SubmitStudy and AnalyzeStudy: one state machine on a strand of the pool.
 #pragma once
 
-#include <asio/post.hpp>
-#include <asio/strand.hpp>
 #include <asio/thread_pool.hpp>
 #include <cstdint>
 #include <deque>
@@ -15,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "grpcpp/grpcpp.h"
 #include "service/status.h"
+#include "service/strand_reactor.h"
 #include "tomoserve/base/status.h"
 #include "tomoserve/dispatch/dispatcher.h"
 #include "tomoserve/findings/flag.h"
@@ -27,15 +26,20 @@ inline bool Final(v1::RunState state) {
          state != v1::RUN_STATE_UNSPECIFIED;
 }
 
-// gRPC's callbacks only post to the strand, so that `Upload` is used by one thread at a time and never by
-// gRPC's. One read is outstanding at a time, and the next one starts when the bytes of the last are in the
-// spool: that is the back-pressure. The object lives from its creation to the last posted task after OnDone.
+// One read is outstanding at a time, and the next one starts when the bytes of the last are in the spool:
+// that is the back-pressure.
 template <typename Request, typename Response, bool kWaitForRuns>
-class UploadStream final : public grpc::ServerBidiReactor<Request, Response> {
+class UploadStream final : public StrandReactor<grpc::ServerBidiReactor<Request, Response>> {
+  using Base = StrandReactor<grpc::ServerBidiReactor<Request, Response>>;
+  using Base::End;
+  using Base::ended;
+
  public:
+  using Base::Post;
+
   static UploadStream* Start(dispatch::Dispatcher& dispatcher, asio::thread_pool& pool) {
     auto stream = std::shared_ptr<UploadStream>(new UploadStream(dispatcher, pool));
-    stream->self_ = stream;
+    stream->Begin(stream);
     stream->StartRead(&stream->request_);
     return stream.get();
   }
@@ -50,29 +54,18 @@ class UploadStream final : public grpc::ServerBidiReactor<Request, Response> {
       Pump();
     });
   }
-  void OnCancel() override {
-    Post([this] { End(grpc::Status(grpc::StatusCode::CANCELLED, "the client went away")); });
-  }
-  void OnDone() override {
-    // Posted last: every task before it has run when the object goes.
-    Post([this] {
-      subscription_.reset();
-      upload_.reset();
-      self_.reset();
-    });
-  }
 
  private:
   UploadStream(dispatch::Dispatcher& dispatcher, asio::thread_pool& pool)
-      : dispatcher_(dispatcher), strand_(asio::make_strand(pool)) {}
+      : Base(pool), dispatcher_(dispatcher) {}
 
-  template <typename Task>
-  void Post(Task task) {
-    asio::post(strand_, [self = self_, task = std::move(task)]() mutable { task(); });
+  void Release() override {
+    subscription_.reset();
+    upload_.reset();
   }
 
   void HandlePart() {
-    if (ended_) return;
+    if (ended()) return;
     absl::Status status = absl::OkStatus();
     switch (request_.part_case()) {
       case Request::kHeader:
@@ -127,7 +120,7 @@ class UploadStream final : public grpc::ServerBidiReactor<Request, Response> {
   }
 
   void HandleReadEnd() {
-    if (ended_ || receipt_sent_) return;
+    if (ended() || receipt_sent_) return;
     Fail(base::Error(absl::StatusCode::kAborted, "SUBMISSION_CUT", absl::StrCat(instances_),
                      "the stream closed before its end message; nothing was acknowledged"));
   }
@@ -141,11 +134,10 @@ class UploadStream final : public grpc::ServerBidiReactor<Request, Response> {
     if constexpr (kWaitForRuns) {
       study_uid_ = receipt.study_instance_uid();
       wanted_.insert(receipt.run_ids().begin(), receipt.run_ids().end());
-      std::weak_ptr<UploadStream> weak = self_;
+      const std::weak_ptr<Base> weak = this->weak_from_this();
       subscription_ = dispatcher_.Subscribe([weak](const std::string& study, const std::string&) {
-        if (const auto self = weak.lock(); self && self->study_uid_ == study) {
-          asio::post(self->strand_, [self] { self->SendRuns(); });
-        }
+        const auto self = std::static_pointer_cast<UploadStream>(weak.lock());
+        if (self && self->study_uid_ == study) self->Post([raw = self.get()] { raw->SendRuns(); });
       });
       SendRuns();
     } else {
@@ -166,7 +158,7 @@ class UploadStream final : public grpc::ServerBidiReactor<Request, Response> {
   // has not taken the last ones.
   void SendRuns() {
     if constexpr (kWaitForRuns) {
-      if (ended_ || finish_) return;
+      if (ended() || finish_) return;
       if (writing_ || !outbox_.empty()) {
         stale_ = true;
         return Pump();
@@ -207,7 +199,7 @@ class UploadStream final : public grpc::ServerBidiReactor<Request, Response> {
 
   // One write at a time; when the outbox is empty and the outcome is known, the call ends.
   void Pump() {
-    if (ended_ || writing_) return;
+    if (ended() || writing_) return;
     if (!outbox_.empty()) {
       current_ = std::move(outbox_.front());
       outbox_.pop_front();
@@ -224,27 +216,16 @@ class UploadStream final : public grpc::ServerBidiReactor<Request, Response> {
     Pump();
   }
 
-  void End(const grpc::Status& status) {
-    if (ended_) return;
-    ended_ = true;
-    subscription_.reset();
-    upload_.reset();
-    this->Finish(status);
-  }
-
   static absl::Status OutOfOrder(const char* what) {
     return base::Error(absl::StatusCode::kInvalidArgument, "STREAM_ORDER", "", what);
   }
 
   dispatch::Dispatcher& dispatcher_;
-  asio::strand<asio::thread_pool::executor_type> strand_;
-  std::shared_ptr<UploadStream> self_;  // dropped by the last task
 
   Request request_;
   Response current_;
   std::deque<Response> outbox_;
   bool writing_ = false;
-  bool ended_ = false;
   bool receipt_sent_ = false;
   bool stale_ = false;
   std::optional<grpc::Status> finish_;
