@@ -104,10 +104,10 @@ TEST(MeasureTest, KeySliceHasTheLargestCrossSection) {
 }
 
 TEST(MeasureTest, DiametersEqualBruteForceOnObliqueAndShearedGrids) {
-  testing_random::Random grids(8);
+  testing::Random grids(8);
   testing::Random random(9);
   for (int round = 0; round < 30; ++round) {
-    const volume::Geometry any = testing_random::RandomGeometry(grids, round % 2 == 0 ? 0 : 0.3);
+    const volume::Geometry any = testing::RandomGeometry(grids, round % 2 == 0 ? 0 : 0.3);
     const auto geometry =
         volume::Geometry::Create({14, 12, 10}, any.spacing_mm(), any.origin_lps(), any.directions()).value();
     const double density = random.Between(0.01, 0.5);

@@ -4,10 +4,10 @@
 #include <unistd.h>
 
 #include <fstream>
-#include <sstream>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "ipc/processes.h"
 #include "tomoserve/base/config.h"
 
 namespace tomoserve::dispatch {
@@ -159,24 +159,7 @@ v1::Run DispatchTest::WaitForRun(const std::string& run_id) {
   return RunNow(run_id);
 }
 
-std::vector<pid_t> DispatchTest::Workers() {
-  std::vector<pid_t> children;
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator("/proc", error)) {
-    const std::string name = entry.path().filename();
-    if (name.find_first_not_of("0123456789") != std::string::npos) continue;
-    std::ifstream file(entry.path() / "stat");
-    std::string line;
-    std::getline(file, line);
-    const std::size_t after_name = line.rfind(')');
-    if (after_name == std::string::npos) continue;
-    std::istringstream fields(line.substr(after_name + 1));
-    char state = 0;
-    pid_t parent = 0;
-    if (fields >> state >> parent && parent == ::getpid()) children.push_back(std::stoi(name));
-  }
-  return children;
-}
+std::vector<pid_t> DispatchTest::Workers() { return ipc::ChildrenOf(::getpid()); }
 
 pid_t DispatchTest::WaitForWorker() {
   EXPECT_TRUE(Eventually([] { return !Workers().empty(); }));

@@ -33,9 +33,9 @@ TEST(GeometryTest, PlacesVoxelCentresAsTheStandardSays) {
 }
 
 TEST(GeometryTest, ToVoxelInvertsToLpsOnRandomObliqueAndShearedGrids) {
-  testing_random::Random random(7);
+  testing::Random random(7);
   for (int round = 0; round < 500; ++round) {
-    const Geometry geometry = testing_random::RandomGeometry(random, /*shear=*/round % 2 == 0 ? 0 : 0.4);
+    const Geometry geometry = testing::RandomGeometry(random, /*shear=*/round % 2 == 0 ? 0 : 0.4);
     for (int point = 0; point < 10; ++point) {
       const ContinuousVoxel voxel{
           {random.Between(-50, 700), random.Between(-50, 700), random.Between(-50, 700)}};
@@ -46,9 +46,9 @@ TEST(GeometryTest, ToVoxelInvertsToLpsOnRandomObliqueAndShearedGrids) {
 }
 
 TEST(GeometryTest, SurvivesItsMessage) {
-  testing_random::Random random(8);
+  testing::Random random(8);
   for (int round = 0; round < 50; ++round) {
-    const Geometry geometry = testing_random::RandomGeometry(random, 0.1);
+    const Geometry geometry = testing::RandomGeometry(random, 0.1);
     const auto back = Geometry::FromProto(geometry.ToProto());
     ASSERT_TRUE(back.ok()) << back.status();
     EXPECT_EQ(*back, geometry);

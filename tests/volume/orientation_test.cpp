@@ -12,7 +12,7 @@ namespace {
 using ::testing::ElementsAre;
 
 Geometry Grid(std::array<LpsVector, 3> directions) {
-  for (LpsVector& direction : directions) direction = testing_random::Normalised(direction);
+  for (LpsVector& direction : directions) direction = testing::Normalised(direction);
   return Geometry::Create({10, 20, 30}, {1, 2, 3}, {{5, 6, 7}}, directions).value();
 }
 
@@ -57,9 +57,9 @@ TEST(OrientationTest, ReorientsToRasByHand) {
 }
 
 TEST(OrientationTest, EveryCodeKeepsEveryVoxelCentre) {
-  testing_random::Random random(3);
+  testing::Random random(3);
   for (int round = 0; round < 20; ++round) {
-    const Geometry from = testing_random::RandomGeometry(random, 0.2);
+    const Geometry from = testing::RandomGeometry(random, 0.2);
     for (const char* permutation : {"xyz", "xzy", "yxz", "yzx", "zxy", "zyx"}) {
       for (unsigned signs = 0; signs < 8; ++signs) {
         std::string code;

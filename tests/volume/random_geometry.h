@@ -4,26 +4,10 @@
 #include <cmath>
 #include <cstdint>
 
+#include "random.h"
 #include "tomoserve/volume/geometry.h"
 
-namespace tomoserve::testing_random {
-
-class Random {
- public:
-  explicit Random(std::uint64_t seed) : state_(seed) {}
-  std::uint64_t Next() {
-    std::uint64_t z = state_ += 0x9E3779B97F4A7C15ull;
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
-    return z ^ (z >> 31);
-  }
-  double Between(double low, double high) {
-    return low + (high - low) * (static_cast<double>(Next() >> 11) * 0x1p-53);
-  }
-
- private:
-  std::uint64_t state_;
-};
+namespace tomoserve::testing {
 
 inline volume::LpsVector Normalised(volume::LpsVector v) {
   const double length = std::sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2]);
@@ -60,4 +44,4 @@ inline volume::Geometry RandomGeometry(Random& random, double shear) {
       .value();
 }
 
-}  // namespace tomoserve::testing_random
+}  // namespace tomoserve::testing
