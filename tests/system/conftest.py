@@ -1,9 +1,14 @@
 """Starts the real programs for tests: a server on loopback with its own data folder, tomoctl, phantoms, stubs."""
+import ctypes
+import fcntl
+import hashlib
 import json
 import os
 import pathlib
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -33,21 +38,22 @@ def shared_models():
 
 
 class Server:
-    """A running tomoserve. `restart` keeps its data folder."""
+    """A running tomoserve. `restart` keeps its data folder; with `listen_port` also its port."""
 
-    def __init__(self, folder, models, devices="cpu", config=None):
+    def __init__(self, folder, models, devices="cpu", config=None, listen_port=0):
         self.folder = pathlib.Path(folder)
         self.data = self.folder / "data"
         self.models = [str(model) for model in models]
         self.devices = devices
         self.config = config
+        self.listen_port = listen_port
         self.log = open(self.folder / "server.log", "ab")
         self.process = None
         self.port = None
 
     def start(self, timeout=120):
-        command = [str(BIN / "tomoserve"), "--listen", "127.0.0.1:0", "--data", str(self.data), "--devices",
-                   self.devices]
+        command = [str(BIN / "tomoserve"), "--listen", f"127.0.0.1:{self.listen_port}", "--data", str(self.data),
+                   "--devices", self.devices]
         for model in self.models:
             command += ["--models", model]
         if self.config:
@@ -200,3 +206,44 @@ def copy_series(source, target, keep=None):
         if keep is None or keep(index):
             shutil.copy(path, target / path.name)
     return target
+
+
+def free_port():
+    """A port of loopback that nobody uses at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def enter_own_network():
+    """Moves this process, and what it starts from now on, into a network namespace that has nothing but loopback."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    new_user, new_net = 0x10000000, 0x40000000  # linux/sched.h
+    if libc.unshare(new_net) != 0 and libc.unshare(new_user | new_net) != 0:
+        pytest.skip(f"no network namespace can be made here: {os.strerror(ctypes.get_errno())}")
+    set_flags, up = 0x8914, 1  # SIOCSIFFLAGS, IFF_UP
+    with socket.socket() as any_socket:
+        fcntl.ioctl(any_socket, set_flags, struct.pack("16sH14x", b"lo", up))
+
+
+@pytest.fixture(scope="session")
+def example_python(tmp_path_factory):
+    """What examples/ run with, as their README says: (interpreter with requirements.txt, environment with the stubs).
+
+    The packages come from PyPI and are kept under build/ until requirements.txt changes.
+    """
+    requirements = ROOT / "examples" / "python" / "requirements.txt"
+    folder = ROOT / "build" / f"examples-venv-{hashlib.sha256(requirements.read_bytes()).hexdigest()[:16]}"
+    python = folder / "bin" / "python"
+    if not (folder / "complete").exists():
+        subprocess.run(["/usr/bin/python3", "-m", "venv", "--clear", str(folder)], check=True)
+        done = subprocess.run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+                               "--only-binary=:all:", "-r", str(requirements)], capture_output=True, text=True)
+        if done.returncode != 0:
+            said = f"the examples' packages cannot be installed: {done.stderr.strip()[-300:]}"
+            pytest.fail(said) if os.environ.get("CI") == "true" else pytest.skip(said)
+        (folder / "complete").touch()
+    stubs_folder = tmp_path_factory.mktemp("example_stubs")
+    subprocess.run([str(ROOT / "examples" / "python" / "generate.sh"), str(stubs_folder)], check=True,
+                   env={**os.environ, "PYTHON": str(python)})
+    return python, {**os.environ, "PYTHONPATH": str(stubs_folder), "PYTHONDONTWRITEBYTECODE": "1"}
