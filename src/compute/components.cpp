@@ -5,6 +5,7 @@
 #include <numeric>
 #include <string>
 
+#include "compute/run_sets.h"
 #include "tomoserve/base/status.h"
 
 namespace tomoserve::compute {
@@ -45,34 +46,39 @@ std::int32_t SkipBackground(const Label* row, std::int32_t i, std::int32_t size)
   return i;
 }
 
-// Runs of a whole grid, row by row, and their sets.
-template <typename Label>
-class RunFinder {
+// Joins runs of a whole grid that are added row by row.
+class RunJoiner {
  public:
-  explicit RunFinder(const LabelGrid<const Label>& grid)
-      : grid_(grid),
-        rows_(static_cast<std::size_t>(grid.size_kji[0] * grid.size_kji[1])),
-        row_begin_(rows_ + 1) {}
+  RunJoiner(std::int64_t slices, std::int64_t rows)
+      : slices_(static_cast<std::int32_t>(slices)),
+        rows_(static_cast<std::int32_t>(rows)),
+        row_begin_(static_cast<std::size_t>(slices * rows) + 1) {}
 
-  absl::Status Find(const Parallel& parallel) {
-    const auto slices = static_cast<std::int32_t>(grid_.size_kji[0]);
-    const auto rows = static_cast<std::int32_t>(grid_.size_kji[1]);
-    for (std::int32_t k = 0; k < slices; ++k) {
+  // Calls add_row(k, j) for all rows in order; it adds the row's runs in order.
+  template <typename AddRow>
+  absl::Status Join(const Parallel& parallel, AddRow add_row) {
+    for (std::int32_t k = 0; k < slices_; ++k) {
       TS_RETURN_IF_ERROR(CheckCancelled(parallel));
-      for (std::int32_t j = 0; j < rows; ++j) {
-        AddRow(k, j);
-        if (j > 0) JoinRows(RowNumber(k, j), RowNumber(k, j - 1));
+      for (std::int32_t j = 0; j < rows_; ++j) {
+        const std::size_t number = RowNumber(k, j);
+        row_begin_[number] = runs_.size();
+        add_row(k, j);
+        row_begin_[number + 1] = runs_.size();
+        if (j > 0) JoinRows(number, RowNumber(k, j - 1));
         if (k == 0) continue;
         for (std::int32_t dj = -1; dj <= 1; ++dj) {
-          if (j + dj >= 0 && j + dj < rows) JoinRows(RowNumber(k, j), RowNumber(k - 1, j + dj));
+          if (j + dj >= 0 && j + dj < rows_) JoinRows(number, RowNumber(k - 1, j + dj));
         }
       }
-      if (runs_.size() > kMaxRuns) {
-        return base::Error(absl::StatusCode::kResourceExhausted, "LABELS_TOO_FRAGMENTED",
-                           std::to_string(runs_.size()), "the labels fall into too many pieces");
-      }
+      TS_RETURN_IF_ERROR(CheckRunCount(runs_.size()));
     }
     return absl::OkStatus();
+  }
+
+  void Add(const RowRun& run, std::uint32_t label) {
+    runs_.push_back(run);
+    labels_.push_back(label);
+    sets_.Add();
   }
 
   // Runs grouped by component, both in order.
@@ -106,24 +112,7 @@ class RunFinder {
 
  private:
   std::size_t RowNumber(std::int32_t k, std::int32_t j) const {
-    return static_cast<std::size_t>(k) * static_cast<std::size_t>(grid_.size_kji[1]) +
-           static_cast<std::size_t>(j);
-  }
-
-  void AddRow(std::int32_t k, std::int32_t j) {
-    const auto size = static_cast<std::int32_t>(grid_.size_kji[2]);
-    const std::size_t number = RowNumber(k, j);
-    const Label* const row = grid_.voxels.data() + number * static_cast<std::size_t>(size);
-    row_begin_[number] = runs_.size();
-    for (std::int32_t i = SkipBackground(row, 0, size); i < size; i = SkipBackground(row, i, size)) {
-      const Label label = row[i];
-      const std::int32_t first = i;
-      while (i < size && row[i] == label) ++i;
-      runs_.push_back({k, j, first, i - 1});
-      labels_.push_back(label);
-      sets_.Add();
-    }
-    row_begin_[number + 1] = runs_.size();
+    return static_cast<std::size_t>(k) * static_cast<std::size_t>(rows_) + static_cast<std::size_t>(j);
   }
 
   // Joins runs of one label that overlap or touch at a corner, walking both rows once.
@@ -158,36 +147,74 @@ class RunFinder {
     }
   }
 
-  LabelGrid<const Label> grid_;
-  std::size_t rows_;
+  std::int32_t slices_;
+  std::int32_t rows_;
   std::vector<std::size_t> row_begin_;
   std::vector<RowRun> runs_;
   std::vector<std::uint32_t> labels_;
   UnionFind sets_;
 };
 
+// Calls add(run, label) for the runs of one row.
+template <typename Label, typename Add>
+void FindRunsOfRow(const LabelGrid<const Label>& grid, std::int32_t k, std::int32_t j, Add add) {
+  const auto size = static_cast<std::int32_t>(grid.size_kji[2]);
+  const Label* const row = grid.voxels.data() + (k * grid.size_kji[1] + j) * grid.size_kji[2];
+  for (std::int32_t i = SkipBackground(row, 0, size); i < size; i = SkipBackground(row, i, size)) {
+    const Label label = row[i];
+    const std::int32_t first = i;
+    while (i < size && row[i] == label) ++i;
+    add(RowRun{k, j, first, i - 1}, label);
+  }
+}
+
 }  // namespace
+
+absl::Status CheckRunCount(std::size_t runs) {
+  if (runs <= kMaxRuns) return absl::OkStatus();
+  return base::Error(absl::StatusCode::kResourceExhausted, "LABELS_TOO_FRAGMENTED", std::to_string(runs),
+                     "the labels fall into too many pieces");
+}
+
+absl::StatusOr<ComponentSet> JoinRuns(LabelledRuns found, std::int64_t slices, std::int64_t rows,
+                                      const Parallel& parallel) {
+  RunJoiner joiner(slices, rows);
+  std::size_t next = 0;
+  TS_RETURN_IF_ERROR(joiner.Join(parallel, [&](std::int32_t k, std::int32_t j) {
+    for (; next < found.runs.size() && found.runs[next].k == k && found.runs[next].j == j; ++next) {
+      joiner.Add(found.runs[next], found.labels[next]);
+    }
+  }));
+  return joiner.Group();
+}
+
+std::vector<const Component*> AllButLargest(const ComponentSet& set, std::uint32_t label, std::size_t count) {
+  std::vector<const Component*> of_label;
+  for (const Component& component : set.components) {
+    if (component.label == label) of_label.push_back(&component);
+  }
+  std::stable_sort(of_label.begin(), of_label.end(),
+                   [](const Component* a, const Component* b) { return a->voxels > b->voxels; });
+  of_label.erase(of_label.begin(),
+                 of_label.begin() + static_cast<std::ptrdiff_t>(std::min(count, of_label.size())));
+  return of_label;
+}
 
 template <typename Label>
 absl::StatusOr<ComponentSet> FindComponents(const LabelGrid<const Label>& grid, const Parallel& parallel) {
-  RunFinder<Label> finder(grid);
-  TS_RETURN_IF_ERROR(finder.Find(parallel));
-  return finder.Group();
+  RunJoiner joiner(grid.size_kji[0], grid.size_kji[1]);
+  TS_RETURN_IF_ERROR(joiner.Join(parallel, [&](std::int32_t k, std::int32_t j) {
+    FindRunsOfRow(grid, k, j, [&](const RowRun& run, std::uint32_t label) { joiner.Add(run, label); });
+  }));
+  return joiner.Group();
 }
 
 template <typename Label>
 absl::Status KeepLargestComponents(const LabelGrid<Label>& grid, std::uint32_t label, std::size_t count,
                                    const Parallel& parallel) {
   TS_ASSIGN_OR_RETURN(const ComponentSet set, FindComponents<Label>({grid.voxels, grid.size_kji}, parallel));
-  std::vector<const Component*> of_label;
-  for (const Component& component : set.components) {
-    if (component.label == label) of_label.push_back(&component);
-  }
-  if (of_label.size() <= count) return absl::OkStatus();
-  std::stable_sort(of_label.begin(), of_label.end(),
-                   [](const Component* a, const Component* b) { return a->voxels > b->voxels; });
-  for (std::size_t c = count; c < of_label.size(); ++c) {
-    for (const RowRun& run : set.RunsOf(*of_label[c])) {
+  for (const Component* component : AllButLargest(set, label, count)) {
+    for (const RowRun& run : set.RunsOf(*component)) {
       const std::size_t row = (static_cast<std::size_t>(run.k) * static_cast<std::size_t>(grid.size_kji[1]) +
                                static_cast<std::size_t>(run.j)) *
                               static_cast<std::size_t>(grid.size_kji[2]);

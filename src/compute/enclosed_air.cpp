@@ -8,6 +8,7 @@
 
 #include "compute/air_parts.h"
 #include "compute/body_slice.h"
+#include "compute/stored_slices.h"
 #include "tomoserve/base/status.h"
 #include "tomoserve/compute/components.h"
 #include "tomoserve/compute/fence.h"
@@ -65,6 +66,75 @@ bool IsCut(const AirParts& parts, const std::vector<EdgeOfView>& edges, double s
   return static_cast<double>(cut) * sample_ml >= kCutAirMl || (touches_body && one_lung);
 }
 
+// Which pixels are looked at.
+struct Sampling {
+  explicit Sampling(const volume::Geometry& geometry)
+      : step_i(std::min<std::int64_t>(StepOf(geometry.spacing_mm()[0]), geometry.size_ijk()[0])),
+        step_j(std::min<std::int64_t>(StepOf(geometry.spacing_mm()[1]), geometry.size_ijk()[1])),
+        columns(static_cast<std::int32_t>((geometry.size_ijk()[0] + step_i - 1) / step_i)),
+        rows(static_cast<std::int32_t>((geometry.size_ijk()[1] + step_j - 1) / step_j)),
+        slice_size(static_cast<std::size_t>(columns) * static_cast<std::size_t>(rows)) {}
+  std::int64_t step_i;
+  std::int64_t step_j;
+  std::int32_t columns;
+  std::int32_t rows;
+  std::size_t slice_size;
+};
+
+// Samples of a slice: that of row j, column i is hu[j * row_step + i * column_step].
+struct Samples {
+  const float* hu = nullptr;
+  std::int64_t row_step = 0;
+  std::int64_t column_step = 0;
+};
+
+// `samples_of(k, worker)` is called from several threads; what it points to lasts until the worker's next
+// call.
+template <typename SamplesOf>
+absl::StatusOr<EnclosedAir> FindAir(const volume::Geometry& geometry, const Sampling& sampling,
+                                    const Parallel& parallel, SamplesOf samples_of) {
+  const std::uint32_t slices = geometry.size_ijk()[2];
+  const auto columns = static_cast<std::size_t>(sampling.columns);
+  const std::size_t slice_size = sampling.slice_size;
+  const std::array<std::int64_t, 3> size{slices, sampling.rows, sampling.columns};
+  std::vector<std::uint8_t> air(slice_size * slices);
+  std::vector<BodySlice> bodies(static_cast<std::size_t>(std::max(parallel.threads, 1)),
+                                BodySlice(sampling.rows, sampling.columns));
+  std::vector<EdgeOfView> edges(slices);
+  TS_RETURN_IF_ERROR(ParallelFor(parallel, slices, [&](std::int64_t k, int worker) {
+    const auto slice = static_cast<std::size_t>(k);
+    const Samples samples = samples_of(k, worker);
+    edges[slice] = bodies[static_cast<std::size_t>(worker)].Find(
+        samples.hu, samples.row_step, samples.column_step, air.data() + slice * slice_size);
+  }));
+  TS_ASSIGN_OR_RETURN(const ComponentSet set, FindComponents<std::uint8_t>({air, size}, parallel));
+  const auto voxels_per_sample = static_cast<std::uint64_t>(sampling.step_i * sampling.step_j);
+  EnclosedAir result;
+  std::fill(air.begin(), air.end(), std::uint8_t{0});
+  for (const Component& component : set.components) {
+    const std::uint64_t count = component.voxels * voxels_per_sample;
+    if (static_cast<double>(count) * geometry.voxel_volume_ml() <= kSmallestPartMl) continue;
+    const std::span<const RowRun> runs = set.RunsOf(component);
+    const auto first = static_cast<std::uint32_t>(runs.front().k);
+    const auto last = static_cast<std::uint32_t>(runs.back().k);
+    result.first_k = result.voxels == 0 ? first : std::min(result.first_k, first);
+    result.last_k = std::max(result.last_k, last);
+    result.voxels += count;
+    for (const RowRun& run : runs) {
+      const std::size_t row =
+          static_cast<std::size_t>(run.k) * slice_size + static_cast<std::size_t>(run.j) * columns;
+      std::fill_n(air.begin() + static_cast<std::ptrdiff_t>(row) + run.first_i, run.voxels(), 1);
+    }
+  }
+  result.volume_ml = static_cast<double>(result.voxels) * geometry.voxel_volume_ml();
+  if (result.voxels == 0) return result;
+  TS_ASSIGN_OR_RETURN(const AirParts parts, AirParts::Find({air, size}, parallel));
+  const double sample_ml = static_cast<double>(voxels_per_sample) * geometry.voxel_volume_ml();
+  result.touches_in_plane_border = IsCut(parts, edges, sample_ml, result);
+  EndBelowNeck(parts, geometry, sample_ml, result);
+  return result;
+}
+
 }  // namespace
 
 absl::StatusOr<EnclosedAir> FindEnclosedAir(const at::Tensor& hu, const volume::Geometry& geometry,
@@ -75,49 +145,29 @@ absl::StatusOr<EnclosedAir> FindEnclosedAir(const at::Tensor& hu, const volume::
     return base::Error(absl::StatusCode::kInvalidArgument, "RESAMPLE_SHAPE", "",
                        "the volume is not a contiguous float32 array of the geometry's size");
   }
-  const std::int64_t step_i = std::min<std::int64_t>(StepOf(geometry.spacing_mm()[0]), size[0]);
-  const std::int64_t step_j = std::min<std::int64_t>(StepOf(geometry.spacing_mm()[1]), size[1]);
-  const auto columns = static_cast<std::int32_t>((size[0] + step_i - 1) / step_i);
-  const auto rows = static_cast<std::int32_t>((size[1] + step_j - 1) / step_j);
-  const std::size_t slice_size = static_cast<std::size_t>(columns) * static_cast<std::size_t>(rows);
-  return Fenced([&]() -> absl::StatusOr<EnclosedAir> {
-    std::vector<std::uint8_t> air(slice_size * size[2]);
-    const float* const voxels = hu.const_data_ptr<float>();
-    std::vector<BodySlice> bodies(static_cast<std::size_t>(std::max(parallel.threads, 1)),
-                                  BodySlice(rows, columns));
-    std::vector<EdgeOfView> edges(size[2]);
-    TS_RETURN_IF_ERROR(ParallelFor(parallel, size[2], [&](std::int64_t k, int worker) {
-      const auto slice = static_cast<std::size_t>(k);
-      edges[slice] = bodies[static_cast<std::size_t>(worker)].Find(
-          voxels + k * hu.stride(0), step_j * hu.stride(1), step_i, air.data() + slice * slice_size);
-    }));
-    TS_ASSIGN_OR_RETURN(const ComponentSet set,
-                        FindComponents<std::uint8_t>({air, {size[2], rows, columns}}, parallel));
-    const auto voxels_per_sample = static_cast<std::uint64_t>(step_i * step_j);
-    EnclosedAir result;
-    std::fill(air.begin(), air.end(), std::uint8_t{0});
-    for (const Component& component : set.components) {
-      const std::uint64_t count = component.voxels * voxels_per_sample;
-      if (static_cast<double>(count) * geometry.voxel_volume_ml() <= kSmallestPartMl) continue;
-      const std::span<const RowRun> runs = set.RunsOf(component);
-      const auto first = static_cast<std::uint32_t>(runs.front().k);
-      const auto last = static_cast<std::uint32_t>(runs.back().k);
-      result.first_k = result.voxels == 0 ? first : std::min(result.first_k, first);
-      result.last_k = std::max(result.last_k, last);
-      result.voxels += count;
-      for (const RowRun& run : runs) {
-        const std::size_t row = static_cast<std::size_t>(run.k) * slice_size +
-                                static_cast<std::size_t>(run.j) * static_cast<std::size_t>(columns);
-        std::fill_n(air.begin() + static_cast<std::ptrdiff_t>(row) + run.first_i, run.voxels(), 1);
-      }
-    }
-    result.volume_ml = static_cast<double>(result.voxels) * geometry.voxel_volume_ml();
-    if (result.voxels == 0) return result;
-    TS_ASSIGN_OR_RETURN(const AirParts parts, AirParts::Find({air, {size[2], rows, columns}}, parallel));
-    const double sample_ml = static_cast<double>(voxels_per_sample) * geometry.voxel_volume_ml();
-    result.touches_in_plane_border = IsCut(parts, edges, sample_ml, result);
-    EndBelowNeck(parts, geometry, sample_ml, result);
-    return result;
+  const Sampling sampling(geometry);
+  const float* const voxels = hu.const_data_ptr<float>();
+  return Fenced([&] {
+    return FindAir(geometry, sampling, parallel, [&](std::int64_t k, int) {
+      return Samples{voxels + k * hu.stride(0), sampling.step_j * hu.stride(1), sampling.step_i};
+    });
+  });
+}
+
+absl::StatusOr<EnclosedAir> FindEnclosedAir(std::span<const StoredSlice> slices,
+                                            const volume::Geometry& geometry, const Parallel& parallel) {
+  TS_RETURN_IF_ERROR(CheckSlices(slices, geometry.size_ijk()));
+  const Sampling sampling(geometry);
+  return Fenced([&] {
+    std::vector<std::vector<float>> rescaled(static_cast<std::size_t>(std::max(parallel.threads, 1)),
+                                             std::vector<float>(sampling.slice_size));
+    return FindAir(geometry, sampling, parallel, [&](std::int64_t k, int worker) {
+      std::vector<float>& samples = rescaled[static_cast<std::size_t>(worker)];
+      RescaleSamples(slices[static_cast<std::size_t>(k)], geometry.size_ijk()[0],
+                     static_cast<std::size_t>(sampling.step_j), static_cast<std::size_t>(sampling.step_i),
+                     samples);
+      return Samples{samples.data(), sampling.columns, 1};
+    });
   });
 }
 

@@ -25,8 +25,10 @@ absl::Status ErrorOf(const std::exception& exception) {
   std::string text = exception.what();
   if (const auto* error = dynamic_cast<const c10::Error*>(&exception)) {
     text = error->what_without_backtrace();
-    // The CPU allocator throws a plain Error.
-    if (text.find("DefaultCPUAllocator") != std::string::npos) return OutOfMemory();
+    // The CPU allocator throws a plain Error, and so does the one for pinned memory.
+    for (const char* sign : {"DefaultCPUAllocator", "CUDA error: out of memory"}) {
+      if (text.find(sign) != std::string::npos) return OutOfMemory();
+    }
   }
   constexpr std::size_t kMaxText = 300;
   text = text.substr(0, std::min(text.find('\n'), kMaxText));

@@ -1,6 +1,7 @@
 #include "tomoserve/compute/intensity.h"
 
-#include <ATen/core/TensorBase.h>
+#include <ATen/ops/aminmax.h>
+#include <ATen/ops/isfinite.h>
 
 #include <algorithm>
 #include <atomic>
@@ -12,8 +13,11 @@
 #include <string>
 #include <vector>
 
+#include "compute/intensity_rules.h"
+#include "compute/on_device/intensity.h"
 #include "tomoserve/base/status.h"
 #include "tomoserve/compute/fence.h"
+#include "tomoserve/compute/on_device/chunks.h"
 
 namespace tomoserve::compute {
 namespace {
@@ -93,7 +97,7 @@ absl::Status AddZScore(const v1::ZScore& z_score, std::span<float> voxels, const
                        std::vector<Pointwise>& steps) {
   const bool nonzero = z_score.nonzero();
   double mean = z_score.mean();
-  double deviation = std::max(z_score.std(), 1e-8);
+  double deviation = std::max(z_score.std(), kSmallestDeviation);
   if (!z_score.has_mean()) {
     const auto counts = [nonzero](float v) { return !nonzero || v != 0; };
     TS_ASSIGN_OR_RETURN(const double count,
@@ -168,32 +172,16 @@ double Percentile(std::vector<float>& values, double q) {
   return low + (rank - static_cast<double>(below)) * (high - low);
 }
 
-bool ValidPercentiles(const v1::ScalePercentiles& scale) {
-  return scale.lower() >= 0 && scale.lower() < scale.upper() && scale.upper() <= 100;
-}
-
-absl::Status Invalid(int step) {
-  return base::Error(absl::StatusCode::kInvalidArgument, "INTENSITY_INVALID", std::to_string(step),
-                     "the intensity step is empty or its range is");
-}
-
-absl::Status NotFinite() {
-  return base::Error(absl::StatusCode::kInvalidArgument, "NOT_FINITE", "preparation",
-                     "the prepared volume has values that are not finite numbers");
-}
-
 // Appends one step; steps that need statistics have the pending ones carried out first.
-absl::Status AddStep(const v1::IntensityStep& step, int number, std::span<float> voxels,
-                     const Parallel& parallel, std::vector<Pointwise>& pending) {
+absl::Status AddStep(const v1::IntensityStep& step, std::span<float> voxels, const Parallel& parallel,
+                     std::vector<Pointwise>& pending) {
   switch (step.step_case()) {
     case v1::IntensityStep::kScaleRange: {
       const v1::ScaleRange& range = step.scale_range();
-      if (!(std::abs(range.from_max() - range.from_min()) > 0)) return Invalid(number);
       AddRange(range.from_min(), range.from_max(), range.to_min(), range.to_max(), range.clip(), pending);
       return absl::OkStatus();
     }
     case v1::IntensityStep::kClip:
-      if (!(step.clip().min() <= step.clip().max())) return Invalid(number);
       pending.push_back(Clamp(step.clip().min(), step.clip().max()));
       return absl::OkStatus();
     case v1::IntensityStep::kAffine:
@@ -203,7 +191,6 @@ absl::Status AddStep(const v1::IntensityStep& step, int number, std::span<float>
       });
       return absl::OkStatus();
     case v1::IntensityStep::kZScore:
-      if (step.z_score().has_mean() != step.z_score().has_std()) return Invalid(number);
       TS_RETURN_IF_ERROR(ApplyPointwise(pending, voxels, parallel));
       return AddZScore(step.z_score(), voxels, parallel, pending);
     case v1::IntensityStep::kScaleMinMax:
@@ -211,9 +198,8 @@ absl::Status AddStep(const v1::IntensityStep& step, int number, std::span<float>
       return AddScaleMinMax(step.scale_min_max(), voxels, parallel, pending);
     case v1::IntensityStep::kScalePercentiles: {
       const v1::ScalePercentiles& scale = step.scale_percentiles();
-      if (!ValidPercentiles(scale)) return Invalid(number);
       TS_RETURN_IF_ERROR(ApplyPointwise(pending, voxels, parallel));
-      if (!AllFiniteIn(voxels)) return NotFinite();  // no order among NaN
+      if (!AllFiniteIn(voxels)) return PreparedNotFinite();  // no order among NaN
       std::vector<float> values(voxels.begin(), voxels.end());
       const double low = Percentile(values, scale.lower());
       const double high = Percentile(values, scale.upper());
@@ -225,38 +211,58 @@ absl::Status AddStep(const v1::IntensityStep& step, int number, std::span<float>
       return absl::OkStatus();
     }
     case v1::IntensityStep::STEP_NOT_SET:
-      break;
+      break;  // CheckIntensityStep has refused it
   }
-  return Invalid(number);
+  return absl::OkStatus();
 }
 
 }  // namespace
 
 absl::Status ApplyIntensity(const google::protobuf::RepeatedPtrField<v1::IntensityStep>& steps,
-                            at::Tensor& volume, const Parallel& parallel) {
-  if (!volume.is_cpu() || volume.scalar_type() != at::kFloat || !volume.is_contiguous() ||
-      volume.numel() == 0) {
+                            at::Tensor& volume, const Parallel& parallel, const Placement& placement) {
+  if (volume.device().type() != placement.device.type() || volume.scalar_type() != at::kFloat ||
+      !volume.is_contiguous() || volume.numel() == 0) {
     return base::Error(absl::StatusCode::kInvalidArgument, "INTENSITY_INVALID", "volume",
                        "the volume is not a contiguous float32 array");
   }
+  for (int number = 0; number < steps.size(); ++number) {
+    TS_RETURN_IF_ERROR(CheckIntensityStep(steps.at(number), number));
+  }
   return Fenced([&]() -> absl::Status {
+    if (!placement.UsesLoops()) return on_device::ApplyIntensity(steps, volume, parallel);
     const std::span<float> voxels(volume.mutable_data_ptr<float>(), static_cast<std::size_t>(volume.numel()));
     std::vector<Pointwise> pending;
-    for (int number = 0; number < steps.size(); ++number) {
-      TS_RETURN_IF_ERROR(AddStep(steps.at(number), number, voxels, parallel, pending));
-    }
+    for (const v1::IntensityStep& step : steps) TS_RETURN_IF_ERROR(AddStep(step, voxels, parallel, pending));
     std::atomic<bool> finite{true};
     pending.push_back([&finite](std::span<float> chunk) {
       if (!AllFiniteIn(chunk)) finite = false;
     });
     TS_RETURN_IF_ERROR(ApplyPointwise(pending, voxels, parallel));
-    return finite ? absl::OkStatus() : NotFinite();
+    return finite ? absl::OkStatus() : PreparedNotFinite();
   });
 }
 
 bool AllFinite(const at::Tensor& tensor) {
+  if (!tensor.is_cpu()) return AllFiniteFlag(tensor).item<bool>();
   const at::Tensor dense = tensor.contiguous();
   return AllFiniteIn({dense.const_data_ptr<float>(), static_cast<std::size_t>(dense.numel())});
+}
+
+at::Tensor AllFiniteFlag(const at::Tensor& tensor) {
+  // One pass without arrays in between: NaN spoils both extremes, infinity is one. ATen counts what one call
+  // looks at in 32 bits.
+  constexpr std::int64_t kMost = std::int64_t{1} << 30;
+  const auto flag_of = [](const at::Tensor& part) {
+    const auto [low, high] = at::aminmax(part);
+    return at::isfinite(low).logical_and_(at::isfinite(high));
+  };
+  if (tensor.numel() <= kMost) return flag_of(tensor);
+  const at::Tensor flat = tensor.reshape({-1});
+  at::Tensor flag = flag_of(flat.narrow(0, 0, kMost));
+  on_device::ForRanges(flat.numel() - kMost, kMost, [&](std::int64_t first, std::int64_t count) {
+    flag.logical_and_(flag_of(flat.narrow(0, kMost + first, count)));
+  });
+  return flag;
 }
 
 }  // namespace tomoserve::compute

@@ -7,6 +7,7 @@
 
 #include "tomoserve/base/status.h"
 #include "tomoserve/compute/fence.h"
+#include "tomoserve/compute/on_device/resample.h"
 
 namespace tomoserve::compute {
 namespace {
@@ -122,19 +123,26 @@ template absl::Status ResampleLabels<std::uint16_t>(std::span<const std::uint16_
                                                     std::span<std::uint16_t>, const Parallel&);
 
 absl::StatusOr<at::Tensor> Resample(const at::Tensor& source, const GridMap& map,
-                                    v1::Interpolation interpolation, const Parallel& parallel) {
+                                    v1::Interpolation interpolation, const Parallel& parallel,
+                                    const Placement& placement) {
   const bool known = interpolation == v1::INTERPOLATION_LINEAR || interpolation == v1::INTERPOLATION_NEAREST;
   if (!known) {
     return base::Error(absl::StatusCode::kInvalidArgument, "INTERPOLATION_UNSUPPORTED",
                        v1::Interpolation_Name(interpolation), "only NEAREST and LINEAR are supported");
   }
-  if (!source.is_cpu() || source.scalar_type() != at::kFloat || !source.is_contiguous() ||
-      source.dim() != 3 || source.size(0) != map[0].in_size || source.size(1) != map[1].in_size ||
-      source.size(2) != map[2].in_size) {
+  if (source.device().type() != placement.device.type() || source.scalar_type() != at::kFloat ||
+      !source.is_contiguous() || source.dim() != 3 || source.size(0) != map[0].in_size ||
+      source.size(1) != map[1].in_size || source.size(2) != map[2].in_size) {
     return base::Error(absl::StatusCode::kInvalidArgument, "RESAMPLE_SHAPE", "",
                        "the volume is not a contiguous float32 array of the map's input sizes");
   }
   if (Identity(map)) return source;
+  if (!placement.UsesLoops()) {
+    TS_RETURN_IF_ERROR(CheckCancelled(parallel));
+    return Fenced([&]() -> absl::StatusOr<at::Tensor> {
+      return on_device::TensorMap(map, interpolation, placement.device).ReadAll(source);
+    });
+  }
   return Fenced([&]() -> absl::StatusOr<at::Tensor> {
     at::Tensor out = at::empty({map[0].out_size(), map[1].out_size(), map[2].out_size()}, at::kFloat);
     const auto slice_size = static_cast<std::size_t>(map[1].out_size() * map[2].out_size());

@@ -13,18 +13,9 @@
 
 namespace tomoserve::pipeline {
 
-// Whether the steps lead from scores to labels on the volume's grid: kInvalidArgument RECIPE_INVALID or
-// kUnimplemented RECIPE_UNSUPPORTED (value: the field).
-absl::Status CheckDecode(const v1::Recipe& recipe);
-
-// The channel whose score stands behind a label: its own number after arg_max, the one that paints it after
-// threshold; -1 where no channel does.
-std::int64_t ScoreChannelOf(const v1::Recipe& recipe, std::uint32_t label);
-
 // Carries out the steps of a recipe that CheckDecode accepts. `labels` is [k][j][i] of the volume. `scores`
 // is left on the volume's grid: as the labels were taken, or, where they were taken on the model grid,
-// nearest. Errors: kInvalidArgument LABEL_MAP_SIZE where a label value does not fit into Label; those of
-// KeepLargestComponents; OUT_OF_MEMORY, CANCELLED.
+// nearest. Errors: those of CheckLabelValues and KeepLargestComponents; OUT_OF_MEMORY, CANCELLED.
 template <typename Label>
 absl::Status DecodeLabels(const v1::Recipe& recipe, const RunPlan& plan, const compute::GridMap& to_volume,
                           ScoreField& scores, std::span<Label> labels, const compute::Parallel& parallel);

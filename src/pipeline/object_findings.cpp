@@ -6,7 +6,7 @@
 #include <string>
 #include <tuple>
 
-#include "pipeline/decode.h"
+#include "pipeline/decode_rules.h"
 #include "tomoserve/base/status.h"
 #include "tomoserve/compute/measure.h"
 
@@ -47,33 +47,32 @@ std::vector<Object> ObjectsOf(const v1::FindingRule& rule, const compute::Compon
 }
 
 // Sets the score of every object. Parts of fixed size are combined in order: bits do not depend on threads.
-absl::Status Score(const v1::FindingRule& rule, std::int64_t channel, const ScoreField& scores,
+absl::Status Score(const v1::FindingRule& rule, std::int64_t channel, const ScoreReader& scores,
                    std::vector<Object>& objects, const compute::Parallel& parallel) {
   constexpr std::size_t kRunsOfPart = 1024;
   struct Part {
     std::size_t object = 0;
-    std::span<const compute::RowRun> runs;
     double sum = 0;
     float highest = -std::numeric_limits<float>::infinity();
   };
   std::vector<Part> parts;
+  std::vector<std::span<const compute::RowRun>> runs_of_parts;
   for (std::size_t o = 0; o < objects.size(); ++o) {
     for (std::size_t begin = 0; begin < objects[o].runs.size(); begin += kRunsOfPart) {
       const std::size_t count = std::min(kRunsOfPart, objects[o].runs.size() - begin);
-      parts.push_back({o, objects[o].runs.subspan(begin, count)});
+      parts.push_back({o});
+      runs_of_parts.push_back(objects[o].runs.subspan(begin, count));
     }
   }
-  TS_RETURN_IF_ERROR(
-      compute::ParallelFor(parallel, static_cast<std::int64_t>(parts.size()), [&](std::int64_t index, int) {
-        Part& part = parts[static_cast<std::size_t>(index)];
-        for (const compute::RowRun& run : part.runs) {
-          for (std::int32_t i = run.first_i; i <= run.last_i; ++i) {
-            const float score = scores.At(channel, run.k, run.j, i);
-            part.sum += static_cast<double>(score);
-            part.highest = std::max(part.highest, score);
-          }
+  TS_RETURN_IF_ERROR(scores.ReadRuns(
+      channel, runs_of_parts,
+      [&](std::size_t part, std::span<const float> of_voxels) {
+        for (const float score : of_voxels) {
+          parts[part].sum += static_cast<double>(score);
+          parts[part].highest = std::max(parts[part].highest, score);
         }
-      }));
+      },
+      parallel));
   const bool mean = rule.score() == v1::SCORE_RULE_MEAN;
   for (Object& object : objects) object.score = mean ? 0 : -std::numeric_limits<double>::infinity();
   for (const Part& part : parts) {
@@ -129,7 +128,7 @@ std::string NameOf(const v1::Recipe& recipe, std::uint32_t value) {
 template <typename Label>
 absl::Status AddFindings(const v1::Recipe& recipe, const v1::FindingRule& rule,
                          const volume::Geometry& geometry, const compute::LabelGrid<const Label>& grid,
-                         const compute::ComponentSet& components, const ScoreField& scores,
+                         const compute::ComponentSet& components, const ScoreReader& scores,
                          const compute::Parallel& parallel, std::vector<v1::Finding>& findings) {
   const std::int64_t channel = ScoreChannelOf(recipe, rule.label());
   if (channel < 0) return absl::OkStatus();  // no step makes this label
@@ -193,7 +192,7 @@ std::vector<ipc::v1::LabelExtent> LabelExtents(const v1::Recipe& recipe, const v
 template <typename Label>
 absl::StatusOr<std::vector<v1::Finding>> ObjectFindings(
     const v1::Recipe& recipe, const volume::Geometry& geometry, const compute::LabelGrid<const Label>& grid,
-    const compute::ComponentSet& components, const ScoreField& scores, const compute::Parallel& parallel) {
+    const compute::ComponentSet& components, const ScoreReader& scores, const compute::Parallel& parallel) {
   std::vector<v1::Finding> findings;
   for (const v1::FindingRule& rule : recipe.findings()) {
     TS_RETURN_IF_ERROR(
@@ -206,9 +205,9 @@ absl::StatusOr<std::vector<v1::Finding>> ObjectFindings(
 
 template absl::StatusOr<std::vector<v1::Finding>> ObjectFindings<std::uint8_t>(
     const v1::Recipe&, const volume::Geometry&, const compute::LabelGrid<const std::uint8_t>&,
-    const compute::ComponentSet&, const ScoreField&, const compute::Parallel&);
+    const compute::ComponentSet&, const ScoreReader&, const compute::Parallel&);
 template absl::StatusOr<std::vector<v1::Finding>> ObjectFindings<std::uint16_t>(
     const v1::Recipe&, const volume::Geometry&, const compute::LabelGrid<const std::uint16_t>&,
-    const compute::ComponentSet&, const ScoreField&, const compute::Parallel&);
+    const compute::ComponentSet&, const ScoreReader&, const compute::Parallel&);
 
 }  // namespace tomoserve::pipeline

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "pipeline/score_field.h"
+#include "pipeline/score_reader.h"
 #include "tomoserve/compute/components.h"
 #include "tomoserve/compute/labels.h"
 #include "tomoserve/compute/parallel.h"
@@ -26,6 +26,6 @@ std::vector<ipc::v1::LabelExtent> LabelExtents(const v1::Recipe& recipe, const v
 template <typename Label>
 absl::StatusOr<std::vector<v1::Finding>> ObjectFindings(
     const v1::Recipe& recipe, const volume::Geometry& geometry, const compute::LabelGrid<const Label>& grid,
-    const compute::ComponentSet& components, const ScoreField& scores, const compute::Parallel& parallel);
+    const compute::ComponentSet& components, const ScoreReader& scores, const compute::Parallel& parallel);
 
 }  // namespace tomoserve::pipeline

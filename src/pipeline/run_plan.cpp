@@ -4,7 +4,8 @@
 #include <array>
 #include <string>
 
-#include "pipeline/decode.h"
+#include "pipeline/decode_rules.h"
+#include "pipeline/run_bytes.h"
 #include "tomoserve/base/status.h"
 #include "tomoserve/volume/orientation.h"
 #include "tomoserve/volume/resampling_grid.h"
@@ -122,30 +123,27 @@ absl::StatusOr<std::vector<std::int64_t>> MirrorDimensions(const v1::Recipe& rec
   return dimensions;
 }
 
-// Arrays of the worst moment: before the windows the volume and the prepared copy, after them the prepared
-// volume, the sums, the weights and labels on the model grid.
-std::uint64_t PeakBytes(const volume::Geometry& volume, const volume::Geometry& model,
-                        std::uint64_t channels) {
-  constexpr std::uint64_t kFloat = sizeof(float);
-  const std::uint64_t before = (volume.voxels() + model.voxels()) * kFloat;
-  // At most 2^40 voxels and 2^16 channels: the product fits.
-  const std::uint64_t after = model.voxels() * ((channels + 2) * kFloat + sizeof(std::uint16_t));
-  return std::max(before, after);
-}
-
 }  // namespace
 
-absl::StatusOr<RunPlan> PlanRun(const v1::Recipe& recipe, const volume::Geometry& volume) {
+absl::StatusOr<RunPlan> PlanRun(const v1::Recipe& recipe, const volume::Geometry& volume,
+                                const compute::Placement& placement) {
   if (recipe.inputs_size() > 1) return Unsupported("inputs", "several input volumes are not supported yet");
   TS_ASSIGN_OR_RETURN(const compute::ModelGrid grid, PlanGrid(recipe.preparation(), volume));
   TS_ASSIGN_OR_RETURN(compute::WindowPlan windows, PlanWindows(recipe.windows(), grid.geometry));
   TS_RETURN_IF_ERROR(CheckNetwork(recipe.network(), windows));
   TS_RETURN_IF_ERROR(CheckDecode(recipe));
   TS_ASSIGN_OR_RETURN(std::vector<std::int64_t> mirror_dimensions, MirrorDimensions(recipe));
-  RunPlan plan{volume, grid, std::move(windows), {}, {}, std::move(mirror_dimensions), 0};
+  RunPlan plan{volume, grid, std::move(windows), {}, {}, std::move(mirror_dimensions), 0, 0};
   plan.input_shape = Shape(recipe.network(), recipe.network().input_channels(), plan.windows.size);
   plan.output_shape = Shape(recipe.network(), recipe.network().output_channels(), plan.windows.output_size);
-  plan.peak_bytes = PeakBytes(volume, grid.geometry, recipe.network().output_channels());
+  const std::uint64_t channels = recipe.network().output_channels();
+  plan.device_peak_bytes = DeviceBytes(volume, grid, channels);
+  if (placement.UsesLoops()) {
+    plan.peak_bytes = LoopBytes(volume, grid, channels);
+  } else {
+    plan.peak_bytes =
+        HostBytesBesideDevice(volume) + (placement.device.is_cpu() ? plan.device_peak_bytes : 0);
+  }
   return plan;
 }
 

@@ -98,4 +98,21 @@ float ScoreField::At(std::int64_t channel, std::int64_t k, std::int64_t j, std::
   return scores[wanted];
 }
 
+absl::Status ScoreField::ReadRuns(std::int64_t channel,
+                                  std::span<const std::span<const compute::RowRun>> parts, const Use& use,
+                                  const compute::Parallel& parallel) const {
+  std::vector<std::vector<float>> scores(static_cast<std::size_t>(std::max(parallel.threads, 1)));
+  return compute::ParallelFor(parallel, static_cast<std::int64_t>(parts.size()),
+                              [&](std::int64_t index, int worker) {
+                                std::vector<float>& of_part = scores[static_cast<std::size_t>(worker)];
+                                of_part.clear();
+                                for (const compute::RowRun& run : parts[static_cast<std::size_t>(index)]) {
+                                  for (std::int32_t i = run.first_i; i <= run.last_i; ++i) {
+                                    of_part.push_back(At(channel, run.k, run.j, i));
+                                  }
+                                }
+                                use(static_cast<std::size_t>(index), of_part);
+                              });
+}
+
 }  // namespace tomoserve::pipeline

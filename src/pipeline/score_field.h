@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "pipeline/score_reader.h"
 #include "tomoserve/compute/grid_map.h"
 #include "tomoserve/compute/parallel.h"
 #include "tomoserve/compute/resample.h"
@@ -17,7 +18,7 @@
 namespace tomoserve::pipeline {
 
 // Confined to one thread; the reading methods may be called from several once nothing is changed any more.
-class ScoreField {
+class ScoreField : public ScoreReader {
  public:
   // `scores` is contiguous [C][d0][d1][d2] float32 on the model grid.
   explicit ScoreField(at::Tensor scores);
@@ -43,6 +44,10 @@ class ScoreField {
 
   // Volume grid only: one channel at one voxel; equal to Read within rounding.
   float At(std::int64_t channel, std::int64_t k, std::int64_t j, std::int64_t i) const;
+
+  // Volume grid only: by At.
+  absl::Status ReadRuns(std::int64_t channel, std::span<const std::span<const compute::RowRun>> parts,
+                        const Use& use, const compute::Parallel& parallel) const override;
 
  private:
   at::Tensor scores_;

@@ -3,8 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "compute/places.h"
 #include "random.h"
 #include "tomoserve/base/status.h"
+#include "tomoserve/compute/on_device/components.h"
+#include "tomoserve/compute/on_device/runs.h"
 
 namespace tomoserve::compute {
 namespace {
@@ -39,9 +42,36 @@ std::vector<int> FloodFill(const std::vector<Label>& labels, std::array<std::int
   return component;
 }
 
+// Exact in every placement.
+class ComponentsTest : public testing::PlacedTest {
+ protected:
+  template <typename Label>
+  absl::StatusOr<ComponentSet> Find(const std::vector<Label>& labels, std::array<std::int64_t, 3> size,
+                                    const Parallel& parallel = {}) {
+    if (placement().UsesLoops()) return FindComponents<Label>({labels, size}, parallel);
+    return on_device::FindComponents(testing::LabelTensor(labels, size, placement().device), parallel);
+  }
+
+  template <typename Label>
+  std::vector<Label> Keep(std::vector<Label> labels, std::array<std::int64_t, 3> size, std::uint32_t label,
+                          std::size_t count) {
+    if (placement().UsesLoops()) {
+      EXPECT_TRUE(KeepLargestComponents<Label>({labels, size}, label, count, {}).ok());
+      return labels;
+    }
+    const at::Tensor tensor = testing::LabelTensor(labels, size, placement().device);
+    EXPECT_TRUE(on_device::KeepLargestComponents(tensor, label, count, {}).ok());
+    return testing::LabelsOf<Label>(tensor);
+  }
+
+  template <typename Label>
+  void ExpectEqualsFloodFill(const std::vector<Label>& labels, std::array<std::int64_t, 3> size);
+};
+
 template <typename Label>
-void ExpectEqualsFloodFill(const std::vector<Label>& labels, std::array<std::int64_t, 3> size) {
-  const auto set = FindComponents<Label>({labels, size}, {});
+void ComponentsTest::ExpectEqualsFloodFill(const std::vector<Label>& labels,
+                                           std::array<std::int64_t, 3> size) {
+  const auto set = Find(labels, size);
   ASSERT_TRUE(set.ok()) << set.status();
   std::vector<int> found(labels.size(), -1);
   for (std::size_t c = 0; c < set->components.size(); ++c) {
@@ -60,7 +90,7 @@ void ExpectEqualsFloodFill(const std::vector<Label>& labels, std::array<std::int
   EXPECT_EQ(found, FloodFill(labels, size));
 }
 
-TEST(ComponentsTest, EqualFloodFillOnRandomVolumes) {
+TEST_P(ComponentsTest, EqualFloodFillOnRandomVolumes) {
   testing::Random random(7);
   for (int round = 0; round < 60; ++round) {
     const std::array<std::int64_t, 3> size{1 + random.Below(9), 1 + random.Below(12), 1 + random.Below(40)};
@@ -77,28 +107,52 @@ TEST(ComponentsTest, EqualFloodFillOnRandomVolumes) {
   }
 }
 
-TEST(ComponentsTest, CornersConnect) {
+TEST_P(ComponentsTest, CornersConnect) {
   const std::vector<std::uint8_t> labels{1, 0, 0, 1, /**/ 0, 0, 0, 0};
-  const auto set = FindComponents<std::uint8_t>({labels, {2, 2, 2}}, {});
+  const auto set = Find(labels, {2, 2, 2});
   EXPECT_EQ(set->components.size(), 1u);
 }
 
-TEST(ComponentsTest, KeepsTheLargestAndTheFirstOfEquals) {
+TEST_P(ComponentsTest, KeepsTheLargestAndTheFirstOfEquals) {
   // Components of label 1 with 2, 1, 2, 2 voxels, and one of label 2.
   const std::vector<std::uint8_t> labels{1, 1, 0, 1, 0, 1, 1, 0, 1, 1, 0, 2};
-  std::vector<std::uint8_t> two = labels;
-  ASSERT_TRUE(KeepLargestComponents<std::uint8_t>({two, {1, 1, 12}}, 1, 2, {}).ok());
-  EXPECT_THAT(two, ::testing::ElementsAre(1, 1, 0, 0, 0, 1, 1, 0, 0, 0, 0, 2));
-  std::vector<std::uint8_t> all = labels;
-  ASSERT_TRUE(KeepLargestComponents<std::uint8_t>({all, {1, 1, 12}}, 1, 9, {}).ok());
-  EXPECT_EQ(all, labels);
+  EXPECT_THAT(Keep(labels, {1, 1, 12}, 1, 2), ::testing::ElementsAre(1, 1, 0, 0, 0, 1, 1, 0, 0, 0, 0, 2));
+  EXPECT_EQ(Keep(labels, {1, 1, 12}, 1, 9), labels);
+  // Labels that no voxel has, or can have.
+  for (const std::uint32_t label : {0u, 7u, 256u, 257u})
+    EXPECT_EQ(Keep(labels, {1, 1, 12}, label, 1), labels);
 }
 
-TEST(ComponentsTest, StopsWhenCancelled) {
+TEST_P(ComponentsTest, KeepsTheLargestOfLargeLabelValues) {
+  testing::Random random(9);
+  const std::array<std::int64_t, 3> size{7, 11, 30};
+  std::vector<std::uint16_t> labels(static_cast<std::size_t>(7 * 11 * 30));
+  for (auto& label : labels) label = random.Below(4) == 0 ? std::uint16_t{65000} : std::uint16_t{0};
+  for (auto& label : labels) label = random.Below(9) == 0 ? std::uint16_t{300} : label;
+  std::vector<std::uint16_t> expected = labels;
+  ASSERT_TRUE(KeepLargestComponents<std::uint16_t>({expected, size}, 65000, 3, {}).ok());
+  ASSERT_NE(expected, labels);
+  EXPECT_EQ(Keep(labels, size, 65000, 3), expected);
+}
+
+TEST_P(ComponentsTest, RunsBecomeIndicesInOrder) {
+  const std::vector<RowRun> runs{{0, 1, 2, 4}, {1, 0, 0, 0}, {1, 2, 3, 5}};
+  const at::Tensor indices = on_device::FlatIndices(runs, {2, 3, 6}, placement().device);
+  EXPECT_THAT(testing::Values(indices.to(at::kFloat)), ::testing::ElementsAre(8, 9, 10, 18, 33, 34, 35));
+  EXPECT_EQ(on_device::VoxelsOf(runs), 7);
+  const auto batches = on_device::Batches(runs, std::int64_t{1} << 21);  // four voxels a batch
+  ASSERT_EQ(batches.size(), 2u);
+  EXPECT_EQ(batches[0].size(), 2u);
+  EXPECT_EQ(batches[1].size(), 1u);
+}
+
+TEST_P(ComponentsTest, StopsWhenCancelled) {
   const std::vector<std::uint8_t> labels(8, 1);
-  const auto set = FindComponents<std::uint8_t>({labels, {2, 2, 2}}, {1, [] { return true; }});
+  const auto set = Find(labels, {2, 2, 2}, {1, [] { return true; }});
   EXPECT_EQ(base::ReasonOf(set.status()), "CANCELLED");
 }
+
+TS_INSTANTIATE_PLACES(ComponentsTest, testing::AllPlaces());
 
 }  // namespace
 }  // namespace tomoserve::compute

@@ -60,6 +60,40 @@ TEST(EnclosedAirTest, NothingWhereThereIsNoLung) {
   EXPECT_EQ(empty->voxels, 0u);
 }
 
+// A device's runs look at the stored values instead (enclosed air is found on the host only, so the suite has
+// no placements).
+TEST(EnclosedAirTest, StoredValuesGiveTheSameAsTheVolume) {
+  for (const double spacing_mm : {2.0, 0.9}) {
+    const auto size = static_cast<std::uint32_t>(360 / spacing_mm);
+    const auto geometry =
+        testing::AxialGeometry({size, size - 11, 30}, {spacing_mm, spacing_mm, 5}, {-180, -180, 0});
+    const at::Tensor hu = Chest(geometry, true);
+    testing::StoredVolume stored(geometry);
+    std::size_t at = 0;
+    for (std::uint32_t k = 0; k < 30; ++k) {
+      for (std::uint32_t j = 0; j < size - 11; ++j) {
+        for (std::uint32_t i = 0; i < size; ++i)
+          stored.At(i, j, k) = static_cast<std::int16_t>((testing::Floats(hu)[at++] + 1000) * 2);
+      }
+    }
+    std::vector<StoredSlice> slices = stored.Slices();
+    for (StoredSlice& slice : slices) {
+      slice.slope = 0.5;
+      slice.intercept = -1000;
+    }
+    const auto expected = FindEnclosedAir(hu, geometry, {2, {}});
+    const auto found = FindEnclosedAir(slices, geometry, {2, {}});
+    ASSERT_TRUE(found.ok()) << found.status();
+    EXPECT_GT(found->voxels, 0u);
+    EXPECT_EQ(found->voxels, expected->voxels);
+    EXPECT_EQ(found->first_k, expected->first_k);
+    EXPECT_EQ(found->last_k, expected->last_k);
+    EXPECT_EQ(found->touches_in_plane_border, expected->touches_in_plane_border);
+    slices.pop_back();
+    EXPECT_EQ(base::ReasonOf(FindEnclosedAir(slices, geometry, {}).status()), "SLICE_COUNT");
+  }
+}
+
 TEST(EnclosedAirTest, RefusesAnotherShape) {
   const auto geometry = testing::AxialGeometry({4, 5, 6}, {1, 1, 1});
   EXPECT_EQ(base::ReasonOf(FindEnclosedAir(at::full({4, 5, 6}, 0, at::kFloat), geometry, {}).status()),

@@ -2,9 +2,12 @@
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
-#include "compute/fixtures.h"
+#include <tuple>
+
+#include "compute/places.h"
 #include "tomoserve/compute/enclosed_air.h"
 #include "tomoserve/compute/intensity.h"
+#include "tomoserve/compute/on_device/resample.h"
 #include "tomoserve/compute/resample.h"
 #include "tomoserve/volume/resampling_grid.h"
 
@@ -49,15 +52,15 @@ ModelGrid RasGrid(const volume::Geometry& volume, std::array<double, 3> spacing_
           volume::MonaiSpacing(volume::Reoriented(volume, reorientation).value(), spacing_mm).value()};
 }
 
-Prepared Prepare(const std::string& name, std::array<double, 3> spacing_mm) {
+Prepared Prepare(const std::string& name, std::array<double, 3> spacing_mm, const Placement& placement) {
   const testing::ChestCt ct = testing::ReadChestCt();
   const Parallel parallel{2, {}};
   const ModelGrid model = RasGrid(ct.geometry, spacing_mm);
-  at::Tensor volume = StoredToFloat(ct.Slices(), ct.geometry.size_ijk(), parallel).value();
+  at::Tensor volume = StoredToFloat(ct.Slices(), ct.geometry.size_ijk(), parallel, placement).value();
   at::Tensor values =
-      Resample(volume, MapToModel(ct.geometry, model), v1::INTERPOLATION_LINEAR, parallel).value();
-  EXPECT_TRUE(ApplyIntensity(PreparationOf(name).intensity(), values, parallel).ok());
-  return {ct.geometry, model, values};
+      Resample(volume, MapToModel(ct.geometry, model), v1::INTERPOLATION_LINEAR, parallel, placement).value();
+  EXPECT_TRUE(ApplyIntensity(PreparationOf(name).intensity(), values, parallel, placement).ok());
+  return {ct.geometry, model, values.cpu()};
 }
 
 float LargestDifference(const at::Tensor& view, const NpyArray& golden) {
@@ -82,17 +85,19 @@ at::Tensor CropOf(at::Tensor view, const NpyArray& crop, const NpyArray& start) 
   return view;
 }
 
-class GoldenPreparation : public ::testing::TestWithParam<Case> {};
+class GoldenPreparation : public ::testing::TestWithParam<std::tuple<Case, testing::Place>> {};
 
 TEST_P(GoldenPreparation, NetworkInputEqualsMonai) {
-  const auto file = testing::Reference() / GetParam().name / "intermediate.npz";
+  const auto& [golden_case, place] = GetParam();
+  if (place.placement.device.is_cuda()) TS_SKIP_WITHOUT_CUDA();
+  const auto file = testing::Reference() / golden_case.name / "intermediate.npz";
   TS_SKIP_WITHOUT(file);
   TS_SKIP_WITHOUT(testing::ChestCtFolder());
   const auto golden = testing::ReadNpz(file);
-  const Prepared prepared = Prepare(GetParam().name, GetParam().spacing_mm);
+  const Prepared prepared = Prepare(golden_case.name, golden_case.spacing_mm, place.placement);
   const at::Tensor view = LogicalView(prepared.values, prepared.model);
   for (std::size_t axis = 0; axis < 3; ++axis) {
-    EXPECT_EQ(view.size(static_cast<std::int64_t>(axis)), GetParam().expected_size[axis]);
+    EXPECT_EQ(view.size(static_cast<std::int64_t>(axis)), golden_case.expected_size[axis]);
   }
   EXPECT_LT(LargestDifference(CropOf(view, golden.at("pre_crop"), golden.at("pre_crop_start")),
                               golden.at("pre_crop")),
@@ -102,11 +107,18 @@ TEST_P(GoldenPreparation, NetworkInputEqualsMonai) {
   EXPECT_LT(LargestDifference(strided, golden.at("pre_stride8")), 2e-5f);
 }
 
-INSTANTIATE_TEST_SUITE_P(Monai, GoldenPreparation,
-                         ::testing::Values(Case{"a_spleen_like", {1.5, 1.5, 2}, {288, 288, 158}},
-                                           Case{"b_wholebody_like", {3, 3, 3}, {144, 144, 106}}));
+INSTANTIATE_TEST_SUITE_P(
+    Monai, GoldenPreparation,
+    ::testing::Combine(::testing::Values(Case{"a_spleen_like", {1.5, 1.5, 2}, {288, 288, 158}},
+                                         Case{"b_wholebody_like", {3, 3, 3}, {144, 144, 106}}),
+                       ::testing::ValuesIn(testing::AllPlaces())),
+    [](const ::testing::TestParamInfo<std::tuple<Case, testing::Place>>& golden) {
+      return std::string(std::get<0>(golden.param).name) + "_" + std::get<1>(golden.param).name;
+    });
 
-TEST(GoldenInversionTest, NearestLabelsEqualMonai) {
+class GoldenInversionTest : public testing::PlacedTest {};
+
+TEST_P(GoldenInversionTest, NearestLabelsEqualMonai) {
   const auto folder = testing::Reference() / "b_wholebody_like";
   TS_SKIP_WITHOUT(folder);
   const NpyArray xyz = testing::ReadNpz(folder / "intermediate.npz").at("model_grid_labels_xyz");
@@ -125,11 +137,18 @@ TEST(GoldenInversionTest, NearestLabelsEqualMonai) {
     }
   }
   std::vector<std::uint8_t> out(expected.size());
-  ASSERT_TRUE(ResampleLabels<std::uint8_t>(labels, MapToVolume(volume, model), out, {2, {}}).ok());
+  const GridMap map = MapToVolume(volume, model);
+  if (placement().UsesLoops()) {
+    ASSERT_TRUE(ResampleLabels<std::uint8_t>(labels, map, out, {2, {}}).ok());
+  } else {
+    const on_device::TensorMap tensors(map, v1::INTERPOLATION_NEAREST, placement().device);
+    out = testing::LabelsOf<std::uint8_t>(
+        tensors.ReadAll(testing::LabelTensor(labels, {106, 144, 144}, placement().device)));
+  }
   EXPECT_EQ(out, expected);
 }
 
-TEST(GoldenInversionTest, LinearProbabilitiesEqualMonai) {
+TEST_P(GoldenInversionTest, LinearProbabilitiesEqualMonai) {
   const auto file = testing::Reference() / "a_spleen_like" / "intermediate.npz";
   TS_SKIP_WITHOUT(file);
   const auto golden = testing::ReadNpz(file);
@@ -144,16 +163,19 @@ TEST(GoldenInversionTest, LinearProbabilitiesEqualMonai) {
       .copy_(testing::MakeTensor(logits.shape, logits.As<float>()).softmax(0));
   const GridMap map = MapToVolume(volume, model);
   for (std::int64_t channel = 0; channel < 2; ++channel) {
-    const auto back = Resample(scores[channel], map, v1::INTERPOLATION_LINEAR, {2, {}});
+    const auto back = Resample(Put(scores[channel]), map, v1::INTERPOLATION_LINEAR, {2, {}}, placement());
     ASSERT_TRUE(back.ok());
     const NpyArray& crop = golden.at("inverted_prob_crop_ckji");
     NpyArray of_channel = crop;
     const std::size_t bytes = crop.bytes.size() / 2;
     of_channel.bytes = crop.bytes.substr(static_cast<std::size_t>(channel) * bytes, bytes);
-    EXPECT_LT(LargestDifference(CropOf(*back, crop, golden.at("inverted_prob_crop_start_kji")), of_channel),
-              2e-6f);
+    EXPECT_LT(
+        LargestDifference(CropOf(back->cpu(), crop, golden.at("inverted_prob_crop_start_kji")), of_channel),
+        2e-6f);
   }
 }
+
+TS_INSTANTIATE_PLACES(GoldenInversionTest, testing::AllPlaces());
 
 TEST(EnclosedAirTest, LungOfTheRealCtIsWithinTenPercentOfAnIndependentEstimate) {
   TS_SKIP_WITHOUT(testing::ChestCtFolder());
@@ -164,6 +186,10 @@ TEST(EnclosedAirTest, LungOfTheRealCtIsWithinTenPercentOfAnIndependentEstimate) 
   EXPECT_NEAR(air->volume_ml, 5387.7, 538.8);  // truth.json "lung_estimate"
   EXPECT_EQ(air->first_k, 1u);
   EXPECT_EQ(air->last_k, 55u);  // the trachea goes on to the last slice, 63
+  const auto stored = FindEnclosedAir(ct.Slices(), ct.geometry, {2, {}});
+  ASSERT_TRUE(stored.ok()) << stored.status();
+  EXPECT_EQ(stored->voxels, air->voxels);
+  EXPECT_EQ(stored->last_k, air->last_k);
 }
 
 }  // namespace

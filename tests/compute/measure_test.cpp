@@ -1,3 +1,4 @@
+// Measuring works on runs, which are the host's in every placement.
 #include "tomoserve/compute/measure.h"
 
 #include <gtest/gtest.h>

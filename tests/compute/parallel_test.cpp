@@ -1,3 +1,4 @@
+// ParallelFor is the host's in every placement.
 #include "tomoserve/compute/parallel.h"
 
 #include <gtest/gtest.h>

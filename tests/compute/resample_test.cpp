@@ -1,10 +1,14 @@
 #include "tomoserve/compute/resample.h"
 
+#include <ATen/ops/arange.h>
 #include <gtest/gtest.h>
 
-#include "compute/fixtures.h"
+#include <utility>
+
+#include "compute/places.h"
 #include "random.h"
 #include "tomoserve/base/status.h"
+#include "tomoserve/compute/on_device/resample.h"
 #include "tomoserve/volume/resampling_grid.h"
 
 namespace tomoserve::compute {
@@ -64,13 +68,25 @@ std::vector<std::array<volume::LpsVector, 3>> AllDirections() {
   return all;
 }
 
-TEST(ResampleTest, EqualsTrilinearThroughPatientSpaceInEveryOrientation) {
+class ResampleTest : public testing::PlacedTest {
+ protected:
+  absl::StatusOr<at::Tensor> Resampled(const at::Tensor& source, const GridMap& map,
+                                       v1::Interpolation interpolation, int threads = 1) {
+    absl::StatusOr<at::Tensor> resampled =
+        Resample(Put(source), map, interpolation, {threads, {}}, placement());
+    if (!resampled.ok()) return resampled;
+    EXPECT_EQ(resampled->device().type(), placement().device.type());
+    return resampled->cpu();
+  }
+};
+
+TEST_P(ResampleTest, EqualsTrilinearThroughPatientSpaceInEveryOrientation) {
   for (const auto& directions : AllDirections()) {
     const auto geometry =
         volume::Geometry::Create({9, 7, 5}, {0.8, 1.1, 2.5}, {{10, -20, 30}}, directions).value();
     const at::Tensor source = RandomVolume({5, 7, 9}, 1);
     const ModelGrid model = MakeModel(geometry, "RAS", {1.5, 0.7, 1.9});
-    const auto resampled = Resample(source, MapToModel(geometry, model), v1::INTERPOLATION_LINEAR, {});
+    const auto resampled = Resampled(source, MapToModel(geometry, model), v1::INTERPOLATION_LINEAR);
     ASSERT_TRUE(resampled.ok()) << resampled.status();
     const at::Tensor view = LogicalView(*resampled, model);
     ASSERT_EQ(view.size(0), model.geometry.size_ijk()[0]);
@@ -87,7 +103,7 @@ TEST(ResampleTest, EqualsTrilinearThroughPatientSpaceInEveryOrientation) {
   }
 }
 
-TEST(ResampleTest, InverseReadsTheModelGridAtTheVolumesVoxels) {
+TEST_P(ResampleTest, InverseReadsTheModelGridAtTheVolumesVoxels) {
   for (const auto& directions : AllDirections()) {
     const auto geometry =
         volume::Geometry::Create({6, 5, 4}, {0.8, 1.1, 2.5}, {{1, 2, 3}}, directions).value();
@@ -105,7 +121,7 @@ TEST(ResampleTest, InverseReadsTheModelGridAtTheVolumesVoxels) {
         }
       }
     }
-    const auto back = Resample(scores, MapToVolume(geometry, model), v1::INTERPOLATION_LINEAR, {});
+    const auto back = Resampled(scores, MapToVolume(geometry, model), v1::INTERPOLATION_LINEAR);
     ASSERT_TRUE(back.ok()) << back.status();
     std::size_t at = 0;
     for (int k = 0; k < 4; ++k) {
@@ -125,15 +141,15 @@ TEST(ResampleTest, InverseReadsTheModelGridAtTheVolumesVoxels) {
   }
 }
 
-TEST(ResampleTest, IdentityCopiesNothing) {
+TEST_P(ResampleTest, IdentityCopiesNothing) {
   const auto geometry = testing::AxialGeometry({5, 4, 3}, {1, 1, 1});
-  const at::Tensor source = RandomVolume({3, 4, 5}, 2);
+  const at::Tensor source = Put(RandomVolume({3, 4, 5}, 2));
   const ModelGrid model{{}, geometry};
-  const auto same = Resample(source, MapToModel(geometry, model), v1::INTERPOLATION_LINEAR, {});
+  const auto same = Resample(source, MapToModel(geometry, model), v1::INTERPOLATION_LINEAR, {}, placement());
   EXPECT_EQ(same->const_data_ptr(), source.const_data_ptr());
 }
 
-TEST(ResampleTest, NearestRoundsHalfToEvenAndClamps) {
+TEST(AxisTableTest, NearestRoundsHalfToEvenAndClamps) {
   const AxisTable table = MakeAxisTable(4, 8, 0.5, false, false);
   EXPECT_EQ(table.nearest, (std::vector<std::int32_t>{0, 0, 1, 2, 2, 2, 3, 3}));
   const AxisTable flipped = MakeAxisTable(4, 8, 0.5, true, false);
@@ -142,7 +158,7 @@ TEST(ResampleTest, NearestRoundsHalfToEvenAndClamps) {
   EXPECT_EQ(output_flipped.nearest, (std::vector<std::int32_t>{3, 3, 2, 2, 2, 1, 0, 0}));
 }
 
-TEST(ResampleTest, SingleVoxelsEqualWholeSlicesBitForBit) {
+TEST(SliceReaderTest, SingleVoxelsEqualWholeSlicesBitForBit) {
   const auto geometry = testing::AxialGeometry({12, 10, 8}, {0.8, 0.8, 2.5});
   const ModelGrid model = MakeModel(geometry, "RAS", {1.5, 1.5, 2});
   const at::Tensor source = RandomVolume(MemorySize(model), 3);
@@ -161,40 +177,100 @@ TEST(ResampleTest, SingleVoxelsEqualWholeSlicesBitForBit) {
   }
 }
 
-TEST(ResampleTest, ThreadsDoNotChangeBits) {
+// Placements mix in the same order and round every operation, so they differ only where a compiler contracts
+// a loop's multiplication and addition.
+TEST_P(ResampleTest, PlacementsAgreeWithinRounding) {
+  const auto geometry = testing::AxialGeometry({40, 41, 33}, {0.8, 0.9, 2.5});
+  const at::Tensor source = RandomVolume({33, 41, 40}, 5);
+  // The second changes one axis only, the third only flips.
+  for (const auto& [code, spacing] :
+       std::vector<std::pair<const char*, std::array<double, 3>>>{{"RAS", {1.1, 1.3, 1.7}},
+                                                                  {"LPS", {0.8, 0.9, 1}},
+                                                                  {"RAI", {0.8, 0.9, 2.5}},
+                                                                  {"SPL", {2, 3, 0.7}}}) {
+    const ModelGrid model = MakeModel(geometry, code, spacing);
+    const GridMap map = MapToModel(geometry, model);
+    for (const auto interpolation : {v1::INTERPOLATION_LINEAR, v1::INTERPOLATION_NEAREST}) {
+      const auto expected = Resample(source, map, interpolation, {});
+      const auto found = Resampled(source, map, interpolation);
+      ASSERT_TRUE(found.ok()) << found.status();
+      ASSERT_EQ(found->sizes(), expected->sizes());
+      const float largest = found->sub(*expected).abs().max().item<float>();
+      EXPECT_LE(largest, interpolation == v1::INTERPOLATION_NEAREST ? 0 : 1e-6f * 2000) << code;
+    }
+  }
+}
+
+TEST_P(ResampleTest, ThreadsDoNotChangeBits) {
   const auto geometry = testing::AxialGeometry({40, 41, 33}, {0.8, 0.9, 2.5});
   const ModelGrid model = MakeModel(geometry, "RAS", {1.1, 1.3, 1.7});
   const at::Tensor source = RandomVolume({33, 41, 40}, 4);
   const GridMap map = MapToModel(geometry, model);
-  const auto one = Resample(source, map, v1::INTERPOLATION_LINEAR, {1, {}});
-  const auto two = Resample(source, map, v1::INTERPOLATION_LINEAR, {2, {}});
+  const auto one = Resampled(source, map, v1::INTERPOLATION_LINEAR, 1);
+  const auto two = Resampled(source, map, v1::INTERPOLATION_LINEAR, 2);
   EXPECT_TRUE(one->equal(*two));
 }
 
-TEST(ResampleTest, LabelsAreReadNearest) {
+TEST_P(ResampleTest, LabelsAreReadNearest) {
   const auto geometry = testing::AxialGeometry({6, 5, 4}, {1, 1, 1});
   const ModelGrid model = MakeModel(geometry, "RAS", {2, 2, 2});
   const GridMap map = MapToVolume(geometry, model);
   const std::array<std::int64_t, 3> size = MemorySize(model);
   std::vector<std::uint16_t> source(static_cast<std::size_t>(size[0] * size[1] * size[2]));
-  for (std::size_t v = 0; v < source.size(); ++v) source[v] = static_cast<std::uint16_t>(1000 + v);
+  for (std::size_t v = 0; v < source.size(); ++v) source[v] = static_cast<std::uint16_t>(65000 + v);
   std::vector<std::uint16_t> out(120);
-  ASSERT_TRUE(ResampleLabels<std::uint16_t>(source, map, out, {2, {}}).ok());
+  if (placement().UsesLoops()) {
+    ASSERT_TRUE(ResampleLabels<std::uint16_t>(source, map, out, {2, {}}).ok());
+  } else {
+    const on_device::TensorMap tensors(map, v1::INTERPOLATION_NEAREST, placement().device);
+    out = testing::LabelsOf<std::uint16_t>(
+        tensors.ReadAll(testing::LabelTensor(source, size, placement().device)));
+  }
   at::Tensor floats = at::empty({size[0], size[1], size[2]}, at::kFloat);
   std::copy(source.begin(), source.end(), Floats(floats).begin());
   const auto expected = Resample(floats, map, v1::INTERPOLATION_NEAREST, {});
   EXPECT_TRUE(std::equal(out.begin(), out.end(), Floats(*expected).begin()));
 }
 
-TEST(ResampleTest, RefusesWhatItCannotDo) {
+TEST_P(ResampleTest, RefusesWhatItCannotDo) {
   const auto geometry = testing::AxialGeometry({6, 5, 4}, {1, 1, 1});
   const ModelGrid model = MakeModel(geometry, "RAS", {2, 2, 2});
   const GridMap map = MapToModel(geometry, model);
-  EXPECT_EQ(base::ReasonOf(Resample(RandomVolume({4, 5, 6}, 1), map, v1::INTERPOLATION_CUBIC, {}).status()),
+  EXPECT_EQ(base::ReasonOf(Resampled(RandomVolume({4, 5, 6}, 1), map, v1::INTERPOLATION_CUBIC).status()),
             "INTERPOLATION_UNSUPPORTED");
-  EXPECT_EQ(base::ReasonOf(Resample(RandomVolume({6, 5, 4}, 1), map, v1::INTERPOLATION_LINEAR, {}).status()),
+  EXPECT_EQ(base::ReasonOf(Resampled(RandomVolume({6, 5, 4}, 1), map, v1::INTERPOLATION_LINEAR).status()),
             "RESAMPLE_SHAPE");
 }
+
+TS_INSTANTIATE_PLACES(ResampleTest, testing::AllPlaces());
+
+class TensorMapTest : public testing::PlacedTest {};
+
+TEST_P(TensorMapTest, PartsAndSingleVoxelsEqualTheWholeBitForBit) {
+  const auto geometry = testing::AxialGeometry({12, 10, 8}, {0.8, 0.8, 2.5});
+  for (const std::array<double, 3>& spacing : {std::array<double, 3>{1.5, 1.5, 2}, {0.8, 1.1, 2.5}}) {
+    const ModelGrid model = MakeModel(geometry, "LAS", spacing);
+    const std::array<std::int64_t, 3> size = MemorySize(model);
+    const at::Tensor source =
+        Put(RandomVolume({2 * size[0], size[1], size[2]}, 3).view({2, size[0], size[1], size[2]}));
+    const GridMap map = MapToVolume(geometry, model);
+    for (const auto interpolation : {v1::INTERPOLATION_LINEAR, v1::INTERPOLATION_NEAREST}) {
+      const on_device::TensorMap tensors(map, interpolation, placement().device);
+      EXPECT_EQ(tensors.size(), (std::array<std::int64_t, 3>{8, 10, 12}));
+      const at::Tensor whole = tensors.Read(source, 0, 8);
+      EXPECT_TRUE(whole.select(0, 1).equal(tensors.ReadAll(source.select(0, 1))));
+      for (const auto& [first, count] : std::vector<std::pair<int, int>>{{0, 1}, {3, 4}, {7, 1}}) {
+        EXPECT_TRUE(tensors.Read(source, first, count).equal(whole.narrow(1, first, count)));
+      }
+      const at::Tensor all = at::arange(8 * 10 * 12, at::TensorOptions(at::kLong).device(placement().device));
+      const at::Tensor at_voxels =
+          tensors.At(source, {all.floor_divide(120), all.floor_divide(12).remainder(10), all.remainder(12)});
+      EXPECT_TRUE(at_voxels.equal(whole.reshape({2, -1})));
+    }
+  }
+}
+
+TS_INSTANTIATE_PLACES(TensorMapTest, testing::TensorPlaces());
 
 }  // namespace
 }  // namespace tomoserve::compute

@@ -8,7 +8,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "compute/fixtures.h"
+#include "compute/places.h"
 #include "tomoserve/base/status.h"
 
 namespace tomoserve::compute {
@@ -56,15 +56,18 @@ TEST(WindowsTest, RefusesNonsenseAndTooMany) {
   EXPECT_EQ(base::ReasonOf(SliceWindows({5, 5, 5}, 1 << 20, 0, 1).status()), "WINDOW_INVALID");
 }
 
-TEST(WindowsTest, CutsInsideWithoutPadding) {
-  const at::Tensor volume = Numbered(4, 5, 6);
+// Cutting and adding is the same code in every placement.
+class WindowTensorsTest : public testing::PlacedTest {};
+
+TEST_P(WindowTensorsTest, CutsInsideWithoutPadding) {
+  const at::Tensor volume = Put(Numbered(4, 5, 6));
   const at::Tensor window = CutWindow(volume, {1, 2, 3}, {2, 3, 2}, v1::PADDING_MODE_CONSTANT, 9);
   EXPECT_TRUE(window.equal(volume.narrow(0, 1, 2).narrow(1, 2, 3).narrow(2, 3, 2)));
   EXPECT_TRUE(window.is_contiguous());
 }
 
-TEST(WindowsTest, PadsWithAConstantOrTheEdge) {
-  const at::Tensor volume = Numbered(2, 2, 3);
+TEST_P(WindowTensorsTest, PadsWithAConstantOrTheEdge) {
+  const at::Tensor volume = Put(Numbered(2, 2, 3));
   const at::Tensor constant = CutWindow(volume, {-1, 0, 1}, {4, 2, 4}, v1::PADDING_MODE_CONSTANT, -5);
   const at::Tensor zero = CutWindow(volume, {-1, 0, 1}, {4, 2, 4}, v1::PADDING_MODE_UNSPECIFIED, -5);
   const at::Tensor edge = CutWindow(volume, {-1, 0, 1}, {4, 2, 4}, v1::PADDING_MODE_REPLICATE, -5);
@@ -82,22 +85,22 @@ TEST(WindowsTest, PadsWithAConstantOrTheEdge) {
   }
 }
 
-TEST(WindowsTest, WindowsNeverShareMemoryWithTheVolume) {
-  const at::Tensor volume = Numbered(2, 2, 2);
+TEST_P(WindowTensorsTest, WindowsNeverShareMemoryWithTheVolume) {
+  const at::Tensor volume = Put(Numbered(2, 2, 2));
   for (const auto mode : {v1::PADDING_MODE_CONSTANT, v1::PADDING_MODE_REPLICATE}) {
     CutWindow(volume, {0, 0, 0}, {2, 2, 2}, mode, 0).fill_(77);
-    EXPECT_TRUE(volume.equal(Numbered(2, 2, 2)));
+    EXPECT_TRUE(volume.cpu().equal(Numbered(2, 2, 2)));
   }
 }
 
-TEST(WindowsTest, SumsAndWeightsOfOverlapsGiveTheVolumeBack) {
+TEST_P(WindowTensorsTest, SumsAndWeightsOfOverlapsGiveTheVolumeBack) {
   const Xyz size{7, 6, 9};
-  const at::Tensor volume = Numbered(7, 6, 9).unsqueeze(0);
+  const at::Tensor volume = Put(Numbered(7, 6, 9).unsqueeze(0));
   for (const bool gaussian : {false, true}) {
     const auto plan = MonaiWindows(size, {4, 8, 4}, 0.5);
-    const at::Tensor importance = gaussian ? GaussianImportance({4, 8, 4}, 0.125) : at::Tensor();
-    at::Tensor sums = at::zeros({1, 7, 6, 9}, at::kFloat);
-    at::Tensor weights = at::zeros({7, 6, 9}, at::kFloat);
+    const at::Tensor importance = gaussian ? Put(GaussianImportance({4, 8, 4}, 0.125)) : at::Tensor();
+    at::Tensor sums = at::zeros({1, 7, 6, 9}, volume.options());
+    at::Tensor weights = at::zeros({7, 6, 9}, volume.options());
     for (const Xyz& start : plan->starts) {
       const at::Tensor window = CutWindow(volume[0], start, {4, 8, 4}, v1::PADDING_MODE_CONSTANT, -1e6);
       AddWindow(window.unsqueeze(0), importance, start, sums);
@@ -107,6 +110,8 @@ TEST(WindowsTest, SumsAndWeightsOfOverlapsGiveTheVolumeBack) {
     EXPECT_LT(sums.div(weights).sub(volume).abs().max().item<float>(), 1e-3);
   }
 }
+
+TS_INSTANTIATE_PLACES(WindowTensorsTest, testing::TensorPlaces());
 
 // Golden cases.
 

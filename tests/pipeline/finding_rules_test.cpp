@@ -11,7 +11,7 @@ using ::testing::ElementsAre;
 using ::testing::UnorderedElementsAre;
 
 // Spheres of different size and brightness along x.
-class FindingRulesTest : public ::testing::Test {
+class FindingRulesTest : public testing::PlacedRunTest {
  protected:
   FindingRulesTest() : geometry_(testing::AxialGeometry({90, 24, 24}, {1, 1, 1})), stored_(geometry_) {
     testing::PaintSphere(geometry_, {8, 12, 12}, 2, 90, stored_);
@@ -25,7 +25,7 @@ class FindingRulesTest : public ::testing::Test {
   v1::FindingRule& rule() { return *recipe_.mutable_findings(0); }
 
   std::vector<v1::Finding> Findings() {
-    const auto outcome = testing::RunAll(recipe_, geometry_, stored_.Slices(), testing::Identity);
+    const auto outcome = Run(recipe_, geometry_, stored_.Slices(), testing::Identity);
     EXPECT_TRUE(outcome.ok()) << outcome.status();
     return outcome.ok() ? outcome->result.findings : std::vector<v1::Finding>();
   }
@@ -42,7 +42,7 @@ class FindingRulesTest : public ::testing::Test {
   v1::Recipe recipe_ = testing::SpotRecipe();
 };
 
-TEST_F(FindingRulesTest, HighestScoreFirst) {
+TEST_P(FindingRulesTest, HighestScoreFirst) {
   EXPECT_THAT(Places(), ElementsAre(75, 8, 28, 50));
   rule().set_score(v1::SCORE_RULE_MEAN);
   EXPECT_THAT(Places(), ElementsAre(75, 8, 50, 28));
@@ -51,7 +51,7 @@ TEST_F(FindingRulesTest, HighestScoreFirst) {
   EXPECT_NEAR(findings[3].score(), 0.6, 0.01);
 }
 
-TEST_F(FindingRulesTest, BoundsLeaveFindingsOut) {
+TEST_P(FindingRulesTest, BoundsLeaveFindingsOut) {
   rule().set_min_score(0.75);
   EXPECT_THAT(Places(), ElementsAre(75, 8, 28));
   rule().set_min_score(0);
@@ -62,7 +62,7 @@ TEST_F(FindingRulesTest, BoundsLeaveFindingsOut) {
   EXPECT_THAT(Places(), ElementsAre(28, 50));
 }
 
-TEST_F(FindingRulesTest, AtMostSoMany) {
+TEST_P(FindingRulesTest, AtMostSoMany) {
   rule().set_max_findings(2);
   EXPECT_THAT(Places(), ElementsAre(75, 8));
   // Bounds are applied first.
@@ -70,7 +70,7 @@ TEST_F(FindingRulesTest, AtMostSoMany) {
   EXPECT_THAT(Places(), ElementsAre(28, 50));
 }
 
-TEST_F(FindingRulesTest, AWholeLabelIsOneFinding) {
+TEST_P(FindingRulesTest, AWholeLabelIsOneFinding) {
   rule().set_each_component(false);
   const std::vector<v1::Finding> findings = Findings();
   ASSERT_EQ(findings.size(), 1u);
@@ -78,13 +78,13 @@ TEST_F(FindingRulesTest, AWholeLabelIsOneFinding) {
   EXPECT_NEAR(findings[0].score(), 1, 1e-6);
 }
 
-TEST_F(FindingRulesTest, AbsentLabelsGiveNothing) {
+TEST_P(FindingRulesTest, AbsentLabelsGiveNothing) {
   recipe_.mutable_decode(0)->mutable_threshold()->set_above(2);
   rule().set_each_component(false);
   EXPECT_TRUE(Findings().empty());
 }
 
-TEST_F(FindingRulesTest, FieldsAreFilled) {
+TEST_P(FindingRulesTest, FieldsAreFilled) {
   rule().set_max_findings(1);
   testing::PaintSphere(geometry_, {75, 12, 12}, 4, 0, stored_);
   testing::PaintSphere(geometry_, {86, 12, 12}, 6, 100, stored_);  // cut by the last column
@@ -113,6 +113,8 @@ TEST_F(FindingRulesTest, FieldsAreFilled) {
   EXPECT_FALSE(finding.volume_ml().method().empty());
   EXPECT_TRUE(finding.tracking_uid().empty());
 }
+
+TS_INSTANTIATE_PLACES(FindingRulesTest, testing::AllPlaces());
 
 }  // namespace
 }  // namespace tomoserve::pipeline

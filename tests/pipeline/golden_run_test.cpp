@@ -5,6 +5,7 @@
 #include <array>
 #include <optional>
 #include <thread>
+#include <tuple>
 
 #include "pipeline/pipeline_fixtures.h"
 #include "tomoserve/base/digest.h"
@@ -65,14 +66,16 @@ struct Case {
   v1::Recipe (*recipe)();
 };
 
-class GoldenRun : public ::testing::TestWithParam<Case> {};
+class GoldenRun : public ::testing::TestWithParam<std::tuple<Case, testing::Place>> {};
 
 TEST_P(GoldenRun, LabelsEqualMonai) {
-  const auto folder = testing::Reference() / GetParam().name;
+  const auto& [golden_case, place] = GetParam();
+  if (place.placement.device.is_cuda()) TS_SKIP_WITHOUT_CUDA();
+  const auto folder = testing::Reference() / golden_case.name;
   TS_SKIP_WITHOUT(folder);
   TS_SKIP_WITHOUT(testing::ChestCtFolder());
   engine::InitialiseTorch();
-  const v1::Recipe recipe = GetParam().recipe();
+  const v1::Recipe recipe = golden_case.recipe();
   const base::UniqueFd file(::open((folder / "model.ts").c_str(), O_RDONLY | O_CLOEXEC));
   ASSERT_GE(file.get(), 0);
   const int fd = file.get();
@@ -81,7 +84,7 @@ TEST_P(GoldenRun, LabelsEqualMonai) {
   ASSERT_TRUE(network.ok()) << network.status();
 
   const testing::ChestCt ct = testing::ReadChestCt();
-  const auto run = PreparedRun::Create(recipe, ct.geometry, ct.Slices(), {2, {}});
+  const auto run = PreparedRun::Create(recipe, ct.geometry, ct.Slices(), {2, {}}, place.placement);
   ASSERT_TRUE(run.ok()) << run.status();
   // Two lanes, as in the worker: windows of one run at the same time, folded in order.
   for (std::uint32_t first = 0; first < (*run)->windows(); first += 2) {
@@ -89,8 +92,13 @@ TEST_P(GoldenRun, LabelsEqualMonai) {
     const auto lane = [&](std::uint32_t number) {
       if (first + number >= (*run)->windows()) return;
       engine::UseOneThread();
-      outputs[number] = (*run)->ForwardWindow(
-          first + number, [&](const at::Tensor& input) { return (*network)->Forward(input); });
+      // The network stays on the CPU: what is tested is everything around it.
+      outputs[number] =
+          (*run)->ForwardWindow(first + number, [&](const at::Tensor& input) -> absl::StatusOr<at::Tensor> {
+            auto output = (*network)->Forward(input.cpu());
+            if (output.ok()) *output = output->to(input.device());
+            return output;
+          });
     };
     {
       const std::jthread other(lane, 1);
@@ -119,10 +127,12 @@ TEST_P(GoldenRun, LabelsEqualMonai) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Monai, GoldenRun,
-                         ::testing::Values(Case{"a_spleen_like", SpleenLike},
-                                           Case{"b_wholebody_like", WholeBodyLike}),
-                         [](const ::testing::TestParamInfo<Case>& golden) {
-                           return std::string(golden.param.name);
+                         ::testing::Combine(::testing::Values(Case{"a_spleen_like", SpleenLike},
+                                                              Case{"b_wholebody_like", WholeBodyLike}),
+                                            ::testing::ValuesIn(testing::AllPlaces())),
+                         [](const ::testing::TestParamInfo<std::tuple<Case, testing::Place>>& golden) {
+                           return std::string(std::get<0>(golden.param).name) + "_" +
+                                  std::get<1>(golden.param).name;
                          });
 
 }  // namespace

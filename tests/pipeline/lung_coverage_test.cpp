@@ -1,4 +1,5 @@
-// Whether enclosed air tells whole lungs from cut ones: through the neck, a lung, or its side.
+// Whether enclosed air tells whole lungs from cut ones: through the neck, a lung, or its side. It is found on
+// the host in every placement.
 #include <ATen/ops/full.h>
 #include <gtest/gtest.h>
 

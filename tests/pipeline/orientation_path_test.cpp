@@ -60,9 +60,11 @@ void ExpectOneSpotAt(const Outcome& outcome, const volume::Geometry& geometry, s
   EXPECT_EQ(voxels, finding.voxels());
 }
 
-TEST(OrientationPathTest, NetworkAxesRunWhereTheRecipeSays) {
+class OrientationPathTest : public testing::PlacedRunTest {};
+
+TEST_P(OrientationPathTest, NetworkAxesRunWhereTheRecipeSays) {
   for (const bool xyz : {true, false}) {
-    ForEveryOrientation([xyz](const volume::Geometry& geometry) {
+    ForEveryOrientation([xyz, this](const volume::Geometry& geometry) {
       v1::Recipe recipe = testing::SpotRecipe();
       recipe.mutable_preparation()->set_orientation("RAS");
       testing::SetSpacing(recipe, {2, 2, 2}, v1::INTERPOLATION_LINEAR);
@@ -72,7 +74,7 @@ TEST(OrientationPathTest, NetworkAxesRunWhereTheRecipeSays) {
       StoredVolume stored(geometry);
       testing::PaintSphere(geometry, kSpot, kRadiusMm, 1000, stored);
       // Moves what it sees by 2 voxels along x, 1 along y, 3 along z: 4 mm right, 2 mm front, 6 mm head.
-      const auto outcome = testing::RunAll(recipe, geometry, stored.Slices(), [xyz](const at::Tensor& input) {
+      const auto outcome = Run(recipe, geometry, stored.Slices(), [xyz](const at::Tensor& input) {
         return absl::StatusOr<at::Tensor>(xyz ? input.roll({2, 1, 3}, {2, 3, 4})
                                               : input.roll({3, 1, 2}, {2, 3, 4}));
       });
@@ -82,13 +84,13 @@ TEST(OrientationPathTest, NetworkAxesRunWhereTheRecipeSays) {
   }
 }
 
-TEST(OrientationPathTest, WithoutResamplingTheSpotStaysExactlyWhereItIs) {
-  ForEveryOrientation([](const volume::Geometry& geometry) {
+TEST_P(OrientationPathTest, WithoutResamplingTheSpotStaysExactlyWhereItIs) {
+  ForEveryOrientation([this](const volume::Geometry& geometry) {
     v1::Recipe recipe = testing::SpotRecipe();
     recipe.mutable_preparation()->set_orientation("LIA");
     StoredVolume stored(geometry);
     testing::PaintSphere(geometry, kSpot, kRadiusMm, 1, stored);
-    const auto outcome = testing::RunAll(recipe, geometry, stored.Slices(), testing::Identity);
+    const auto outcome = Run(recipe, geometry, stored.Slices(), testing::Identity);
     ASSERT_TRUE(outcome.ok()) << outcome.status();
     std::size_t v = 0;
     for (std::uint32_t k = 0; k < geometry.size_ijk()[2]; ++k) {
@@ -101,9 +103,9 @@ TEST(OrientationPathTest, WithoutResamplingTheSpotStaysExactlyWhereItIs) {
   });
 }
 
-TEST(OrientationPathTest, SlicesOfTwoDimensionalNetworksToo) {
+TEST_P(OrientationPathTest, SlicesOfTwoDimensionalNetworksToo) {
   for (const bool xyz : {true, false}) {
-    ForEveryOrientation([xyz](const volume::Geometry& geometry) {
+    ForEveryOrientation([xyz, this](const volume::Geometry& geometry) {
       v1::Recipe recipe = testing::SpotRecipe();
       recipe.mutable_preparation()->set_orientation("LPS");
       recipe.mutable_windows()->set_layout(v1::WINDOW_LAYOUT_SLICES);
@@ -114,7 +116,7 @@ TEST(OrientationPathTest, SlicesOfTwoDimensionalNetworksToo) {
       StoredVolume stored(geometry);
       testing::PaintSphere(geometry, kSpot, kRadiusMm, 1, stored);
       // 2 voxels towards the left, 1 towards the back.
-      const auto outcome = testing::RunAll(recipe, geometry, stored.Slices(), [xyz](const at::Tensor& input) {
+      const auto outcome = Run(recipe, geometry, stored.Slices(), [xyz](const at::Tensor& input) {
         EXPECT_EQ(input.size(2) % 32, 0);
         EXPECT_EQ(input.size(3) % 32, 0);
         return absl::StatusOr<at::Tensor>(xyz ? input.roll({2, 1}, {2, 3}) : input.roll({1, 2}, {2, 3}));
@@ -131,6 +133,8 @@ TEST(OrientationPathTest, SlicesOfTwoDimensionalNetworksToo) {
     });
   }
 }
+
+TS_INSTANTIATE_PLACES(OrientationPathTest, testing::AllPlaces());
 
 }  // namespace
 }  // namespace tomoserve::pipeline

@@ -3,10 +3,11 @@
 
 #include <cstddef>
 #include <functional>
+#include <memory>
 #include <utility>
 #include <vector>
 
-#include "compute/fixtures.h"
+#include "compute/places.h"
 #include "tomoserve/base/status.h"
 #include "tomoserve/engine/runtime.h"
 #include "tomoserve/pipeline/prepared_run.h"
@@ -59,13 +60,16 @@ struct Outcome {
   std::vector<std::byte> label_bytes;
 };
 
-// The whole path on one thread per stage, or `threads`.
+// The whole path on one thread per stage, or `threads`. `forward` gets and gives tensors where they are
+// placed.
 inline absl::StatusOr<Outcome> RunAll(const v1::Recipe& recipe, const volume::Geometry& geometry,
                                       const std::vector<compute::StoredSlice>& slices,
                                       const pipeline::Forward& forward, int threads = 1,
-                                      std::uint32_t bytes_per_voxel = 1) {
+                                      std::uint32_t bytes_per_voxel = 1,
+                                      const compute::Placement& placement = {}) {
   engine::UseOneThread();
-  TS_ASSIGN_OR_RETURN(const auto run, pipeline::PreparedRun::Create(recipe, geometry, slices, {threads, {}}));
+  TS_ASSIGN_OR_RETURN(const auto run,
+                      pipeline::PreparedRun::Create(recipe, geometry, slices, {threads, {}}, placement));
   for (std::uint32_t window = 0; window < run->windows(); ++window) {
     TS_ASSIGN_OR_RETURN(at::Tensor output, run->ForwardWindow(window, forward));
     TS_RETURN_IF_ERROR(run->Fold(window, std::move(output)));
@@ -81,6 +85,22 @@ inline absl::StatusOr<Outcome> RunAll(const v1::Recipe& recipe, const volume::Ge
   }
   return outcome;
 }
+
+// Base of suites that run in every placement.
+class PlacedRunTest : public PlacedTest {
+ protected:
+  absl::StatusOr<Outcome> Run(const v1::Recipe& recipe, const volume::Geometry& geometry,
+                              const std::vector<compute::StoredSlice>& slices,
+                              const pipeline::Forward& forward, int threads = 1,
+                              std::uint32_t bytes_per_voxel = 1) {
+    return RunAll(recipe, geometry, slices, forward, threads, bytes_per_voxel, placement());
+  }
+  absl::StatusOr<std::unique_ptr<pipeline::PreparedRun>> Create(
+      const v1::Recipe& recipe, const volume::Geometry& geometry,
+      const std::vector<compute::StoredSlice>& slices, const compute::Parallel& parallel = {}) {
+    return pipeline::PreparedRun::Create(recipe, geometry, slices, parallel, placement());
+  }
+};
 
 inline absl::StatusOr<at::Tensor> Identity(const at::Tensor& input) { return input.clone(); }
 

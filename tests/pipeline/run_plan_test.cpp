@@ -8,6 +8,8 @@
 namespace tomoserve::pipeline {
 namespace {
 
+// A plan is made before anything is placed: no placements, except for what it says of them.
+
 using ::testing::ElementsAre;
 using testing::SpotRecipe;
 
@@ -55,6 +57,26 @@ TEST(RunPlanTest, PeakBytesCountVolumeAndSums) {
   recipe.add_decode()->mutable_arg_max();
   recipe.add_decode()->mutable_to_volume_grid()->set_interpolation(v1::INTERPOLATION_NEAREST);
   EXPECT_EQ(PlanRun(recipe, geometry)->peak_bytes, 1'000'000u * (27 * 4 + 2));
+}
+
+TEST(RunPlanTest, ADevicesArraysAreCountedApart) {
+  const auto geometry = testing::AxialGeometry({512, 512, 300}, {1, 1, 1});
+  v1::Recipe recipe = SpotRecipe();
+  recipe.mutable_network()->set_output_channels(25);
+  recipe.clear_decode();
+  recipe.add_decode()->mutable_arg_max();
+  recipe.add_decode()->mutable_to_volume_grid()->set_interpolation(v1::INTERPOLATION_NEAREST);
+  const auto loops = PlanRun(recipe, geometry);
+  const auto cuda = PlanRun(recipe, geometry, {c10::Device(c10::kCUDA, 0), false});
+  const auto tensors = PlanRun(recipe, geometry, {c10::kCPU, false});
+  // Sums and weights, labels of both grids; half a gigabyte of work beside them.
+  const std::uint64_t arrays = geometry.voxels() * (26 * 4 + 2 * 2);
+  EXPECT_GE(cuda->device_peak_bytes, arrays);
+  EXPECT_LE(cuda->device_peak_bytes, arrays + (std::uint64_t{512} << 20));
+  EXPECT_EQ(loops->device_peak_bytes, cuda->device_peak_bytes);
+  // On the host only staging and samples stay.
+  EXPECT_LE(cuda->peak_bytes, std::uint64_t{256} << 20);
+  EXPECT_EQ(tensors->peak_bytes, cuda->peak_bytes + cuda->device_peak_bytes);
 }
 
 // A change to a good recipe, the reason and the field that it must lead to.

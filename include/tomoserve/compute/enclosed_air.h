@@ -4,9 +4,11 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <span>
 
 #include "absl/status/statusor.h"
 #include "tomoserve/compute/parallel.h"
+#include "tomoserve/compute/stored_to_float.h"
 #include "tomoserve/volume/geometry.h"
 
 namespace tomoserve::compute {
@@ -49,5 +51,10 @@ struct EnclosedAir {
 // Errors: kInvalidArgument RESAMPLE_SHAPE where tensor and geometry differ; those of FindComponents.
 absl::StatusOr<EnclosedAir> FindEnclosedAir(const at::Tensor& hu, const volume::Geometry& geometry,
                                             const Parallel& parallel);
+
+// The same from the stored values of a volume that lies on a device: only the pixels that are looked at are
+// rescaled, and none comes back. Bit-identical. Errors: also those of StoredToFloat.
+absl::StatusOr<EnclosedAir> FindEnclosedAir(std::span<const StoredSlice> slices,
+                                            const volume::Geometry& geometry, const Parallel& parallel);
 
 }  // namespace tomoserve::compute

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "tomoserve/compute/grid_map.h"
 #include "tomoserve/compute/parallel.h"
+#include "tomoserve/compute/placement.h"
 #include "tomoserve/v1/recipe.pb.h"
 
 namespace tomoserve::compute {
@@ -41,9 +42,11 @@ template <typename Label>
 absl::Status ResampleLabels(std::span<const Label> source, const GridMap& map, std::span<Label> out,
                             const Parallel& parallel);
 
-// Whole volume: float32 [d0][d1][d2] on the CPU, contiguous. Where the map changes nothing, `source` itself
-// comes back. Errors: kInvalidArgument RESAMPLE_SHAPE or INTERPOLATION_UNSUPPORTED; those of ParallelFor.
+// Whole volume: float32 [d0][d1][d2] on the placement's device, contiguous. Where the map changes nothing,
+// `source` itself comes back. Placements agree within rounding. Errors: kInvalidArgument RESAMPLE_SHAPE or
+// INTERPOLATION_UNSUPPORTED; those of ParallelFor.
 absl::StatusOr<at::Tensor> Resample(const at::Tensor& source, const GridMap& map,
-                                    v1::Interpolation interpolation, const Parallel& parallel);
+                                    v1::Interpolation interpolation, const Parallel& parallel,
+                                    const Placement& placement = {});
 
 }  // namespace tomoserve::compute

@@ -2,7 +2,10 @@
 //
 //   Create -> for each window: ForwardWindow (any thread, any order) -> Fold (window order) -> Finish
 //
-// What comes out depends on voxels, recipe and network only: not on threads, timing or other runs.
+// What comes out depends on voxels, recipe, network and placement only: not on threads, timing or other runs.
+//
+// On a device every calling thread has the run's stream as its current one; all work is in order on it. The
+// host waits for the device in Create and Finish, never in between.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -18,6 +21,7 @@
 #include "absl/status/statusor.h"
 #include "tomoserve/compute/enclosed_air.h"
 #include "tomoserve/compute/parallel.h"
+#include "tomoserve/compute/placement.h"
 #include "tomoserve/compute/stored_to_float.h"
 #include "tomoserve/ipc/v1/worker.pb.h"
 #include "tomoserve/pipeline/forward.h"
@@ -31,53 +35,65 @@ struct RunResult {
   std::vector<v1::Finding> findings;         // highest score first; without UIDs
   std::vector<ipc::v1::LabelExtent> labels;  // one per label of the recipe, in its order, present or not
   std::optional<ipc::v1::LabelExtent> lung;  // where the recipe's coverage rule is lung_inside
-  std::vector<v1::StageTiming> timings;      // prepare, forward (sum over windows), blend, labels, measure
+  // prepare, forward (sum over windows; on a device the time to start them, and in Finish to wait for them),
+  // blend, labels, measure
+  std::vector<v1::StageTiming> timings;
 };
 
 class PreparedRun {
  public:
   // Reads the slices (not needed afterwards), converts, reorients, resamples and normalises. `parallel` is
-  // used here and in Finish; its `cancelled` must stay valid as long as the run.
+  // used here and in Finish; its `cancelled` must stay valid as long as the run. All arrays lie where
+  // `placement` says, only label map, runs of labels and lung are the host's.
   // Errors: those of PlanRun, StoredToFloat, ApplyIntensity; OUT_OF_MEMORY, CANCELLED.
   static absl::StatusOr<std::unique_ptr<PreparedRun>> Create(const v1::Recipe& recipe,
                                                              const volume::Geometry& volume,
                                                              std::span<const compute::StoredSlice> slices,
-                                                             compute::Parallel parallel);
+                                                             compute::Parallel parallel,
+                                                             compute::Placement placement = {});
 
   const RunPlan& plan() const { return plan_; }
   std::uint32_t windows() const { return static_cast<std::uint32_t>(plan_.windows.starts.size()); }
 
-  // The network's input for a window: new float32 tensor of plan().input_shape. Thread-safe.
+  // The network's input for a window: new float32 tensor of plan().input_shape on the placement's device.
+  // Thread-safe.
   absl::StatusOr<at::Tensor> Gather(std::uint32_t window) const;
 
   // Gather and the network, mirrored as the recipe says. Thread-safe. Errors: kInternal NETWORK_OUTPUT_SHAPE
-  // (value: the shape) or NETWORK_OUTPUT_TYPE, NOT_FINITE (value: the window); those of `forward`.
+  // (value: the shape) or NETWORK_OUTPUT_TYPE, with plain loops NOT_FINITE (value: the window); those of
+  // `forward`.
   absl::StatusOr<at::Tensor> ForwardWindow(std::uint32_t window, const Forward& forward) const;
 
   // Adds a window's output (of plan().output_shape; taken over and changed). One thread at a time; windows in
-  // ascending order, each once: FAILED_PRECONDITION FOLD_ORDER otherwise.
+  // ascending order, each once: FAILED_PRECONDITION FOLD_ORDER otherwise. Other errors are ForwardWindow's.
   absl::Status Fold(std::uint32_t window, at::Tensor output);
 
   // After the last Fold, once: decodes, fills `label_map` ([k][j][i] of the volume's grid, `bytes_per_voxel`
   // 1 or 2 in the machine's byte order, aligned to it) and measures. Frees the run's arrays.
-  // Errors: FAILED_PRECONDITION FOLD_ORDER; kInvalidArgument LABEL_MAP_SIZE; LABELS_TOO_FRAGMENTED,
+  // Errors: FAILED_PRECONDITION FOLD_ORDER; with tensor operations NOT_FINITE (value: the first such window),
+  // for which a fold would have to wait; kInvalidArgument LABEL_MAP_SIZE; LABELS_TOO_FRAGMENTED,
   // OUT_OF_MEMORY, CANCELLED.
   absl::StatusOr<RunResult> Finish(std::span<std::byte> label_map, std::uint32_t bytes_per_voxel);
 
  private:
-  PreparedRun(v1::Recipe recipe, RunPlan plan, compute::Parallel parallel);
+  PreparedRun(v1::Recipe recipe, RunPlan plan, compute::Parallel parallel, compute::Placement placement);
 
   absl::Status Prepare(std::span<const compute::StoredSlice> slices);
-  absl::Status CheckOutput(std::uint32_t window, const at::Tensor& output) const;
+  absl::Status CheckOutput(const at::Tensor& output) const;
+  absl::Status CheckFinite(std::uint32_t window, const at::Tensor& output) const;
+  absl::Status CheckAllFinite() const;
+  at::Tensor Weights() const;
   template <typename Label>
   absl::StatusOr<RunResult> FinishAs(std::span<Label> label_map);
 
   const v1::Recipe recipe_;
   const RunPlan plan_;
   const compute::Parallel parallel_;
+  const compute::Placement placement_;
   at::Tensor prepared_;    // [d0][d1][d2], the model grid in memory order
   at::Tensor importance_;  // [x][y][z] of a window; undefined where all weights are 1
   at::Tensor sums_;        // [C_out][d0][d1][d2]
+  at::Tensor finite_;      // bool [windows], whether the output was; undefined with plain loops
   std::uint32_t folded_ = 0;
   std::optional<compute::EnclosedAir> lung_;
   double prepare_ms_ = 0;

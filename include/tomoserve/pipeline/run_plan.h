@@ -6,6 +6,7 @@
 
 #include "absl/status/statusor.h"
 #include "tomoserve/compute/grid_map.h"
+#include "tomoserve/compute/placement.h"
 #include "tomoserve/compute/windows.h"
 #include "tomoserve/v1/recipe.pb.h"
 #include "tomoserve/volume/geometry.h"
@@ -19,13 +20,17 @@ struct RunPlan {
   std::vector<std::int64_t> input_shape;        // of the network: [1, C, spatial...]
   std::vector<std::int64_t> output_shape;       // of the network: [1, C_out, spatial...]
   std::vector<std::int64_t> mirror_dimensions;  // of these tensors
-  std::uint64_t peak_bytes =
-      0;  // of this run's arrays at the worst moment, network and label map not counted
+  // Of this run's arrays at the worst moment, network and label map not counted. On the host: all of them
+  // where the placement is a CPU, else what staging takes. On a device: what it would take there, for any
+  // placement.
+  std::uint64_t peak_bytes = 0;
+  std::uint64_t device_peak_bytes = 0;
 };
 
 // Errors: kUnimplemented RECIPE_UNSUPPORTED (value: field) for what the schema knows and this version does
 // not carry out; kInvalidArgument RECIPE_INVALID (value: field) for contradictions; ORIENTATION_INVALID,
 // SPACING_INVALID, GEOMETRY_INVALID, WINDOW_INVALID, TOO_MANY_WINDOWS.
-absl::StatusOr<RunPlan> PlanRun(const v1::Recipe& recipe, const volume::Geometry& volume);
+absl::StatusOr<RunPlan> PlanRun(const v1::Recipe& recipe, const volume::Geometry& volume,
+                                const compute::Placement& placement = {});
 
 }  // namespace tomoserve::pipeline

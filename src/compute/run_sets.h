@@ -1,0 +1,29 @@
+// Components of runs, wherever these were found. Private to the room.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "tomoserve/compute/components.h"
+#include "tomoserve/compute/parallel.h"
+
+namespace tomoserve::compute {
+
+// Runs in k, j, i order and the label of each.
+struct LabelledRuns {
+  std::vector<RowRun> runs;
+  std::vector<std::uint32_t> labels;
+};
+
+// Too many runs: kResourceExhausted LABELS_TOO_FRAGMENTED.
+absl::Status CheckRunCount(std::size_t runs);
+
+// Components of the runs of a grid of `slices` x `rows` rows. Errors: those of FindComponents.
+absl::StatusOr<ComponentSet> JoinRuns(LabelledRuns found, std::int64_t slices, std::int64_t rows,
+                                      const Parallel& parallel);
+
+// Components of a label that are not among its `count` largest.
+std::vector<const Component*> AllButLargest(const ComponentSet& set, std::uint32_t label, std::size_t count);
+
+}  // namespace tomoserve::compute
