@@ -13,6 +13,7 @@ find_package(PkgConfig REQUIRED)
 pkg_check_modules(SECCOMP REQUIRED IMPORTED_TARGET libseccomp)
 pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)
 pkg_check_modules(OPENJPEG REQUIRED IMPORTED_TARGET libopenjp2)
+pkg_check_modules(PROMETHEUS REQUIRED IMPORTED_TARGET prometheus-cpp-core)
 find_package(DCMTK CONFIG REQUIRED)
 
 set(TOMOSERVE_DEPS ${CMAKE_SOURCE_DIR}/.deps CACHE PATH "What script/setup unpacked")
@@ -28,3 +29,10 @@ add_library(tomoserve_nifti INTERFACE)
 target_include_directories(tomoserve_nifti SYSTEM INTERFACE ${NIFTI_INCLUDE})
 target_compile_definitions(tomoserve_nifti INTERFACE HAVE_ZLIB)
 target_link_libraries(tomoserve_nifti INTERFACE ${NIFTI_LIBRARY} ${ZNZ_LIBRARY})
+
+# The HTTP server under prometheus-cpp; used directly, so that the probes stand beside the metrics.
+find_path(CIVETWEB_INCLUDE civetweb.h REQUIRED)
+find_library(CIVETWEB_LIBRARY civetweb REQUIRED)
+add_library(tomoserve_civetweb INTERFACE)
+target_include_directories(tomoserve_civetweb SYSTEM INTERFACE ${CIVETWEB_INCLUDE})
+target_link_libraries(tomoserve_civetweb INTERFACE ${CIVETWEB_LIBRARY})

@@ -41,6 +41,30 @@ absl::Status Invalid(std::string_view field, std::string_view text) {
   return Error(absl::StatusCode::kInvalidArgument, "CONFIG_INVALID", field, text);
 }
 
+bool IsDevice(const std::string& name) {
+  if (name == "cpu" || name == "auto" || name == "cuda:all") return true;
+  const std::string digits = name.rfind("cuda:", 0) == 0 ? name.substr(5) : "";
+  return !digits.empty() && digits.size() <= 2 && digits.find_first_not_of("0123456789") == std::string::npos;
+}
+
+absl::Status CheckDevices(const config::v1::ServerConfig& config) {
+  bool counted = true;  // whether the names say how many there are
+  for (auto device = config.devices().begin(); device != config.devices().end(); ++device) {
+    if (!IsDevice(*device)) {
+      return Invalid("devices",
+                     absl::StrCat("devices: \"", *device, "\" is not cpu, cuda:N, cuda:all or auto"));
+    }
+    if (*device != "cpu" && std::find(config.devices().begin(), device, *device) != device) {
+      return Invalid("devices", absl::StrCat("devices: ", *device, " is named twice"));
+    }
+    counted = counted && *device != "auto" && *device != "cuda:all";
+  }
+  if (counted && config.min_devices() > static_cast<std::uint32_t>(config.devices_size())) {
+    return Invalid("min_devices", "min_devices: more than there are devices");
+  }
+  return absl::OkStatus();
+}
+
 template <typename Number>
 Number Default(Number value, Number fallback) {
   return value == 0 ? fallback : value;
@@ -71,13 +95,10 @@ absl::Status CompleteServerConfig(config::v1::ServerConfig& config) {
     return Invalid("data", "data: a folder for the database and the spool is needed");
   if (config.models().empty()) return Invalid("models", "models: at least one model repository is needed");
   if (config.devices().empty()) config.add_devices("cpu");
-  for (const std::string& device : config.devices()) {
-    const bool known = device == "cpu" || device == "auto" || device.rfind("cuda:", 0) == 0;
-    if (!known)
-      return Invalid("devices", absl::StrCat("devices: \"", device, "\" is not cpu, cuda:N or auto"));
-  }
+  TS_RETURN_IF_ERROR(CheckDevices(config));
   config.set_helper_leases(Default(config.helper_leases(), std::min(cores, 8u)));
   config.set_cpu_lanes(Default(config.cpu_lanes(), cores));
+  config.set_device_grace_ms(Default<std::uint64_t>(config.device_grace_ms(), 30000));
   config.set_idle_upload_ms(Default<std::uint64_t>(config.idle_upload_ms(), 3600000));
   config::v1::Limits& limits = *config.mutable_limits();
   limits.set_instance_bytes(Default(limits.instance_bytes(), 512 * kMiB));

@@ -1,9 +1,8 @@
 #include "dispatch/devices.h"
 
 #include <algorithm>
-#include <cctype>
-#include <filesystem>
-#include <set>
+#include <cstdlib>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -17,41 +16,21 @@ namespace tomoserve::dispatch {
 namespace {
 
 constexpr int kLoadDeaths = 2;
+// That prepare and finish one run on a GPU host: they copy and measure, the GPU computes.
+constexpr std::size_t kMostThreads = 8;
 // A window may take so many times as long as at the warm-up: the machine has other work too.
 constexpr double kStallWindows = 20;
 
-std::vector<std::string> CudaDevices(const std::string& device_folder) {
-  std::set<int> numbers;
-  std::error_code ignored;
-  for (const auto& entry : std::filesystem::directory_iterator(device_folder, ignored)) {
-    const std::string name = entry.path().filename().string();
-    const std::string digits = name.rfind("nvidia", 0) == 0 ? name.substr(6) : "";
-    const bool is_number =
-        !digits.empty() && digits.size() <= 3 &&
-        std::all_of(digits.begin(), digits.end(), [](unsigned char c) { return std::isdigit(c); });
-    if (is_number) numbers.insert(std::stoi(digits));
+// What a worker's libraries look for in the environment, where this process was given it.
+std::vector<std::string> WorkerEnvironment() {
+  std::vector<std::string> environment;
+  for (const char* name : {"LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"}) {
+    if (const char* value = std::getenv(name)) environment.push_back(absl::StrCat(name, "=", value));
   }
-  std::vector<std::string> devices;
-  for (const int number : numbers) devices.push_back(absl::StrCat("cuda:", number));
-  return devices;
+  return environment;
 }
 
 }  // namespace
-
-std::vector<std::string> ExpandDevices(const std::vector<std::string>& devices,
-                                       const std::string& device_folder) {
-  std::vector<std::string> expanded;
-  for (const std::string& device : devices) {
-    if (device != "auto" && device != "cuda:all") {
-      expanded.push_back(device);
-      continue;
-    }
-    const std::vector<std::string> cuda = CudaDevices(device_folder);
-    expanded.insert(expanded.end(), cuda.begin(), cuda.end());
-    if (cuda.empty() && device == "auto") expanded.push_back("cpu");
-  }
-  return expanded;
-}
 
 Devices::Devices(Options options, const Catalogue& catalogue, TaskQueue& coordinator)
     : options_(std::move(options)), catalogue_(catalogue), coordinator_(coordinator) {
@@ -66,15 +45,18 @@ void Devices::Start(DeviceEvents& events) {
   for (std::size_t i = 0; i < workers_.size(); ++i) {
     Worker& worker = workers_[i];
     WorkerOptions options;
-    options.arguments = {options_.program, "--device", worker.device, "--lanes",
-                         absl::StrCat(options_.cpu_lanes)};
+    options.arguments = {options_.program, "--device", worker.device};
+    std::vector<std::string> more = {"--lanes", absl::StrCat(options_.cpu_lanes)};
     if (!IsCpu(i)) {
-      // A GPU has one worker, whichever front on the host started it.
-      for (const std::string& argument :
-           {std::string("--lock-dir"), options_.lock_folder, std::string("--lock"), worker.device}) {
-        options.arguments.push_back(argument);
-      }
+      // Launches return at once: one lane keeps a GPU busy. It has one worker, whichever front on the host
+      // started it.
+      const std::size_t threads = std::thread::hardware_concurrency() / workers_.size();
+      more = {"--lanes",    "1",
+              "--threads",  absl::StrCat(std::clamp<std::size_t>(threads, 2, kMostThreads)),
+              "--lock-dir", options_.lock_folder};
     }
+    options.arguments.insert(options.arguments.end(), more.begin(), more.end());
+    options.environment = WorkerEnvironment();
     options.patience = options_.patience;
     worker.handle = std::make_unique<WorkerHandle>(std::move(options), [this, i](const WorkerEvent& event) {
       if (event.death != nullptr) {
@@ -112,6 +94,22 @@ bool Devices::IsWarmSomewhere(const std::string& model_digest) const {
     if (workers_[i].hello && ModelOn(i, model_digest).readiness == v1::MODEL_READINESS_WARM) return true;
   }
   return false;
+}
+
+std::uint64_t Devices::WeightBytesOn(std::size_t worker) const {
+  std::uint64_t bytes = 0;
+  for (const auto& [digest, model] : workers_[worker].models) {
+    if (model.readiness == v1::MODEL_READINESS_WARM) bytes += model.weight_bytes;
+  }
+  return bytes;
+}
+
+std::uint64_t Devices::MemoryBytesOf(std::size_t worker) const {
+  return workers_[worker].hello ? workers_[worker].hello->memory_bytes() : 0;
+}
+
+pid_t Devices::ProcessOf(std::size_t worker) const {
+  return workers_[worker].handle ? workers_[worker].handle->pid() : 0;
 }
 
 std::optional<v1::Reason> Devices::RefusedEverywhere(const std::string& model_digest) const {
@@ -170,6 +168,9 @@ void Devices::HandleReply(std::size_t index, std::uint64_t life, const ipc::v1::
     case ipc::v1::WorkerReply::kHello:
       HandleHello(worker, life, reply.hello());
       break;
+    case ipc::v1::WorkerReply::kUnusable:
+      HandleUnusable(worker, CleanReason(reply.unusable(), "DEVICE_UNAVAILABLE"));
+      break;
     case ipc::v1::WorkerReply::kModel:
       HandleModel(worker, reply.model());
       break;
@@ -205,6 +206,7 @@ bool Devices::IsItsRun(Worker& worker, const std::string& run_id) {
 void Devices::HandleHello(Worker& worker, std::uint64_t life, const ipc::v1::Hello& hello) {
   worker.life = life;
   worker.hello = hello;
+  worker.unusable.reset();
   worker.loading = nullptr;
   worker.to_load.clear();
   for (const models::Model& model : catalogue_.repository().models()) {
@@ -316,8 +318,19 @@ void Devices::HandleModel(Worker& worker, const ipc::v1::ModelState& reply) {
   LoadNext(worker);
 }
 
+void Devices::HandleUnusable(Worker& worker, v1::Reason reason) {
+  base::Log(base::LogLevel::kError, "device_unusable",
+            {{"device", worker.device}, {"reason", reason.code()}, {"value", reason.value()}});
+  worker.unusable = std::move(reason);
+}
+
 void Devices::HandleDeath(std::size_t index, const WorkerDeath& death) {
   Worker& worker = workers_[index];
+  if (!death.said_hello && !worker.unusable) {
+    const std::string how = death.signal != 0 ? absl::StrCat("signal ", death.signal)
+                                              : absl::StrCat("exit code ", death.exit_code);
+    HandleUnusable(worker, MakeReason("DEVICE_UNAVAILABLE", how, "the worker ended before it was ready"));
+  }
   const models::Model* loading = std::exchange(worker.loading, nullptr);
   const std::string run_id = std::exchange(worker.run_id, "");
   worker.hello.reset();
@@ -339,55 +352,9 @@ void Devices::HandleDeath(std::size_t index, const WorkerDeath& death) {
         {{"device", worker.device}, {"model", loading->name}, {"deaths", static_cast<std::int64_t>(deaths)}});
   }
   Publish();
+  events_->OnWorkerDeath(worker.device, death);
   if (!run_id.empty()) events_->OnRunLost(run_id, death, loading == nullptr);
   events_->OnDeviceChanged();
-}
-
-void Devices::Publish() {
-  View view;
-  view.ready = !workers_.empty();
-  for (const Worker& worker : workers_) {
-    bool settled = worker.hello.has_value();
-    for (const models::Model& model : catalogue_.repository().models()) {
-      if (!model.good()) continue;
-      const auto found = worker.models.find(model.model_digest);
-      const ModelOnDevice state = found == worker.models.end() ? ModelOnDevice() : found->second;
-      settled = settled && (state.readiness == v1::MODEL_READINESS_WARM ||
-                            state.readiness == v1::MODEL_READINESS_REFUSED);
-      std::vector<v1::DeviceReadiness>& devices = view.models[model.model_digest];
-      if (devices.size() > view.infos.size()) continue;  // an equal copy under another name
-      v1::DeviceReadiness& readiness = devices.emplace_back();
-      readiness.set_device(worker.device);
-      readiness.set_readiness(state.readiness);
-      if (state.readiness == v1::MODEL_READINESS_REFUSED) *readiness.mutable_reason() = state.reason;
-      readiness.set_weight_bytes(state.weight_bytes);
-      readiness.set_ms_per_window(state.ms_per_window);
-    }
-    view.ready = view.ready && settled;
-    view.infos.push_back({.device = worker.device,
-                          .device_kind = worker.hello ? worker.hello->device_kind() : "",
-                          .ready = settled,
-                          .restarts = worker.restarts,
-                          .lanes = worker.hello ? std::max(1u, worker.hello->lanes()) : 0});
-  }
-  const std::lock_guard lock(view_mutex_);
-  view_ = std::move(view);
-}
-
-std::vector<DeviceInfo> Devices::Infos() const {
-  const std::lock_guard lock(view_mutex_);
-  return view_.infos;
-}
-
-std::vector<v1::DeviceReadiness> Devices::ReadinessOf(const std::string& model_digest) const {
-  const std::lock_guard lock(view_mutex_);
-  const auto devices = view_.models.find(model_digest);
-  return devices == view_.models.end() ? std::vector<v1::DeviceReadiness>() : devices->second;
-}
-
-bool Devices::ready() const {
-  const std::lock_guard lock(view_mutex_);
-  return view_.ready;
 }
 
 }  // namespace tomoserve::dispatch

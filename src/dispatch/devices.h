@@ -31,6 +31,8 @@ class DeviceEvents {
   virtual void OnRunFailed(const ipc::v1::RunFailed& failed) = 0;
   // The worker died with this run in flight. `alone`: nothing else was going on that could have killed it.
   virtual void OnRunLost(const std::string& run_id, const WorkerDeath& death, bool alone) = 0;
+  // A worker died, with a run or without.
+  virtual void OnWorkerDeath(const std::string& device, const WorkerDeath& death) = 0;
 };
 
 // A model on one device.
@@ -42,11 +44,6 @@ struct ModelOnDevice {
   double window_ms = 0;      // of a whole window: with every mirrored pass
 };
 
-// Expands "auto" (every NVIDIA device file, else the CPU) and "cuda:all". `device_folder` is "/dev" but in
-// tests.
-std::vector<std::string> ExpandDevices(const std::vector<std::string>& devices,
-                                       const std::string& device_folder);
-
 // Confined to the coordinator, but for the snapshots, which are thread-safe. Models are loaded one after the
 // other, demonstrations last; a model that kills its worker twice while it loads is refused there
 // (LOAD_CRASHED).
@@ -57,6 +54,8 @@ class Devices {
     std::string program;
     std::uint32_t cpu_lanes = 1;
     std::string lock_folder;
+    std::uint32_t min_devices = 0;       // fewest that must be able to serve; 0: all, and at least one
+    std::chrono::milliseconds grace{0};  // after which fewer are too few
     Patience patience;
   };
 
@@ -80,6 +79,14 @@ class Devices {
   const ipc::v1::Hello& HelloOf(std::size_t worker) const { return *workers_[worker].hello; }
   std::uint64_t LifeOf(std::size_t worker) const { return workers_[worker].life; }
 
+  // What the worker has now: the run, and the bytes of the models that are warm there.
+  const std::string& RunOn(std::size_t worker) const { return workers_[worker].run_id; }
+  std::uint64_t WeightBytesOn(std::size_t worker) const;
+  // Memory that runs may use there; 0 until the worker has said hello.
+  std::uint64_t MemoryBytesOf(std::size_t worker) const;
+  // 0: no process lives.
+  pid_t ProcessOf(std::size_t worker) const;
+
   // The run is the worker's until OnRunDone, OnRunFailed or OnRunLost. Errors: PEER_GONE (its death follows),
   // RECORD_TOO_LARGE.
   absl::Status StartRun(std::size_t worker, const ipc::v1::StartRun& start, const std::vector<int>& fds);
@@ -91,8 +98,11 @@ class Devices {
   // Thread-safe:
   std::vector<DeviceInfo> Infos() const;
   std::vector<v1::DeviceReadiness> ReadinessOf(const std::string& model_digest) const;
-  // Every worker said hello and knows of every model whether it is warm or refused.
+  // As many workers as are needed said hello and know of every model whether it is warm or refused.
   bool ready() const;
+  // kUnavailable DEVICE_UNAVAILABLE (value: the devices) once, for the whole grace time, fewer devices could
+  // be used than are needed; the text says why for each.
+  absl::Status CheckEnough() const;
 
  private:
   struct Worker {
@@ -107,12 +117,14 @@ class Devices {
     std::string run_id;
     double window_ms = 0;  // of the run's model
     std::uint32_t restarts = 0;
+    std::optional<v1::Reason> unusable;  // why it could not start; nothing from its hello on
   };
 
   void HandleReply(std::size_t index, std::uint64_t life, const ipc::v1::WorkerReply& reply);
   void HandleHello(Worker& worker, std::uint64_t life, const ipc::v1::Hello& hello);
   void HandleModel(Worker& worker, const ipc::v1::ModelState& state);
   void HandleDeath(std::size_t index, const WorkerDeath& death);
+  void HandleUnusable(Worker& worker, v1::Reason reason);
   void LoadNext(Worker& worker);
   absl::Status SendLoad(Worker& worker, const models::Model& model);
   // Tells the handle what the worker computes now.
@@ -120,6 +132,8 @@ class Devices {
   // Whether the reply is about the worker's run; a worker that speaks of another one is killed.
   bool IsItsRun(Worker& worker, const std::string& run_id);
   void Publish();
+  // How many must be able to serve.
+  std::size_t Needed() const;
 
   const Options options_;
   const Catalogue& catalogue_;
@@ -131,6 +145,7 @@ class Devices {
     std::vector<DeviceInfo> infos;
     std::map<std::string, std::vector<v1::DeviceReadiness>> models;
     bool ready = false;
+    std::optional<double> few_since_ms;  // since when fewer devices than needed can be used
   };
   mutable std::mutex view_mutex_;
   View view_;

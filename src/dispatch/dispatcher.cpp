@@ -1,11 +1,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "dispatch/device_names.h"
 #include "dispatch/dispatcher_impl.h"
 #include "dispatch/planning.h"
 #include "tomoserve/base/clock.h"
@@ -56,9 +58,14 @@ unsigned Threads(const DispatcherOptions& options) { return std::max(2u, options
 
 Devices::Options DeviceOptions(const DispatcherOptions& options) {
   Devices::Options devices;
-  devices.devices = ExpandDevices({options.config.devices().begin(), options.config.devices().end()}, "/dev");
+  const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
+  devices.devices =
+      ExpandDevices({options.config.devices().begin(), options.config.devices().end()}, "/dev",
+                    visible == nullptr ? std::nullopt : std::optional<std::string_view>(visible));
   devices.program = options.worker_program;
   devices.lock_folder = options.lock_folder;
+  devices.min_devices = options.config.min_devices();
+  devices.grace = std::chrono::milliseconds(options.config.device_grace_ms());
   devices.patience = options.patience;
   const auto cpus = std::count(devices.devices.begin(), devices.devices.end(), "cpu");
   devices.cpu_lanes = std::max(
@@ -98,6 +105,7 @@ DispatcherImpl::DispatcherImpl(DispatcherOptions options, std::unique_ptr<ipc::H
                                std::unique_ptr<store::JobStore> store, store::Spool spool,
                                std::unique_ptr<Catalogue> catalogue)
     : options_(std::move(options)),
+      observer_(options_.observer == nullptr ? silent_ : *options_.observer),
       store_(std::move(store)),
       spool_(std::move(spool)),
       catalogue_(std::move(catalogue)),
@@ -114,6 +122,7 @@ DispatcherImpl::DispatcherImpl(DispatcherOptions options, std::unique_ptr<ipc::H
                   .coordinator = coordinator_,
                   .pool = pool_,
                   .subscriptions = subscriptions_,
+                  .observer = observer_,
                   .build = options_.build,
                   .patience = options_.patience},
                  devices_),
@@ -124,11 +133,13 @@ DispatcherImpl::DispatcherImpl(DispatcherOptions options, std::unique_ptr<ipc::H
                        .helpers = *helpers_,
                        .header_pool = header_pool_,
                        .limits = options_.config.limits(),
-                       .commit = [this](const Proposal& proposal) {
-                         absl::StatusOr<std::optional<v1::SubmissionReceipt>> receipt = Draining();
-                         coordinator_.Run([&] { receipt = intake_.Commit(proposal); });
-                         return receipt;
-                       }} {}
+                       .commit =
+                           [this](const Proposal& proposal) {
+                             absl::StatusOr<std::optional<v1::SubmissionReceipt>> receipt = Draining();
+                             coordinator_.Run([&] { receipt = intake_.Commit(proposal); });
+                             return receipt;
+                           },
+                       .observer = &observer_} {}
 
 DispatcherImpl::~DispatcherImpl() {
   draining_ = true;
@@ -187,6 +198,12 @@ absl::Status DispatcherImpl::OnCoordinator(const std::function<absl::Status()>& 
 }
 
 absl::StatusOr<std::unique_ptr<Upload>> DispatcherImpl::BeginUpload(const v1::SubmissionHeader& header) {
+  auto upload = OpenUpload(header);
+  if (!upload.ok()) observer_.OnSubmissionRefused(base::ReasonOf(upload.status()));
+  return upload;
+}
+
+absl::StatusOr<std::unique_ptr<Upload>> DispatcherImpl::OpenUpload(const v1::SubmissionHeader& header) {
   if (draining_) return Draining();
   TS_RETURN_IF_ERROR(CheckHeader(header));
   const auto ticket = std::make_shared<UploadTicket>(open_uploads_);
@@ -296,8 +313,6 @@ Dispatcher::Subscription DispatcherImpl::Subscribe(
     std::function<void(const std::string& study_uid, const std::string& run_id)> changed) {
   return subscriptions_.Add(std::move(changed));
 }
-
-bool DispatcherImpl::ready() { return !draining_ && helpers_->zygote_pid() > 0 && devices_.ready(); }
 
 void DispatcherImpl::Drain(std::chrono::milliseconds grace) {
   draining_ = true;

@@ -3,7 +3,9 @@
 
 #include <atomic>
 #include <chrono>
+#include <future>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 
@@ -41,7 +43,10 @@ class DispatcherImpl final : public Dispatcher {
   store::JobStore& store() override { return *store_; }
   Subscription Subscribe(
       std::function<void(const std::string& study_uid, const std::string& run_id)> changed) override;
-  bool ready() override;
+  std::string NotReady() override;
+  absl::Status CheckDevices() override { return devices_.CheckEnough(); }
+  absl::Status CheckAlive(std::chrono::milliseconds patience) override;
+  absl::StatusOr<Activity> Observe(std::chrono::milliseconds patience) override;
   void Drain(std::chrono::milliseconds grace) override;
 
   // Host memory that arenas and label maps hold now, bytes.
@@ -56,10 +61,16 @@ class DispatcherImpl final : public Dispatcher {
   absl::Status Resume();
   // Forgets uploads that nobody resumed in time; again every hour.
   void ForgetUploads();
+  // BeginUpload, whose errors are counted.
+  absl::StatusOr<std::unique_ptr<Upload>> OpenUpload(const v1::SubmissionHeader& header);
+  // What the coordinator knows. Errors: those of CheckAlive.
+  absl::StatusOr<Activity> AskCoordinator(std::chrono::milliseconds patience);
   // Runs `task` on the coordinator. Errors: those of the task, DRAINING.
   absl::Status OnCoordinator(const std::function<absl::Status()>& task);
 
   const DispatcherOptions options_;
+  Observer silent_;
+  Observer& observer_;  // silent_ where nobody wants to know
   std::unique_ptr<store::JobStore> store_;
   const store::Spool spool_;
   std::unique_ptr<Catalogue> catalogue_;
@@ -76,6 +87,9 @@ class DispatcherImpl final : public Dispatcher {
   Scheduler scheduler_;
   Intake intake_;
   UploadServices upload_services_;
+
+  std::mutex answer_mutex_;
+  std::shared_future<Activity> answer_;  // the coordinator's newest
 };
 
 }  // namespace tomoserve::dispatch

@@ -4,6 +4,7 @@
 #include <iterator>
 #include <utility>
 
+#include "tomoserve/base/clock.h"
 #include "tomoserve/base/status.h"
 
 namespace tomoserve::dispatch {
@@ -14,8 +15,13 @@ constexpr std::size_t kBatch = 256;
 
 }  // namespace
 
-HeaderPass::HeaderPass(ipc::HelperPool& helpers, TaskQueue& pool, base::UniqueFd spool, InstanceJudge judge)
-    : helpers_(helpers), pool_(pool), spool_(std::move(spool)), judge_(std::move(judge)) {}
+HeaderPass::HeaderPass(ipc::HelperPool& helpers, TaskQueue& pool, base::UniqueFd spool, InstanceJudge judge,
+                       Observer* observer)
+    : helpers_(helpers),
+      pool_(pool),
+      spool_(std::move(spool)),
+      observer_(observer),
+      judge_(std::move(judge)) {}
 
 void HeaderPass::Add(store::SpoolRecord record) {
   const std::lock_guard lock(mutex_);
@@ -45,6 +51,11 @@ absl::StatusOr<const InstanceJudge*> HeaderPass::Wait() {
   if (stopped_) return base::Error(absl::StatusCode::kUnavailable, "DRAINING", "", "the server is stopping");
   TS_RETURN_IF_ERROR(unavailable_);
   return &judge_;
+}
+
+double HeaderPass::busy_ms() const {
+  const std::lock_guard lock(mutex_);
+  return busy_ms_;
 }
 
 void HeaderPass::Abandon() {
@@ -80,8 +91,11 @@ void HeaderPass::Work() {
   std::vector<v1::InstanceStatus> statuses;
   for (auto& [key, reason] : refusals) statuses.push_back(judge_.Refuse(key, std::move(reason)));
   absl::Status unavailable;
+  double read_ms = 0;
   if (!ranges.empty()) {
+    const double began_ms = base::MonotonicMs();
     const std::vector<ipc::HeaderResult> results = helpers_.ReadHeaders(spool_.get(), ranges);
+    read_ms = base::MonotonicMs() - began_ms;
     for (std::size_t i = 0; i < batch.size(); ++i) {
       if (i >= results.size()) {
         unavailable = base::Error(absl::StatusCode::kUnavailable, "HELPER_UNAVAILABLE", "",
@@ -93,7 +107,13 @@ void HeaderPass::Work() {
       }
     }
   }
+  for (const v1::InstanceStatus& status : statuses) {
+    if (observer_ != nullptr && status.outcome() == v1::INSTANCE_OUTCOME_REFUSED) {
+      observer_->OnInstanceRefused(status.reason().code());
+    }
+  }
   const std::lock_guard lock(mutex_);
+  busy_ms_ += read_ms;
   if (unavailable_.ok()) unavailable_ = std::move(unavailable);
   std::move(statuses.begin(), statuses.end(), std::back_inserter(statuses_));
   working_ = false;

@@ -12,6 +12,7 @@
 #include "dispatch/instance_rules.h"
 #include "dispatch/task_queue.h"
 #include "tomoserve/base/unique_fd.h"
+#include "tomoserve/dispatch/observer.h"
 #include "tomoserve/ipc/helper_pool.h"
 
 namespace tomoserve::dispatch {
@@ -20,8 +21,9 @@ namespace tomoserve::dispatch {
 // that batches grow with the stream's speed. Thread-safe; lives on in its task when the upload is dropped.
 class HeaderPass : public std::enable_shared_from_this<HeaderPass> {
  public:
-  // `helpers` and `pool` outlive every task.
-  HeaderPass(ipc::HelperPool& helpers, TaskQueue& pool, base::UniqueFd spool, InstanceJudge judge);
+  // `helpers`, `pool` and `observer` (may be null) outlive every task.
+  HeaderPass(ipc::HelperPool& helpers, TaskQueue& pool, base::UniqueFd spool, InstanceJudge judge,
+             Observer* observer);
 
   // A record that is whole in the spool file (its pages need not be synced).
   void Add(store::SpoolRecord record);
@@ -35,6 +37,8 @@ class HeaderPass : public std::enable_shared_from_this<HeaderPass> {
   // Errors: kUnavailable DRAINING when the server stops, HELPER_UNAVAILABLE where headers could not be read
   // for a reason that lies with the helpers: the files are not to blame, and none of them is judged by it.
   absl::StatusOr<const InstanceJudge*> Wait();
+  // How long helpers have read headers in all.
+  double busy_ms() const;
   // The upload is gone: what is not read yet is left.
   void Abandon();
 
@@ -46,7 +50,9 @@ class HeaderPass : public std::enable_shared_from_this<HeaderPass> {
   TaskQueue& pool_;
   const base::UniqueFd spool_;
 
-  std::mutex mutex_;
+  Observer* const observer_;
+
+  mutable std::mutex mutex_;
   std::condition_variable idle_;
   std::vector<store::SpoolRecord> pending_;
   std::vector<std::pair<std::string, v1::Reason>> refusals_;
@@ -54,6 +60,7 @@ class HeaderPass : public std::enable_shared_from_this<HeaderPass> {
   bool working_ = false;
   bool abandoned_ = false;
   bool stopped_ = false;
+  double busy_ms_ = 0;
   absl::Status unavailable_;  // once headers could not be read, no more are
   InstanceJudge judge_;       // the working task's, or the waiter's while nothing works
 };

@@ -76,6 +76,7 @@ absl::StatusOr<RunResult> FinishRun(const ResultContext& context, const Prepared
 
   RunResult result;
   result.run = BasicRun(context);
+  result.windows = done.windows();
   v1::Run& run = result.run;
   std::vector<v1::Finding> findings(done.findings().begin(), done.findings().end());
   for (v1::Finding& finding : findings) NameFinding(context, finding);

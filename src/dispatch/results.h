@@ -1,6 +1,7 @@
 // From a worker's checked reply to the run that is committed.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 
@@ -18,6 +19,7 @@ namespace tomoserve::dispatch {
 struct RunResult {
   v1::Run run;
   std::optional<store::ResultBlob> blob;
+  std::uint32_t windows = 0;  // that the worker says it computed
 };
 
 // What a result says about how it came about.

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "dispatch/instance_rules.h"
+#include "dispatch/planning.h"
 #include "tomoserve/base/clock.h"
 #include "tomoserve/base/log.h"
 #include "tomoserve/base/status.h"
@@ -159,7 +160,10 @@ void Scheduler::GiveInput(Entry& entry, std::shared_ptr<const RunInput> input) {
     return Retry(run_id, "input_not_stored", taken_over.status(),
                  [this, study_uid = entry.stored.study_uid] { StudyChanged(study_uid); });
   }
-  if (*taken_over) return End(run_id);
+  if (*taken_over) {
+    services_.observer.OnRunTakenOver(entry.stored.run.model());
+    return End(run_id);
+  }
   entry.input = std::move(input);
   entry.stored.input_digest = entry.input->digest;
   entry.ready_ms = base::MonotonicMs();
@@ -229,6 +233,11 @@ void Scheduler::FillDevices() {
         entry->phase = Phase::kOnDevice;
         entry->worker = devices_.HelloOf(worker);
         entry->on_cpu = devices_.IsCpu(worker);
+        if (const auto prediction =
+                Predict(entry->model->recipe, *entry->input->selection.volume->geometry, std::nullopt);
+            prediction.ok()) {
+          entry->predicted_bytes = prediction->device_bytes;
+        }
         base::Log(base::LogLevel::kInfo, "run_started",
                   {{"run_id", run_id},
                    {"model", entry->model->name},
@@ -271,7 +280,10 @@ void Scheduler::Prepare(Entry& entry) {
     }
     entry.marked = true;
     entry.stored.run.set_state(v1::RUN_STATE_RUNNING);
-    if (entry.queue_ms == 0) entry.queue_ms = base::MonotonicMs() - entry.ready_ms;
+    if (entry.queue_ms == 0) {
+      entry.queue_ms = base::MonotonicMs() - entry.ready_ms;
+      services_.observer.OnRunDequeued(entry.stored.priority, entry.queue_ms);
+    }
     Notify(entry);
   }
   entry.phase = Phase::kPreparing;

@@ -19,6 +19,7 @@
 #include "dispatch/study_input.h"
 #include "dispatch/subscriptions.h"
 #include "dispatch/task_queue.h"
+#include "tomoserve/dispatch/observer.h"
 #include "tomoserve/store/job_store.h"
 
 namespace tomoserve::dispatch {
@@ -38,6 +39,7 @@ class Scheduler final : public DeviceEvents {
     TaskQueue& coordinator;
     TaskQueue& pool;
     Subscriptions& subscriptions;
+    Observer& observer;
     std::string build;
     Patience patience;
   };
@@ -57,6 +59,9 @@ class Scheduler final : public DeviceEvents {
   // Stops what goes on and puts it back to QUEUED.
   void StopRuns();
 
+  // What runs and devices do now; the rest of it is left empty.
+  Activity Observe() const;
+
   // Share of the windows that are done. Thread-safe.
   double Progress(const std::string& run_id) const;
 
@@ -65,6 +70,7 @@ class Scheduler final : public DeviceEvents {
   void OnRunDone(std::size_t worker, std::uint64_t life, const ipc::v1::RunDone& done) override;
   void OnRunFailed(const ipc::v1::RunFailed& failed) override;
   void OnRunLost(const std::string& run_id, const WorkerDeath& death, bool alone) override;
+  void OnWorkerDeath(const std::string& device, const WorkerDeath& death) override;
 
  private:
   enum class Phase {
@@ -92,6 +98,7 @@ class Scheduler final : public DeviceEvents {
     std::shared_ptr<std::atomic<bool>> stop;
     ipc::v1::Hello worker;  // of the device that it is or was on
     bool on_cpu = false;
+    std::uint64_t predicted_bytes = 0;  // on its device, without weights
     double ready_ms = 0;
     double queue_ms = 0;
   };

@@ -78,14 +78,21 @@ void Scheduler::Commit(const std::string& run_id, const std::shared_ptr<const Ru
     // A full disk must not cost a result.
     return Retry(run_id, "result_not_committed", status, [this, run_id, result] { Commit(run_id, result); });
   }
+  const double now_ms = base::MonotonicMs();
+  if (status.ok()) {
+    services_.observer.OnRunDone({.run = result->run,
+                                  .windows = result->windows,
+                                  .commit_ms = now_ms - began_ms,
+                                  .total_ms = now_ms - entry->ready_ms});
+  }
   base::Log(base::LogLevel::kInfo, "run_done",
             {{"run_id", run_id},
              {"model", entry->model->name},
              {"study", base::HashedUid(entry->stored.study_uid)},
              {"flag", v1::FlagState_Name(result->run.flag().state())},
              {"findings", static_cast<std::int64_t>(result->run.findings_size())},
-             {"commit_ms", base::MonotonicMs() - began_ms},
-             {"ms", base::MonotonicMs() - entry->ready_ms}});
+             {"commit_ms", now_ms - began_ms},
+             {"ms", now_ms - entry->ready_ms}});
   End(run_id);
 }
 
@@ -99,6 +106,7 @@ void Scheduler::Fail(const std::string& run_id, const v1::Reason& reason) {
   if (!status.ok() && !absl::IsFailedPrecondition(status)) {
     return Retry(run_id, "failure_not_committed", status, [this, run_id, reason] { Fail(run_id, reason); });
   }
+  if (status.ok()) services_.observer.OnRunFailed(entry->stored.run.model(), reason.code());
   base::Log(base::LogLevel::kWarning, "run_failed",
             {{"run_id", run_id}, {"model", entry->stored.run.model()}, {"reason", reason.code()}});
   End(run_id);
@@ -165,7 +173,11 @@ void Scheduler::OnRunLost(const std::string& run_id, const WorkerDeath& death, b
             {{"run_id", run_id},
              {"blamed", IsBlamed(death)},
              {"strikes", static_cast<std::int64_t>(entry->stored.strikes)}});
-  if (quarantined) return End(run_id);
+  if (quarantined) {
+    services_.observer.OnRunQuarantined(entry->stored.run.model());
+    return End(run_id);
+  }
+  services_.observer.OnRunRequeued(entry->stored.run.model(), IsBlamed(death));
   entry->marked = false;
   entry->stored.run.set_state(v1::RUN_STATE_QUEUED);
   entry->phase = Phase::kReady;
@@ -180,6 +192,7 @@ void Scheduler::Cancelled(const std::vector<std::string>& run_ids) {
   for (const std::string& run_id : run_ids) {
     Entry* entry = Find(run_id);
     if (entry == nullptr) continue;
+    if (!entry->dropped) services_.observer.OnRunCancelled(entry->stored.run.model());
     base::Log(base::LogLevel::kInfo, "run_cancelled", {{"run_id", run_id}});
     switch (entry->phase) {
       case Phase::kWaiting:
@@ -198,6 +211,10 @@ void Scheduler::Cancelled(const std::vector<std::string>& run_ids) {
     entry->stop->store(true);
     Notify(*entry);
   }
+}
+
+void Scheduler::OnWorkerDeath(const std::string& device, const WorkerDeath& death) {
+  services_.observer.OnWorkerDeath(device, CauseOf(death));
 }
 
 void Scheduler::StopStarting() { starting_ = false; }

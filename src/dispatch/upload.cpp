@@ -33,7 +33,8 @@ absl::StatusOr<std::unique_ptr<Upload>> UploadSession::Open(UploadServices& serv
   if (upload->submission_.acknowledged) {
     upload->receipt_ = upload->submission_.receipt;
   } else {
-    TS_RETURN_IF_ERROR(upload->OpenSpool());
+    // Its opener counts the refusal.
+    TS_RETURN_IF_ERROR(upload->failed_ = upload->OpenSpool());
   }
   return upload;
 }
@@ -43,11 +44,13 @@ UploadSession::UploadSession(UploadServices& services, store::Submission submiss
     : services_(services),
       submission_(std::move(submission)),
       models_(std::move(models)),
-      released_(std::move(released)) {}
+      released_(std::move(released)),
+      began_ms_(base::MonotonicMs()) {}
 
 UploadSession::~UploadSession() {
   if (pass_) pass_->Abandon();
   if (!receipt_ && writer_) {
+    if (failed_.ok()) CountRefused("UPLOAD_DROPPED");
     if (place_ == Place::kSpool) {
       if (const absl::Status status = writer_->Abandon(); !status.ok()) {
         base::Log(base::LogLevel::kWarning, "upload_abandon_failed", {{"reason", base::ReasonOf(status)}});
@@ -109,7 +112,7 @@ absl::Status UploadSession::OpenSpool() {
     return contents;
   };
   pass_ = std::make_shared<HeaderPass>(services_.helpers, services_.header_pool, std::move(spool),
-                                       InstanceJudge(submission_.header, known));
+                                       InstanceJudge(submission_.header, known), services_.observer);
   for (store::SpoolRecord& record : records) {
     state_.add_instance_keys(record.instance_key);
     resumed_keys_.insert(record.instance_key);
@@ -124,8 +127,15 @@ v1::UploadState UploadSession::state() const { return state_; }
 
 std::optional<v1::SubmissionReceipt> UploadSession::receipt() const { return receipt_; }
 
+void UploadSession::CountRefused(std::string_view reason) const {
+  if (services_.observer != nullptr) services_.observer->OnSubmissionRefused(reason);
+}
+
 absl::Status UploadSession::Fail(absl::Status status) {
-  if (failed_.ok()) failed_ = status;
+  if (failed_.ok()) {
+    failed_ = status;
+    CountRefused(base::ReasonOf(status));
+  }
   return status;
 }
 
@@ -187,6 +197,7 @@ absl::Status UploadSession::StartInstance(const v1::InstanceStart& start) {
 absl::Status UploadSession::Append(std::string_view bytes) {
   TS_RETURN_IF_ERROR(failed_);
   if (bytes.empty()) return absl::OkStatus();
+  if (services_.observer != nullptr) services_.observer->OnUploadBytes(bytes.size());
   if (place_ == Place::kNone)
     return Fail(Invalid("INSTANCE_SIZE", "", "bytes came that belong to no instance"));
   if (bytes.size() > expected_ - received_) {
@@ -222,6 +233,7 @@ absl::StatusOr<v1::SubmissionReceipt> UploadSession::Finish() {
         Invalid("INSTANCE_SIZE", absl::StrCat(received_),
                 absl::StrCat("the last instance ended after ", received_, " of ", expected_, " bytes")));
   }
+  upload_ms_ = base::MonotonicMs() - began_ms_;
   auto receipt = Commit();
   if (!receipt.ok()) {
     worthless_ = absl::IsInvalidArgument(receipt.status());
@@ -233,6 +245,7 @@ absl::StatusOr<v1::SubmissionReceipt> UploadSession::Finish() {
 
 absl::StatusOr<v1::SubmissionReceipt> UploadSession::Commit() {
   TS_ASSIGN_OR_RETURN(const InstanceJudge* const judge, pass_->Wait());
+  const double judged_ms = base::MonotonicMs();
   TS_RETURN_IF_ERROR(writer_->Sync());
   const std::string study_uid = SubmissionStudyUid(*judge);
   for (int attempt = 0; attempt < kCommitAttempts; ++attempt) {
@@ -247,6 +260,12 @@ absl::StatusOr<v1::SubmissionReceipt> UploadSession::Commit() {
                                         services_.limits, base::NowUs()));
     TS_ASSIGN_OR_RETURN(const auto receipt, services_.commit(proposal));
     if (!receipt) continue;
+    if (services_.observer != nullptr) {
+      services_.observer->OnSubmissionAcknowledged({.receipt = *receipt,
+                                                    .upload_ms = upload_ms_,
+                                                    .header_ms = pass_->busy_ms(),
+                                                    .acknowledge_ms = base::MonotonicMs() - judged_ms});
+    }
     // All of it was there already.
     if (proposal.acknowledgement.instances.empty()) RemoveSpool();
     return *receipt;

@@ -28,6 +28,7 @@ struct UploadServices {
   config::v1::Limits limits;
   // Commits on the coordinator. Nothing comes back if the study has changed since the proposal was composed.
   std::function<absl::StatusOr<std::optional<v1::SubmissionReceipt>>(const Proposal&)> commit;
+  Observer* observer = nullptr;  // null: nobody
 };
 
 class UploadSession final : public Upload {
@@ -56,6 +57,7 @@ class UploadSession final : public Upload {
   absl::Status StartInstance(const v1::InstanceStart& start);
   absl::Status EndInstance();
   absl::StatusOr<v1::SubmissionReceipt> Commit();
+  void CountRefused(std::string_view reason) const;
   // Keeps the first error: an upload that failed once cannot be acknowledged any more.
   absl::Status Fail(absl::Status status);
 
@@ -67,6 +69,8 @@ class UploadSession final : public Upload {
   absl::Status failed_;
   bool worthless_ = false;  // refused for good: a repetition cannot resume it
 
+  const double began_ms_;
+  double upload_ms_ = 0;  // until Finish
   std::optional<store::SpoolWriter> writer_;
   std::shared_ptr<HeaderPass> pass_;
   v1::UploadState state_;

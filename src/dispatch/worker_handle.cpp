@@ -159,7 +159,7 @@ void WorkerHandle::Live() {
 WorkerDeath WorkerHandle::LiveOnce(std::uint64_t life) {
   WorkerDeath death;
   const std::uint64_t oom_kills = OomKills();
-  auto child = ipc::Child::Spawn(options_.arguments);
+  auto child = ipc::Child::Spawn(options_.arguments, options_.environment);
   if (!child.ok()) {
     base::Log(base::LogLevel::kError, "worker_start_failed", {{"reason", base::ReasonOf(child.status())}});
     death.cause = DeathCause::kNoStart;
@@ -175,6 +175,7 @@ WorkerDeath WorkerHandle::LiveOnce(std::uint64_t life) {
     const std::lock_guard lock(mutex_);
     child_ = *std::move(child);
     life_ = life;
+    pid_ = child_.pid();
     killed_.reset();
     if (stopping_) child_.socket().Shutdown();
   }
@@ -182,6 +183,7 @@ WorkerDeath WorkerHandle::LiveOnce(std::uint64_t life) {
   // Before the lock: somebody may be held up in Send by a worker that does not read.
   if (death.cause != DeathCause::kItself && !stopping_) child_.Kill(SIGKILL);
   // From here on nobody else reaches the process: its id may be taken by another one soon.
+  pid_ = 0;
   ipc::Child gone;
   std::optional<DeathCause> killed;
   {
@@ -217,11 +219,13 @@ DeathCause WorkerHandle::Listen(std::uint64_t life, bool& said_hello) {
     if (status.ok()) {
       heard_ms = now_ms;
       const bool is_hello = reply.reply_case() == ipc::v1::WorkerReply::kHello;
-      // Signs of life may come while the device is still being opened; nothing else may come before the
-      // hello.
+      // Signs of life may come while the device is still being opened, and why it cannot be; nothing else may
+      // come before the hello.
       const bool is_heartbeat = reply.reply_case() == ipc::v1::WorkerReply::kHeartbeat;
-      if (reply.reply_case() == ipc::v1::WorkerReply::REPLY_NOT_SET || (is_hello && said_hello) ||
-          (!is_hello && !said_hello && !is_heartbeat)) {
+      const bool is_refusal = reply.reply_case() == ipc::v1::WorkerReply::kUnusable;
+      if (reply.reply_case() == ipc::v1::WorkerReply::REPLY_NOT_SET ||
+          ((is_hello || is_refusal) && said_hello) ||
+          (!is_hello && !said_hello && !is_heartbeat && !is_refusal)) {
         return DeathCause::kProtocol;
       }
       said_hello = said_hello || is_hello;

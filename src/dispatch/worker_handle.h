@@ -40,6 +40,9 @@ struct WorkerDeath {
 // Whether a run that was in flight may be the culprit: a kill from outside says nothing about it.
 bool IsBlamed(const WorkerDeath& death);
 
+// The cause's short name: one of WorkerDeathCauses().
+std::string CauseOf(const WorkerDeath& death);
+
 // Number of OOM kills that the kernel counted in our cgroup, or on the machine where there is none.
 std::uint64_t OomKills();
 
@@ -52,7 +55,8 @@ struct WorkerEvent {
 };
 
 struct WorkerOptions {
-  std::vector<std::string> arguments;  // [0]: the program
+  std::vector<std::string> arguments;    // [0]: the program
+  std::vector<std::string> environment;  // "NAME=value", besides what every child gets
   Patience patience;
 };
 
@@ -79,6 +83,8 @@ class WorkerHandle {
   void Kill(std::uint64_t life, DeathCause cause);
   // Begins the end without waiting for it.
   void Stop();
+  // Of the process that lives now; 0: none. Never blocks.
+  pid_t pid() const { return pid_; }
 
  private:
   void Live();
@@ -103,6 +109,7 @@ class WorkerHandle {
   std::uint64_t watched_life_ = 0;
   StallBounds bounds_;
   std::uint64_t watch_ = 0;  // counts the settings of bounds_
+  std::atomic<pid_t> pid_{0};
   std::atomic<bool> stopping_{false};
   std::condition_variable stop_;
   std::thread thread_;

@@ -28,6 +28,8 @@ bool SaysOutOfMemory(std::string_view text) {
   return text.find("can't allocate memory") != std::string_view::npos ||
          text.find("not enough memory") != std::string_view::npos ||
          text.find("out of memory") != std::string_view::npos ||
+         text.find("CUDNN_STATUS_ALLOC_FAILED") != std::string_view::npos ||
+         text.find("CUBLAS_STATUS_ALLOC_FAILED") != std::string_view::npos ||
          text.find("std::bad_alloc") != std::string_view::npos;
 }
 

@@ -17,12 +17,14 @@
 #include <cstddef>
 #include <cstring>
 #include <mutex>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "engine/archive_scan.h"
 #include "engine/failure.h"
 #include "engine/graph_scan.h"
+#include "engine/half_precision.h"
 #include "engine/window_shape.h"
 #include "tomoserve/base/clock.h"
 #include "tomoserve/base/digest.h"
@@ -99,7 +101,7 @@ torch::jit::Module Frozen(const torch::jit::Module& module) {
 }
 
 absl::StatusOr<torch::jit::Module> LoadModule(int fd, std::string_view name, std::string_view sha256,
-                                              std::uint64_t& weight_bytes) {
+                                              c10::Device device, std::uint64_t& weight_bytes) {
   try {
     TS_ASSIGN_OR_RETURN(const std::shared_ptr<FileInMemory> file, FileInMemory::Read(fd, name));
     if (file->HexDigest() != sha256) {
@@ -107,7 +109,7 @@ absl::StatusOr<torch::jit::Module> LoadModule(int fd, std::string_view name, std
                          "the file is not the one that was announced");
     }
     TS_RETURN_IF_ERROR(ScanArchive(file));
-    torch::jit::Module module = torch::jit::load(file, at::kCPU, /*load_debug_files=*/false);
+    torch::jit::Module module = torch::jit::load(file, device, /*load_debug_files=*/false);
     TS_RETURN_IF_ERROR(ScanGraphs(module));
     if (!module.find_method("forward")) return Unreadable(name, "no method forward");
     module.eval();
@@ -129,7 +131,7 @@ absl::StatusOr<at::Tensor> CheckedOutput(const c10::IValue& value, const at::Ten
                                          const v1::Recipe& recipe) {
   if (!value.isTensor()) return BadOutput(value.tagKind());
   const at::Tensor& output = value.toTensor();
-  if (!output.defined() || output.layout() != at::kStrided || !output.device().is_cpu() ||
+  if (!output.defined() || output.layout() != at::kStrided || output.device() != input.device() ||
       output.is_quantized() || output.is_complex()) {
     return BadOutput("Tensor");
   }
@@ -163,6 +165,7 @@ struct Pass {
 
 struct Network::State {
   v1::Recipe recipe;
+  ComputeDevice device;
   std::vector<std::int64_t> window_shape;
   std::vector<torch::jit::Module> modules;
   std::uint64_t weight_bytes = 0;
@@ -173,6 +176,8 @@ struct Network::State {
   absl::StatusOr<at::Tensor> Run(const at::Tensor& input) const {
     const c10::InferenceMode inference;
     const torch::jit::GraphOptimizerEnabledGuard no_recompilation(false);
+    std::optional<HalfPrecision> half;
+    if (device.is_cuda() && recipe.network().precision() == v1::PRECISION_FLOAT16) half.emplace(at::kCUDA);
     at::Tensor sum;
     for (const torch::jit::Module& module : modules) {
       // A module may write into its input, and its output may be a part of itself.
@@ -183,10 +188,30 @@ struct Network::State {
     return modules.size() > 1 ? at::div(sum, static_cast<double>(modules.size())) : sum;
   }
 
+  // Run, tried again with all memory that can be had. Errors of the device that come late are another call's.
+  absl::StatusOr<at::Tensor> RunWithinMemory(const at::Tensor& input, absl::StatusCode code,
+                                             std::string_view reason, std::string_view what) const {
+    const auto run = [&]() -> absl::StatusOr<at::Tensor> {
+      try {
+        return Run(input);
+      } catch (...) {
+        return CurrentException(code, reason, ShapeText(input.sizes()), what);
+      }
+    };
+    absl::StatusOr<at::Tensor> output = run();
+    if (output.ok() || !device.is_cuda() || base::ReasonOf(output.status()) != "OUT_OF_MEMORY") return output;
+    device.FreeCache();
+    return run();
+  }
+
   absl::StatusOr<Pass> Time(const at::Tensor& input) const {
     const double begin_ms = base::MonotonicMs();
-    TS_ASSIGN_OR_RETURN(const at::Tensor output, Run(input));
-    return Pass{base::MonotonicMs() - begin_ms, BitsOf(output)};
+    TS_ASSIGN_OR_RETURN(const at::Tensor output,
+                        RunWithinMemory(input, absl::StatusCode::kInvalidArgument, "MODEL_SHAPE",
+                                        "the network fails on a window of the recipe's shape"));
+    device.Synchronise();
+    const double ms = base::MonotonicMs() - begin_ms;
+    return Pass{ms, BitsOf(output.to(at::kCPU))};
   }
 };
 
@@ -194,32 +219,39 @@ Network::Network(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Network::~Network() = default;
 
 absl::StatusOr<std::shared_ptr<Network>> Network::Load(std::span<const int> fds, const v1::Recipe& recipe,
-                                                       std::span<const std::string> file_sha256) {
+                                                       std::span<const std::string> file_sha256,
+                                                       const ComputeDevice& device) {
   InitialiseTorch();
-  UseOneThread();
   auto state = std::make_unique<State>();
   state->recipe = recipe;
+  state->device = device;
   const auto files = static_cast<std::size_t>(recipe.network().files_size());
   if (files == 0 || fds.size() != files || file_sha256.size() != files) {
     return base::Error(absl::StatusCode::kInvalidArgument, "RECIPE_INVALID", "network.files",
                        "one descriptor and one digest per file");
   }
   TS_ASSIGN_OR_RETURN(state->window_shape, WindowShape(recipe));
+  try {
+    device.Use();
+  } catch (...) {
+    return CurrentException(absl::StatusCode::kUnavailable, "DEVICE_UNAVAILABLE", device.device().str(),
+                            "the device is gone");
+  }
   for (std::size_t i = 0; i < files; ++i) {
-    TS_ASSIGN_OR_RETURN(
-        torch::jit::Module module,
-        LoadModule(fds[i], recipe.network().files(static_cast<int>(i)), file_sha256[i], state->weight_bytes));
+    TS_ASSIGN_OR_RETURN(torch::jit::Module module,
+                        LoadModule(fds[i], recipe.network().files(static_cast<int>(i)), file_sha256[i],
+                                   device.device(), state->weight_bytes));
     state->modules.push_back(std::move(module));
   }
   return std::shared_ptr<Network>(new Network(std::move(state)));
 }
 
 absl::StatusOr<double> Network::WarmUp() const {
-  UseOneThread();
   const std::string shape = ShapeText(state_->window_shape);
   try {
+    state_->device.Use();
     const c10::InferenceMode inference;
-    const at::Tensor window = WarmUpWindow(state_->window_shape);
+    const at::Tensor window = WarmUpWindow(state_->window_shape).to(state_->device.device());
     TS_ASSIGN_OR_RETURN(const Pass first, state_->Time(window));
     std::vector<double> ms;
     double timed_ms = 0;
@@ -249,9 +281,14 @@ absl::StatusOr<double> Network::WarmUp() const {
 }
 
 absl::StatusOr<at::Tensor> Network::Forward(const at::Tensor& input) const {
-  UseOneThread();
+  if (input.device() != state_->device.device()) {
+    return base::Error(absl::StatusCode::kInvalidArgument, "INPUT_DEVICE", input.device().str(),
+                       "the input is not on the network's device");
+  }
   try {
-    return state_->Run(input.to(at::kFloat).contiguous());
+    state_->device.Use();
+    return state_->RunWithinMemory(input.to(at::kFloat).contiguous(), absl::StatusCode::kInternal,
+                                   "NETWORK_FAILED", "the network failed on a window");
   } catch (...) {
     return CurrentException(absl::StatusCode::kInternal, "NETWORK_FAILED", ShapeText(input.sizes()),
                             "the network failed on a window");

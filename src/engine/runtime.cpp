@@ -7,9 +7,12 @@
 #include <ATen/ops/ones.h>
 #include <c10/core/InferenceMode.h>
 #include <sys/utsname.h>
+#include <torch/csrc/jit/passes/autocast.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/csrc/jit/runtime/print_handler.h>
 #include <torch/headeronly/version.h>
+
+#include "tomoserve/base/config.h"
 
 namespace tomoserve::engine {
 namespace {
@@ -19,6 +22,9 @@ RuntimeInfo Initialise() {
   at::set_num_interop_threads(1);
   // The profiling executor compiles anew in the first runs and for every new shape.
   torch::jit::getProfilingMode() = false;
+  // Half precision is decided where operations are dispatched, as in a network that is not scripted; the
+  // scripts' own pass does it a second time and knows fewer operations.
+  torch::jit::setAutocastMode(false);
   torch::jit::setPrintHandler([](const std::string&) {});
   {
     const c10::InferenceMode inference;
@@ -29,6 +35,7 @@ RuntimeInfo Initialise() {
   RuntimeInfo info;
   info.device_kind = "cpu " + at::get_cpu_capability() + " " + machine.machine;
   info.torch_version = TORCH_VERSION;
+  info.memory_bytes = base::MemoryLimitBytes();
   return info;
 }
 

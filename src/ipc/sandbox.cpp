@@ -127,15 +127,18 @@ absl::Status LoadHelperFilter() {
 }
 #endif
 
-absl::Status LoadWorkerFilter() {
+absl::Status LoadWorkerFilter(WorkerDevice device) {
   Filter filter(SCMP_ACT_ALLOW);
   filter.Set(SCMP_FLTATR_CTL_TSYNC, 1);
+  // The only sockets that there are: of the UNIX family (see below). What CUDA needs besides is allowed to
+  // all: ioctl and mmap on its device files, threads, eventfds, libraries that it loads late.
+  const std::uint32_t on_peers =
+      device == WorkerDevice::kGpu ? SCMP_ACT_ERRNO(EACCES) : std::uint32_t{SCMP_ACT_KILL_PROCESS};
+  for (const int call :
+       {SCMP_SYS(connect), SCMP_SYS(bind), SCMP_SYS(listen), SCMP_SYS(accept), SCMP_SYS(accept4)}) {
+    filter.Add(on_peers, call);
+  }
   for (const int call : {
-           SCMP_SYS(connect),
-           SCMP_SYS(bind),
-           SCMP_SYS(listen),
-           SCMP_SYS(accept),
-           SCMP_SYS(accept4),
            SCMP_SYS(execve),
            SCMP_SYS(execveat),
            SCMP_SYS(ptrace),
@@ -207,11 +210,11 @@ absl::Status EnterHelperSandbox(const HelperLimits& limits) {
   return absl::OkStatus();
 }
 
-absl::Status EnterWorkerSandbox() {
+absl::Status EnterWorkerSandbox(WorkerDevice device) {
   TS_RETURN_IF_ERROR(Limit(RLIMIT_CORE, 0, 0));
   TS_RETURN_IF_ERROR(ForbidNewPrivileges());
   TS_RETURN_IF_ERROR(RestrictFileWrites());
-  return LoadWorkerFilter();
+  return LoadWorkerFilter(device);
 }
 
 }  // namespace tomoserve::ipc

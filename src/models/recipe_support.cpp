@@ -35,9 +35,6 @@ absl::Status CheckSupported(const v1::Recipe& recipe) {
     return Unsupported("network.spatial_dims", "windows within a slice are not supported yet");
   }
   if (network.files_size() > 1) return Unsupported("network.files", "ensembles are not supported yet");
-  if (network.precision() == v1::PRECISION_FLOAT16) {
-    return Unsupported("network.precision", "half precision is not supported yet");
-  }
 
   for (int i = 0; i < recipe.decode_size(); ++i) {
     if (recipe.decode(i).has_detect_boxes()) {

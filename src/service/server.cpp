@@ -9,47 +9,16 @@
 #include <mutex>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "service/services.h"
+#include "tomoserve/base/loopback.h"
 #include "tomoserve/base/status.h"
-#include "tomoserve/base/strings.h"
 
 namespace tomoserve::service {
 namespace {
 
 constexpr int kMaxMessageBytes = 4 << 20;
 constexpr int kMaxMetadataBytes = 8 << 10;
-
-struct Address {
-  std::string host;
-  int port = 0;
-};
-
-absl::StatusOr<Address> ParseListen(const std::string& listen) {
-  const auto invalid = [&] {
-    return base::Error(absl::StatusCode::kInvalidArgument, "LISTEN_INVALID", listen,
-                       absl::StrCat("listen: \"", listen, "\" is not HOST:PORT"));
-  };
-  const std::size_t colon = listen.rfind(':');
-  if (colon == std::string::npos) return invalid();
-  Address address{listen.substr(0, colon), 0};
-  if (!absl::SimpleAtoi(listen.substr(colon + 1), &address.port) || address.port < 0 ||
-      address.port > 65535) {
-    return invalid();
-  }
-  // Names are not resolved: what "localhost" means is decided by a file that somebody else may write.
-  const std::string& host = address.host;
-  const bool v4 = host.rfind("127.", 0) == 0 && host.find_first_not_of("0123456789.") == std::string::npos;
-  if (!v4 && host != "[::1]" && host != "localhost") {
-    return base::Error(absl::StatusCode::kInvalidArgument, "NOT_LOOPBACK", host,
-                       absl::StrCat("listen: ", host,
-                                    " is not a loopback address; without TLS only 127.0.0.1 and "
-                                    "[::1] are served"));
-  }
-  if (host == "localhost") address.host = "127.0.0.1";
-  return address;
-}
 
 class ServerImpl final : public Server {
  public:
@@ -65,7 +34,7 @@ class ServerImpl final : public Server {
     pool_.join();
   }
 
-  absl::Status Start(const Address& address) {
+  absl::Status Start(const base::LoopbackAddress& address) {
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
     grpc::ServerBuilder builder;
@@ -98,9 +67,12 @@ class ServerImpl final : public Server {
 
   int port() const override { return port_; }
 
-  void UpdateHealth() override {
+  std::string UpdateHealth() override {
     const std::lock_guard lock(mutex_);
-    if (!draining_) SetHealth(dispatcher_.ready());
+    if (draining_) return "DRAINING";
+    std::string reason = dispatcher_.NotReady();
+    SetHealth(reason.empty());
+    return reason;
   }
 
   void StopServing() override {
@@ -142,7 +114,7 @@ class ServerImpl final : public Server {
 
 absl::StatusOr<std::unique_ptr<Server>> StartServer(const ServerOptions& options,
                                                     dispatch::Dispatcher& dispatcher) {
-  TS_ASSIGN_OR_RETURN(const Address address, ParseListen(options.listen));
+  TS_ASSIGN_OR_RETURN(const base::LoopbackAddress address, base::ParseLoopback("listen", options.listen));
   auto server = std::make_unique<ServerImpl>(options, dispatcher);
   TS_RETURN_IF_ERROR(server->Start(address));
   return server;

@@ -15,6 +15,8 @@
 //   refuse        is refused when it is loaded
 //   bomb          dies when it is loaded
 //   stall_load    is loaded for ever: nothing but heartbeats
+// The devices cuda:7 and cuda:8 cannot be used: the first says why (its environment and arguments), the
+// second just ends.
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -257,7 +259,20 @@ class FakeWorker {
 }  // namespace
 }  // namespace tomoserve
 
-int main() {
+int main(int argc, char** argv) {
+  std::string arguments;
+  for (int i = 1; i < argc; ++i) arguments += std::string(" ") + argv[i];
+  if (arguments.find("--device cuda:8") != std::string::npos) return 1;
+  if (arguments.find("--device cuda:7") != std::string::npos) {
+    tomoserve::ipc::RecordSocket front{tomoserve::base::UniqueFd(tomoserve::ipc::kChildSocketFd)};
+    tomoserve::ipc::v1::WorkerReply reply;
+    reply.mutable_unusable()->set_code("DEVICE_UNSUPPORTED");
+    reply.mutable_unusable()->set_value("sm_61");
+    const char* visible = ::getenv("CUDA_VISIBLE_DEVICES");
+    reply.mutable_unusable()->set_text(std::string("sees ") + (visible == nullptr ? "all" : visible) +
+                                       arguments);
+    return front.Send(reply).ok() ? 3 : 1;
+  }
   tomoserve::FakeWorker worker;
   return worker.Serve();
 }

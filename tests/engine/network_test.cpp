@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/arange.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/rand.h>
@@ -14,6 +15,7 @@
 #include <limits>
 #include <thread>
 
+#include "device.h"
 #include "engine/script_module.h"
 #include "tomoserve/base/status.h"
 #include "tomoserve/engine/runtime.h"
@@ -26,59 +28,80 @@ using testing::FileOf;
 using testing::ScriptArchive;
 using testing::SmallRecipe;
 
-absl::StatusOr<std::shared_ptr<Network>> LoadArchives(const std::vector<std::string>& archives,
-                                                      v1::Recipe recipe = SmallRecipe()) {
-  recipe.mutable_network()->clear_files();
-  std::vector<base::UniqueFd> files;
-  std::vector<int> fds;
-  std::vector<std::string> digests;
-  for (const std::string& archive : archives) {
-    recipe.mutable_network()->add_files("model" + std::to_string(files.size()) + ".ts");
-    files.push_back(FileOf(archive));
-    fds.push_back(files.back().get());
-    digests.push_back(base::Sha256Hex(archive));
+// On the CPU and on the first GPU.
+class NetworkTest : public ::testing::TestWithParam<c10::DeviceType> {
+ protected:
+  void SetUp() override {
+    if (GetParam() == c10::kCPU) return;
+    TS_SKIP_WITHOUT_CUDA();
+    auto cuda = ComputeDevice::Cuda(0);
+    ASSERT_TRUE(cuda.ok()) << cuda.status();
+    device_ = *std::move(cuda);
   }
-  return Network::Load(fds, recipe, digests);
-}
 
-// Reason of the first of load and warm-up that fails; "" if none does.
-std::string Refusal(const std::string& archive, const v1::Recipe& recipe = SmallRecipe(),
-                    std::string* value = nullptr) {
-  const auto network = LoadArchives({archive}, recipe);
-  const absl::Status status = network.ok() ? (*network)->WarmUp().status() : network.status();
-  if (value != nullptr) *value = base::ValueOf(status);
-  return status.ok() ? "" : base::ReasonOf(status);
-}
+  absl::StatusOr<std::shared_ptr<Network>> LoadArchives(const std::vector<std::string>& archives,
+                                                        v1::Recipe recipe = SmallRecipe()) const {
+    recipe.mutable_network()->clear_files();
+    std::vector<base::UniqueFd> files;
+    std::vector<int> fds;
+    std::vector<std::string> digests;
+    for (const std::string& archive : archives) {
+      recipe.mutable_network()->add_files("model" + std::to_string(files.size()) + ".ts");
+      files.push_back(FileOf(archive));
+      fds.push_back(files.back().get());
+      digests.push_back(base::Sha256Hex(archive));
+    }
+    return Network::Load(fds, recipe, digests, device_);
+  }
+
+  // Reason of the first of load and warm-up that fails; "" if none does.
+  std::string Refusal(const std::string& archive, const v1::Recipe& recipe = SmallRecipe(),
+                      std::string* value = nullptr) const {
+    const auto network = LoadArchives({archive}, recipe);
+    const absl::Status status = network.ok() ? (*network)->WarmUp().status() : network.status();
+    if (value != nullptr) *value = base::ValueOf(status);
+    return status.ok() ? "" : base::ReasonOf(status);
+  }
+
+  at::Tensor OnDevice(const at::Tensor& tensor) const { return tensor.to(device_.device()); }
+
+  ComputeDevice device_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Devices, NetworkTest, ::testing::Values(c10::kCPU, c10::kCUDA),
+                         [](const auto& name) { return name.param == c10::kCPU ? "cpu" : "cuda"; });
 
 std::string Forward(const std::string& body) { return "def forward(self, x):\n" + body; }
 
-bool SameBits(const at::Tensor& a, const at::Tensor& b) {
+bool SameBits(const at::Tensor& on_device_a, const at::Tensor& on_device_b) {
+  const at::Tensor a = on_device_a.cpu();
+  const at::Tensor b = on_device_b.cpu();
   return a.sizes() == b.sizes() && std::memcmp(a.const_data_ptr(), b.const_data_ptr(), a.nbytes()) == 0;
 }
 
-TEST(NetworkTest, LoadsWarmsUpAndRuns) {
+TEST_P(NetworkTest, LoadsWarmsUpAndRuns) {
   const auto network = LoadArchives({ConvArchive(2.5)});
   ASSERT_TRUE(network.ok()) << network.status();
   EXPECT_EQ((*network)->weight_bytes(), 4u);
   const auto ms = (*network)->WarmUp();
   ASSERT_TRUE(ms.ok()) << ms.status();
   EXPECT_GT(*ms, 0);
-  const auto output = (*network)->Forward(at::full({1, 1, 8, 8, 8}, 2.0));
+  const auto output = (*network)->Forward(OnDevice(at::full({1, 1, 8, 8, 8}, 2.0)));
   ASSERT_TRUE(output.ok()) << output.status();
   EXPECT_EQ(output->sizes(), (at::IntArrayRef{1, 1, 8, 8, 8}));
   EXPECT_EQ(output->min().item<float>(), 5.0F);
   EXPECT_EQ(output->max().item<float>(), 5.0F);
 }
 
-TEST(NetworkTest, AnEnsembleAnswersTheMean) {
+TEST_P(NetworkTest, AnEnsembleAnswersTheMean) {
   const auto network = LoadArchives({ConvArchive(1), ConvArchive(2), ConvArchive(6)});
   ASSERT_TRUE(network.ok()) << network.status();
   EXPECT_EQ((*network)->weight_bytes(), 12u);
   ASSERT_TRUE((*network)->WarmUp().ok());
-  EXPECT_EQ((*network)->Forward(at::ones({1, 1, 8, 8, 8}))->max().item<float>(), 3.0F);
+  EXPECT_EQ((*network)->Forward(OnDevice(at::ones({1, 1, 8, 8, 8})))->max().item<float>(), 3.0F);
 }
 
-TEST(NetworkTest, AnswersEqualBitsOnEveryThread) {
+TEST_P(NetworkTest, AnswersEqualBitsOnEveryThread) {
   // Sums over many values, where the order would show.
   const std::string archive = ScriptArchive(
       Forward("  y = torch.conv3d(x, self.weight, None, [1, 1, 1], [1, 1, 1])\n"
@@ -91,7 +114,7 @@ TEST(NetworkTest, AnswersEqualBitsOnEveryThread) {
   recipe.mutable_network()->set_output_channels(16);
   const auto network = LoadArchives({archive}, recipe);
   ASSERT_TRUE(network.ok()) << network.status();
-  const at::Tensor window = at::rand({1, 1, 24, 24, 24});
+  const at::Tensor window = OnDevice(at::rand({1, 1, 24, 24, 24}));
   std::vector<at::Tensor> outputs(4);
   {
     std::latch start(4);
@@ -111,11 +134,11 @@ TEST(NetworkTest, AnswersEqualBitsOnEveryThread) {
   }
 }
 
-TEST(NetworkTest, LeavesTheInputAloneAndLetsNanPass) {
+TEST_P(NetworkTest, LeavesTheInputAloneAndLetsNanPass) {
   const auto network = LoadArchives({ScriptArchive(Forward("  return torch.mul_(x, 2)\n"))});
   ASSERT_TRUE(network.ok()) << network.status();
   ASSERT_TRUE((*network)->WarmUp().ok());
-  const at::Tensor window = at::full({1, 1, 8, 8, 8}, std::numeric_limits<double>::quiet_NaN());
+  const at::Tensor window = OnDevice(at::full({1, 1, 8, 8, 8}, std::numeric_limits<double>::quiet_NaN()));
   window.select(2, 0).fill_(3);
   const auto output = (*network)->Forward(window);
   ASSERT_TRUE(output.ok()) << output.status();
@@ -124,16 +147,50 @@ TEST(NetworkTest, LeavesTheInputAloneAndLetsNanPass) {
   EXPECT_TRUE(std::isnan((*output)[0][0][1][0][0].item<float>()));
 }
 
-TEST(NetworkTest, AnswersFloat32WhateverTheNetworkComputesIn) {
+TEST_P(NetworkTest, AnswersFloat32WhateverTheNetworkComputesIn) {
   const auto network = LoadArchives({ScriptArchive(Forward("  return x.double().transpose(2, 4)\n"))});
   ASSERT_TRUE(network.ok()) << network.status();
-  const auto output = (*network)->Forward(at::ones({1, 1, 8, 8, 8}));
+  const auto output = (*network)->Forward(OnDevice(at::ones({1, 1, 8, 8, 8})));
   ASSERT_TRUE(output.ok()) << output.status();
   EXPECT_EQ(output->scalar_type(), at::kFloat);
   EXPECT_TRUE(output->is_contiguous());
 }
 
-TEST(NetworkTest, RefusesAFileThatIsNotTheAnnouncedOne) {
+TEST_P(NetworkTest, HalfPrecisionChangesFactorsOnAGpuAndNothingOnTheCpu) {
+  const std::string archive = ScriptArchive(
+      Forward("  return torch.conv3d(x, self.weight, None, [1, 1, 1], [1, 1, 1])\n"),
+      [](torch::jit::Module& m) {
+        m.register_parameter("weight",
+                             at::arange(27, at::kFloat).mul_(0.37F).frac_().reshape({1, 1, 3, 3, 3}), false);
+      });
+  v1::Recipe recipe = SmallRecipe();
+  const auto full = LoadArchives({archive}, recipe);
+  recipe.mutable_network()->set_precision(v1::PRECISION_FLOAT16);
+  const auto half = LoadArchives({archive}, recipe);
+  ASSERT_TRUE(full.ok()) << full.status();
+  ASSERT_TRUE(half.ok()) << half.status();
+  ASSERT_TRUE((*half)->WarmUp().ok());
+  const at::Tensor window =
+      OnDevice(at::arange(512, at::kFloat).mul_(0.61F).frac_().reshape({1, 1, 8, 8, 8}));
+  const auto expected = (*full)->Forward(window);
+  const auto output = (*half)->Forward(window);
+  ASSERT_TRUE(expected.ok()) << expected.status();
+  ASSERT_TRUE(output.ok()) << output.status();
+  EXPECT_EQ(output->scalar_type(), at::kFloat);
+  EXPECT_LT(output->sub(*expected).abs().max().item<double>(), 0.05);
+  EXPECT_EQ(SameBits(*output, *expected), GetParam() == c10::kCPU);
+}
+
+TEST_P(NetworkTest, RefusesInputOfAnotherDevice) {
+  const auto network = LoadArchives({ConvArchive(1)});
+  ASSERT_TRUE(network.ok()) << network.status();
+  ASSERT_TRUE((*network)->WarmUp().ok());
+  const auto output = (*network)->Forward(at::empty({1, 1, 8, 8, 8}, at::TensorOptions(c10::kMeta)));
+  EXPECT_EQ(base::ReasonOf(output.status()), "INPUT_DEVICE");
+  EXPECT_EQ(base::ValueOf(output.status()), "meta");
+}
+
+TEST_P(NetworkTest, RefusesAFileThatIsNotTheAnnouncedOne) {
   const base::UniqueFd file = FileOf(ConvArchive(1));
   const auto network = Network::Load(std::vector<int>{file.get()}, SmallRecipe(),
                                      std::vector<std::string>{base::Sha256Hex("another")});
@@ -141,7 +198,7 @@ TEST(NetworkTest, RefusesAFileThatIsNotTheAnnouncedOne) {
   EXPECT_EQ(base::ValueOf(network.status()), "model.ts");
 }
 
-TEST(NetworkTest, RefusesFilesThatAreNoArchive) {
+TEST_P(NetworkTest, RefusesFilesThatAreNoArchive) {
   const std::string good = ConvArchive(1);
   std::string bent = good;
   bent[good.size() / 3] = static_cast<char>(bent[good.size() / 3] ^ 0x5a);
@@ -164,21 +221,21 @@ TEST(NetworkTest, RefusesFilesThatAreNoArchive) {
   EXPECT_EQ(Refusal(ScriptArchive("def other(self, x):\n  return x\n")), "MODEL_UNREADABLE");
 }
 
-TEST(NetworkTest, EveryTruncationIsATypedRefusal) {
+TEST_P(NetworkTest, EveryTruncationIsATypedRefusal) {
   const std::string good = ConvArchive(1);
   for (std::size_t size = 1; size < good.size(); size += 97) {
     EXPECT_EQ(Refusal(good.substr(0, size)), "MODEL_UNREADABLE") << size;
   }
 }
 
-TEST(NetworkTest, RefusesDescriptorsThatDoNotFitTheRecipe) {
+TEST_P(NetworkTest, RefusesDescriptorsThatDoNotFitTheRecipe) {
   EXPECT_EQ(base::ReasonOf(Network::Load({}, SmallRecipe(), {}).status()), "RECIPE_INVALID");
   v1::Recipe recipe = SmallRecipe();
   recipe.mutable_network()->set_spatial_dims(4);
   EXPECT_EQ(Refusal(ConvArchive(1), recipe), "RECIPE_INVALID");
 }
 
-TEST(NetworkTest, RefusesChannelsAndSizesOtherThanTheRecipes) {
+TEST_P(NetworkTest, RefusesChannelsAndSizesOtherThanTheRecipes) {
   std::string value;
   EXPECT_EQ(Refusal(ConvArchive(1, 2), SmallRecipe(), &value), "MODEL_SHAPE");
   EXPECT_EQ(value, "1x1x8x8x8");
@@ -191,7 +248,7 @@ TEST(NetworkTest, RefusesChannelsAndSizesOtherThanTheRecipes) {
   EXPECT_EQ(Refusal(ScriptArchive(Forward("  return torch.sum(x)\n"))), "MODEL_SHAPE");
 }
 
-TEST(NetworkTest, RefusesOutputsThatAreNoTensor) {
+TEST_P(NetworkTest, RefusesOutputsThatAreNoTensor) {
   std::string value;
   EXPECT_EQ(Refusal(ScriptArchive(Forward("  return {\"a\": x}\n")), SmallRecipe(), &value), "MODEL_OUTPUT");
   EXPECT_EQ(value, "GenericDict");
@@ -201,7 +258,7 @@ TEST(NetworkTest, RefusesOutputsThatAreNoTensor) {
   EXPECT_EQ(Refusal(ScriptArchive(Forward("  return x.to_sparse()\n"))), "MODEL_OUTPUT");
 }
 
-TEST(NetworkTest, RefusesNetworksThatRollDice) {
+TEST_P(NetworkTest, RefusesNetworksThatRollDice) {
   EXPECT_EQ(Refusal(ScriptArchive(Forward("  return torch.rand_like(x)\n"))), "MODEL_NOT_DETERMINISTIC");
   // Dropout as such is fine: eval mode switches it off.
   EXPECT_EQ(Refusal(ScriptArchive(
@@ -210,31 +267,35 @@ TEST(NetworkTest, RefusesNetworksThatRollDice) {
             "");
 }
 
-TEST(NetworkTest, AnAbsurdAllocationIsOutOfMemory) {
-  EXPECT_EQ(Refusal(ScriptArchive(Forward("  return x + torch.zeros([4398046511104, 64]).sum()\n"))),
+TEST_P(NetworkTest, AnAbsurdAllocationIsOutOfMemory) {
+  EXPECT_EQ(Refusal(ScriptArchive(
+                Forward("  return x + torch.zeros([4398046511104, 64], device=x.device).sum()\n"))),
             "OUT_OF_MEMORY");
-  const auto network = LoadArchives({ScriptArchive(
-      Forward("  if bool(x.max() > 5):\n    x = x + torch.zeros([4398046511104, 64]).sum()\n  return x\n"))});
+  const auto network =
+      LoadArchives({ScriptArchive(Forward("  if bool(x.max() > 5):\n    x = x + torch.zeros([4398046511104, "
+                                          "64], device=x.device).sum()\n  return x\n"))});
   ASSERT_TRUE(network.ok()) << network.status();
   ASSERT_TRUE((*network)->WarmUp().ok());
-  EXPECT_EQ(base::ReasonOf((*network)->Forward(at::full({1, 1, 8, 8, 8}, 9.0)).status()), "OUT_OF_MEMORY");
-  EXPECT_TRUE((*network)->Forward(at::full({1, 1, 8, 8, 8}, 1.0)).ok()) << "the network goes on";
+  EXPECT_EQ(base::ReasonOf((*network)->Forward(OnDevice(at::full({1, 1, 8, 8, 8}, 9.0))).status()),
+            "OUT_OF_MEMORY");
+  EXPECT_TRUE((*network)->Forward(OnDevice(at::full({1, 1, 8, 8, 8}, 1.0))).ok()) << "the network goes on";
+  EXPECT_TRUE(device_.Works());
 }
 
-TEST(NetworkTest, AFailingWindowIsTypedAndBounded) {
+TEST_P(NetworkTest, AFailingWindowIsTypedAndBounded) {
   std::string text = "\\n";
   for (int i = 0; i < 5000; ++i) text += "\xc3\xa4 z";
   const auto network =
       LoadArchives({ScriptArchive(Forward("  assert bool(x.max() < 5), \"" + text + "\"\n  return x\n"))});
   ASSERT_TRUE(network.ok()) << network.status();
   ASSERT_TRUE((*network)->WarmUp().ok());
-  const absl::Status status = (*network)->Forward(at::full({1, 1, 8, 8, 8}, 9.0)).status();
+  const absl::Status status = (*network)->Forward(OnDevice(at::full({1, 1, 8, 8, 8}, 9.0))).status();
   EXPECT_EQ(base::ReasonOf(status), "NETWORK_FAILED");
   EXPECT_LT(status.message().size(), 400u);
   for (const char c : status.message()) EXPECT_TRUE(c >= ' ' && c <= '~');
 }
 
-TEST(NetworkTest, SlicesAnswerForOneSliceAndHaveAnySize) {
+TEST_P(NetworkTest, SlicesAnswerForOneSliceAndHaveAnySize) {
   v1::Recipe recipe = SmallRecipe();
   recipe.mutable_windows()->clear_size();
   recipe.mutable_windows()->set_layout(v1::WINDOW_LAYOUT_SLICES);
@@ -244,7 +305,7 @@ TEST(NetworkTest, SlicesAnswerForOneSliceAndHaveAnySize) {
   const auto network = LoadArchives({ScriptArchive(Forward("  return x.mean([2], True)\n"))}, recipe);
   ASSERT_TRUE(network.ok()) << network.status();
   ASSERT_TRUE((*network)->WarmUp().ok());
-  const auto output = (*network)->Forward(at::ones({1, 1, 3, 40, 30}));
+  const auto output = (*network)->Forward(OnDevice(at::ones({1, 1, 3, 40, 30})));
   ASSERT_TRUE(output.ok()) << output.status();
   EXPECT_EQ(output->sizes(), (at::IntArrayRef{1, 1, 1, 40, 30}));
   EXPECT_EQ(Refusal(ScriptArchive(Forward("  return x.mean([3], True)\n")), recipe), "MODEL_SHAPE");

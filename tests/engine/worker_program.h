@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <memory>
@@ -87,9 +88,14 @@ class TestVolume {
 
 class WorkerProgram {
  public:
-  explicit WorkerProgram(std::vector<std::string> options = {}) {
+  explicit WorkerProgram(std::vector<std::string> options = {}, std::vector<std::string> environment = {}) {
     options.insert(options.begin(), TOMOSERVE_BINARY_DIR "/tomoserve-worker");
-    auto child = ipc::Child::Spawn(options);
+    // As the front does.
+    for (const char* name : {"LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"}) {
+      const char* value = std::getenv(name);
+      if (value != nullptr) environment.insert(environment.begin(), std::string(name) + "=" + value);
+    }
+    auto child = ipc::Child::Spawn(options, environment);
     if (!child.ok()) throw std::runtime_error(child.status().ToString());
     child_ = *std::move(child);
   }

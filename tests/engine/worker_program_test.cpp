@@ -1,4 +1,5 @@
-// The program tomoserve-worker, from outside, with its real filter.
+// The program tomoserve-worker, from outside, with its real filter, on the CPU and on a GPU. What it says of
+// devices that it cannot use: worker_device_test.cpp.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -10,6 +11,7 @@
 #include <limits>
 #include <set>
 
+#include "device.h"
 #include "engine/worker_program.h"
 
 namespace tomoserve {
@@ -30,26 +32,42 @@ std::string SlowArchive() {
       "def forward(self, x):\n  y = x\n  for i in range(25000):\n    y = torch.add(y, 0)\n  return y\n");
 }
 
-class WorkerProgramTest : public ::testing::Test {
+// The parameter is the device.
+class WorkerProgramTest : public ::testing::TestWithParam<const char*> {
  protected:
-  WorkerProgram& Started(std::vector<std::string> options = {"--device", "cpu", "--lanes", "2"}) {
+  void SetUp() override {
+    if (OnCpu()) return;
+    TS_SKIP_WITHOUT_CUDA();
+    if (!fs::exists(TOMOSERVE_BINARY_DIR "/libtomoserve_cuda.so")) GTEST_SKIP() << "built without CUDA";
+  }
+  static bool OnCpu() { return std::string(GetParam()) == "cpu"; }
+
+  WorkerProgram& Started(std::vector<std::string> options = {"--lanes", "2"}) {
+    options.insert(options.begin(), {"--device", GetParam()});
     worker_ = std::make_unique<WorkerProgram>(std::move(options));
     hello_ = worker_->AwaitHello();
-    EXPECT_THAT(hello_.device_kind(), ::testing::StartsWith("cpu "));
+    EXPECT_EQ(hello_.device_kind().rfind("cpu ", 0) == 0, OnCpu()) << hello_.device_kind();
     return *worker_;
   }
   std::unique_ptr<WorkerProgram> worker_;
   ipc::v1::Hello hello_;
 };
 
-TEST_F(WorkerProgramTest, SaysWhatItIs) {
-  Started({"--device", "cpu", "--lanes", "3"});
+INSTANTIATE_TEST_SUITE_P(Devices, WorkerProgramTest, ::testing::Values("cpu", "cuda:0"),
+                         [](const auto& device) {
+                           return std::string(device.param).substr(0, 4) == "cuda" ? "cuda" : "cpu";
+                         });
+
+TEST_P(WorkerProgramTest, SaysWhatItIs) {
+  Started({"--lanes", "3"});
   EXPECT_EQ(hello_.lanes(), 3u);
   EXPECT_THAT(hello_.torch_version(), ::testing::StartsWith("2."));
   EXPECT_GT(hello_.memory_bytes(), 1u << 28);
+  EXPECT_EQ(hello_.driver_version().empty(), OnCpu());
+  EXPECT_EQ(hello_.cudnn_version().empty(), OnCpu());
 }
 
-TEST_F(WorkerProgramTest, RunsAModelOnAVolume) {
+TEST_P(WorkerProgramTest, RunsAModelOnAVolume) {
   WorkerProgram& worker = Started();
   const auto model = worker.Load("m", ConvArchive(1));
   ASSERT_TRUE(model.warm()) << model.refused().code() << " " << model.refused().value() << " "
@@ -89,7 +107,7 @@ TEST_F(WorkerProgramTest, RunsAModelOnAVolume) {
   }
 }
 
-TEST_F(WorkerProgramTest, SaysTheSameWhateverTheLanesAndTheCompany) {
+TEST_P(WorkerProgramTest, SaysTheSameWhateverTheLanesAndTheCompany) {
   const std::string archive = ScriptArchive(
       "def forward(self, x):\n  return torch.sigmoid(torch.mul(torch.softmax(x, 2), "
       "torch.sum(torch.sin(x))))\n");
@@ -115,7 +133,20 @@ TEST_F(WorkerProgramTest, SaysTheSameWhateverTheLanesAndTheCompany) {
   EXPECT_EQ(labels[0], labels[1]);
 }
 
-TEST_F(WorkerProgramTest, CancelsARunBetweenWindows) {
+TEST_P(WorkerProgramTest, RunsAHalfPrecisionModel) {
+  WorkerProgram& worker = Started();
+  v1::Recipe recipe = SmallRecipe();
+  recipe.mutable_network()->set_precision(v1::PRECISION_FLOAT16);
+  const auto model = worker.Load("m", ConvArchive(1), recipe);
+  ASSERT_TRUE(model.warm()) << model.refused().code() << " " << model.refused().text();
+  const TestVolume volume;
+  worker.Start(volume.Request("r", "m"), volume.Fds());
+  const WorkerReply answer = worker.AwaitAnswer();
+  ASSERT_TRUE(answer.has_done()) << answer.failed().reason().code();
+  EXPECT_EQ(answer.done().labels(0).voxels(), 64u);
+}
+
+TEST_P(WorkerProgramTest, CancelsARunBetweenWindows) {
   WorkerProgram& worker = Started();
   ASSERT_TRUE(worker.Load("slow", SlowArchive()).warm());
   const TestVolume volume(48);
@@ -135,7 +166,7 @@ TEST_F(WorkerProgramTest, CancelsARunBetweenWindows) {
   EXPECT_EQ(worker.AwaitFailure(), "CANCELLED");
 }
 
-TEST_F(WorkerProgramTest, TheMostUrgentRunGoesFirst) {
+TEST_P(WorkerProgramTest, TheMostUrgentRunGoesFirst) {
   WorkerProgram& worker = Started({"--lanes", "1"});
   ASSERT_TRUE(worker.Load("slow", SlowArchive()).warm());
   const TestVolume a, b, c;
@@ -147,7 +178,7 @@ TEST_F(WorkerProgramTest, TheMostUrgentRunGoesFirst) {
   EXPECT_EQ(order, "cab");
 }
 
-TEST_F(WorkerProgramTest, HeartbeatsComeWhileAllLanesCompute) {
+TEST_P(WorkerProgramTest, HeartbeatsComeWhileAllLanesCompute) {
   WorkerProgram& worker = Started({"--lanes", "1"});
   const std::string archive = ScriptArchive(
       "def forward(self, x):\n  y = x\n  if bool(x.max() > 100):\n    for i in range(1000000000):\n"
@@ -164,7 +195,7 @@ TEST_F(WorkerProgramTest, HeartbeatsComeWhileAllLanesCompute) {
   EXPECT_LT(std::chrono::steady_clock::now() - begin, seconds(8));
 }
 
-TEST_F(WorkerProgramTest, RefusesRequestsThatDoNotFitTheirDescriptors) {
+TEST_P(WorkerProgramTest, RefusesRequestsThatDoNotFitTheirDescriptors) {
   WorkerProgram& worker = Started();
   ASSERT_TRUE(worker.Load("m", ConvArchive(1)).warm());
   const TestVolume volume;
@@ -224,7 +255,7 @@ TEST_F(WorkerProgramTest, RefusesRequestsThatDoNotFitTheirDescriptors) {
   EXPECT_TRUE(worker.AwaitAnswer().has_done());
 }
 
-TEST_F(WorkerProgramTest, RefusesModelsWithTheReason) {
+TEST_P(WorkerProgramTest, RefusesModelsWithTheReason) {
   WorkerProgram& worker = Started();
   const auto refusal = [&](const std::string& archive, const v1::Recipe& recipe = SmallRecipe()) {
     const auto state = worker.Load("m", archive, recipe);
@@ -249,7 +280,7 @@ TEST_F(WorkerProgramTest, RefusesModelsWithTheReason) {
   EXPECT_EQ(worker.AwaitFailure(), "MODEL_NOT_LOADED");
 }
 
-TEST_F(WorkerProgramTest, AnUnloadedModelIsGone) {
+TEST_P(WorkerProgramTest, AnUnloadedModelIsGone) {
   WorkerProgram& worker = Started();
   ASSERT_TRUE(worker.Load("m", ConvArchive(1)).warm());
   ipc::v1::WorkerRequest request;
@@ -261,12 +292,14 @@ TEST_F(WorkerProgramTest, AnUnloadedModelIsGone) {
   EXPECT_EQ(worker.AwaitFailure(), "MODEL_NOT_LOADED");
 }
 
-TEST_F(WorkerProgramTest, AFailingWindowFailsItsRunOnly) {
+TEST_P(WorkerProgramTest, AFailingWindowFailsItsRunOnly) {
   WorkerProgram& worker = Started();
   ASSERT_TRUE(
       worker
-          .Load("greedy", ScriptArchive("def forward(self, x):\n  if bool(x.max() > 100):\n"
-                                        "    x = x + torch.zeros([4398046511104, 64]).sum()\n  return x\n"))
+          .Load("greedy",
+                ScriptArchive(
+                    "def forward(self, x):\n  if bool(x.max() > 100):\n"
+                    "    x = x + torch.zeros([4398046511104, 64], device=x.device).sum()\n  return x\n"))
           .warm());
   ASSERT_TRUE(
       worker
@@ -285,7 +318,7 @@ TEST_F(WorkerProgramTest, AFailingWindowFailsItsRunOnly) {
   }
 }
 
-TEST_F(WorkerProgramTest, EveryThreadIsInTheSandbox) {
+TEST_P(WorkerProgramTest, EveryThreadIsInTheSandbox) {
   WorkerProgram& worker = Started();
   ASSERT_TRUE(worker.Load("m", ConvArchive(1)).warm());
   int threads = 0;
@@ -299,7 +332,7 @@ TEST_F(WorkerProgramTest, EveryThreadIsInTheSandbox) {
   EXPECT_GE(threads, 6);  // receiving, heartbeat, loading, preparing, finishing, lanes
 }
 
-TEST_F(WorkerProgramTest, KeepsNoDescriptorsAndNoMappings) {
+TEST_P(WorkerProgramTest, KeepsNoDescriptorsAndNoMappings) {
   WorkerProgram& worker = Started();
   const fs::path proc = "/proc/" + std::to_string(worker.child().pid());
   const auto count = [&] {
@@ -329,7 +362,7 @@ TEST_F(WorkerProgramTest, KeepsNoDescriptorsAndNoMappings) {
   EXPECT_EQ(count(), before);
 }
 
-TEST_F(WorkerProgramTest, EndsWithTheFrontWithSigtermAndWithSigkill) {
+TEST_P(WorkerProgramTest, EndsWithTheFrontWithSigtermAndWithSigkill) {
   Started().child().socket().Shutdown();
   auto exit = worker_->child().Wait(seconds(5));
   ASSERT_TRUE(exit.ok()) << exit.status();
@@ -352,36 +385,6 @@ TEST_F(WorkerProgramTest, EndsWithTheFrontWithSigtermAndWithSigkill) {
   exit = worker_->child().Wait(seconds(5));
   ASSERT_TRUE(exit.ok()) << exit.status();
   EXPECT_EQ(exit->signal, SIGKILL);
-}
-
-TEST_F(WorkerProgramTest, OneWorkerHoldsADevice) {
-  std::string folder = (fs::temp_directory_path() / "tomoserve-lock-XXXXXX").string();
-  ASSERT_NE(mkdtemp(folder.data()), nullptr);
-  const std::vector<std::string> options = {"--lock-dir", folder, "--lock", "cuda:0"};
-  Started(options);
-  const auto exit_code = [&](const std::vector<std::string>& other) {
-    WorkerProgram second(other);
-    const auto exit = second.child().Wait(seconds(20));
-    return exit.ok() ? exit->exit_code : -1;
-  };
-  EXPECT_EQ(exit_code(options), 4);
-  EXPECT_EQ(exit_code({"--lock-dir", folder, "--lock", "../cuda"}), 1);
-  EXPECT_EQ(exit_code({"--lock-dir", folder + "/absent", "--lock", "cuda:1"}), 1);
-  worker_->child().Kill(SIGKILL);
-  ASSERT_TRUE(worker_->child().Wait(seconds(5)).ok());
-  Started(options);  // a dead worker holds nothing
-  fs::remove_all(folder);
-}
-
-TEST_F(WorkerProgramTest, SaysWhichDevicesItCannotServe) {
-  for (const auto& [options, code] : {std::pair{std::vector<std::string>{"--device", "cuda:0"}, 3},
-                                      std::pair{std::vector<std::string>{"--lanes", "0"}, 2},
-                                      std::pair{std::vector<std::string>{"--nonsense"}, 2}}) {
-    WorkerProgram worker(options);
-    const auto exit = worker.child().Wait(seconds(20));
-    ASSERT_TRUE(exit.ok()) << exit.status();
-    EXPECT_EQ(exit->exit_code, code);
-  }
 }
 
 }  // namespace

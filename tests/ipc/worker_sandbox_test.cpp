@@ -24,8 +24,8 @@ namespace {
 constexpr int kNotEntered = 99;
 constexpr long kLandlockCreateRuleset = 444;
 
-int RunConfined(const std::function<int()>& function) {
-  return RunForked([&] { return EnterWorkerSandbox().ok() ? function() : kNotEntered; });
+int RunConfined(const std::function<int()>& function, WorkerDevice device = WorkerDevice::kCpu) {
+  return RunForked([&] { return EnterWorkerSandbox(device).ok() ? function() : kNotEntered; });
 }
 
 int CallConfined(long number, long a = 0, long b = 0, long c = 0) {
@@ -33,6 +33,15 @@ int CallConfined(long number, long a = 0, long b = 0, long c = 0) {
     ::syscall(number, a, b, c);
     return 0;
   });
+}
+
+int CallConfinedWithGpu(long number, long a = 0, long b = 0) {
+  return RunConfined(
+      [&] {
+        ::syscall(number, a, b);
+        return 0;
+      },
+      WorkerDevice::kGpu);
 }
 
 bool HasLandlock() { return ::syscall(kLandlockCreateRuleset, nullptr, 0, 1) >= 1; }
@@ -65,6 +74,28 @@ TEST(WorkerSandboxTest, ForbiddenCallsKill) {
   }
 }
 
+TEST(WorkerSandboxTest, WithAGpuNothingCanBeReachedEither) {
+  for (const int status : {CallConfinedWithGpu(SYS_socket, AF_INET, SOCK_STREAM),
+                           CallConfinedWithGpu(SYS_socket, AF_NETLINK, SOCK_RAW),
+                           CallConfinedWithGpu(SYS_execve, reinterpret_cast<long>("/bin/true")),
+                           CallConfinedWithGpu(SYS_ptrace)}) {
+    EXPECT_TRUE(KilledBy(status, SIGSYS)) << status;
+  }
+  // Drivers look for their services and live without.
+  const int status = RunConfined(
+      [] {
+        const int socket = ::socket(AF_UNIX, SOCK_STREAM, 0);
+        if (socket < 0) return 1;
+        for (const long call : {SYS_connect, SYS_bind, SYS_listen, SYS_accept, SYS_accept4}) {
+          errno = 0;
+          if (::syscall(call, socket, nullptr, 0, 0) >= 0 || errno != EACCES) return 2;
+        }
+        return ::open("/dev/null", O_RDWR | O_CLOEXEC) >= 0 ? 0 : 3;
+      },
+      WorkerDevice::kGpu);
+  EXPECT_TRUE(ExitedWith(status, 0)) << status;
+}
+
 TEST(WorkerSandboxTest, ThreadsThatRunAlreadyAreConfinedToo) {
   const int status = RunForked([] {
     std::latch confined(1);
@@ -72,7 +103,7 @@ TEST(WorkerSandboxTest, ThreadsThatRunAlreadyAreConfinedToo) {
       confined.wait();
       (void)::socket(AF_INET, SOCK_STREAM, 0);
     });
-    if (!EnterWorkerSandbox().ok()) ::_exit(kNotEntered);
+    if (!EnterWorkerSandbox(WorkerDevice::kCpu).ok()) ::_exit(kNotEntered);
     confined.count_down();
     other.join();
     return 0;

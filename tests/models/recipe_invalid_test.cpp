@@ -380,9 +380,7 @@ INSTANTIATE_TEST_SUITE_P(
                r.mutable_network()->set_spatial_dims(2);
              },
              "network.spatial_dims"},
-        Case{"Ensemble", [](R r) { r.mutable_network()->add_files("second.ts"); }, "network.files"},
-        Case{"HalfPrecision", [](R r) { r.mutable_network()->set_precision(v1::PRECISION_FLOAT16); },
-             "network.precision"}),
+        Case{"Ensemble", [](R r) { r.mutable_network()->add_files("second.ts"); }, "network.files"}),
     CaseName);
 
 TEST(UnsupportedOrderTest, WhatIsWrongComesBeforeWhatIsNotSupported) {

@@ -110,7 +110,11 @@ class FakeDispatcher final : public dispatch::Dispatcher {
     subscriber = std::move(changed);
     return std::make_shared<int>(0);
   }
-  bool ready() override { return is_ready; }
+  std::string NotReady() override { return is_ready ? "" : "STARTING"; }
+  absl::Status CheckAlive(std::chrono::milliseconds) override { return absl::OkStatus(); }
+  absl::StatusOr<dispatch::Activity> Observe(std::chrono::milliseconds) override {
+    return dispatch::Activity();
+  }
   void Drain(std::chrono::milliseconds) override {}
 
   void CompleteRun() {

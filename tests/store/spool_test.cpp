@@ -237,6 +237,20 @@ TEST_F(SpoolTest, KnowsTheFreeSpace) {
   EXPECT_GT(*bytes, 0u);
 }
 
+TEST_F(SpoolTest, KnowsTheSpaceThatItsFilesOccupy) {
+  ASSERT_EQ(*spool_->UsedBytes(), 0u);
+  {
+    SpoolWriter writer = Writer("s1");
+    ASSERT_TRUE(writer.Begin("k", 100000).ok());
+    ASSERT_TRUE(writer.Append(std::string(100000, 'x')).ok());
+    ASSERT_TRUE(writer.End().ok());
+    ASSERT_TRUE(writer.Sync().ok());
+  }
+  EXPECT_GE(*spool_->UsedBytes(), 100000u);
+  ASSERT_TRUE(spool_->Remove("s1").ok());
+  EXPECT_EQ(*spool_->UsedBytes(), 0u);
+}
+
 TEST_F(SpoolTest, FilesAreForTheirOwnerOnly) {
   { SpoolWriter writer = Writer("s1"); }
   using std::filesystem::perms;

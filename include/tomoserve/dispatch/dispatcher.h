@@ -13,6 +13,7 @@
 
 #include "absl/status/statusor.h"
 #include "tomoserve/config/v1/server.pb.h"
+#include "tomoserve/dispatch/observer.h"
 #include "tomoserve/models/repository.h"
 #include "tomoserve/store/job_store.h"
 #include "tomoserve/v1/study.pb.h"
@@ -50,6 +51,7 @@ struct DeviceInfo {
   bool ready = false;
   std::uint32_t restarts = 0;
   std::uint32_t lanes = 0;  // windows computed at a time; 0 until the worker says hello
+  v1::Reason unusable;      // why its worker cannot start; without a code: it can, or is starting
 };
 
 // A model's readiness per device, for ModelService.
@@ -83,7 +85,18 @@ class Dispatcher {
       std::function<void(const std::string& study_uid, const std::string& run_id)> changed) = 0;
 
   // Ready: helpers answer, all devices said hello, pinned (ACTIVE) models are warm.
-  virtual bool ready() = 0;
+  bool ready() { return NotReady().empty(); }
+  // Why it is not ready: DRAINING, HELPER_UNAVAILABLE, STARTING (devices or models come up for the first
+  // time), DEVICE_UNAVAILABLE (a worker died or cannot start). Empty when it is.
+  virtual std::string NotReady() = 0;
+  // kUnavailable DEVICE_UNAVAILABLE (value: the devices) once, for the whole grace time of the configuration,
+  // fewer devices could be used than must be: the program is to end. Never a silent fall-back to the CPU.
+  virtual absl::Status CheckDevices() { return absl::OkStatus(); }
+  // Whether decisions are still made. Calls that come while one waits wait for the same answer. Errors:
+  // kDeadlineExceeded COORDINATOR_STALLED (value: milliseconds), kUnavailable DRAINING (it has ended).
+  virtual absl::Status CheckAlive(std::chrono::milliseconds patience) = 0;
+  // What goes on now. Reads the spool's folder. Errors: those of CheckAlive.
+  virtual absl::StatusOr<Activity> Observe(std::chrono::milliseconds patience) = 0;
   // Stops new uploads; running runs go back to QUEUED at the end of the grace time.
   virtual void Drain(std::chrono::milliseconds grace) = 0;
 };
@@ -112,11 +125,12 @@ struct Patience {
 struct DispatcherOptions {
   config::v1::ServerConfig config;  // defaults filled in
   std::string helper_program;
-  // Started once per device with --device NAME --lanes N, and for GPUs --lock-dir FOLDER --lock NAME.
+  // Started once per device with --device NAME --lanes N, and for GPUs --threads N --lock-dir FOLDER.
   std::string worker_program;
   std::string
       lock_folder;    // of the host's device locks, shared by all fronts; empty: in the temporary folder
   std::string build;  // version and commit, for the provenance; empty: the project's version
+  Observer* observer = nullptr;  // outlives the dispatcher; null: nobody
   Patience patience;
 };
 

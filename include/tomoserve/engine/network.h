@@ -7,11 +7,8 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "tomoserve/engine/compute_device.h"
 #include "tomoserve/v1/recipe.pb.h"
-
-namespace at {
-class Tensor;
-}
 
 namespace tomoserve::engine {
 
@@ -20,13 +17,14 @@ namespace tomoserve::engine {
 class Network {
  public:
   // Reads each descriptor (position unchanged) into memory, compares its SHA-256 with the expected one,
-  // refuses code that could reach files, the network, Python or native classes, loads, sets eval mode and
-  // freezes. One descriptor and one digest per recipe.network.files, in that order. Nothing of a file runs
-  // before its digest matched and its code was scanned; the scan is a filter, not a sandbox: the process must
-  // be in its sandbox before. Errors: MODEL_DIGEST_MISMATCH (value: file), MODEL_UNREADABLE (value: file),
-  // MODEL_FORBIDDEN_OP (value: the operation), OUT_OF_MEMORY, RECIPE_INVALID (value: field).
+  // refuses code that could reach files, the network, Python or native classes, loads it on `device`, sets
+  // eval mode and freezes. One descriptor and one digest per recipe.network.files, in that order. Nothing of
+  // a file runs before its digest matched and its code was scanned; the scan is a filter, not a sandbox: the
+  // process must be in its sandbox before. Errors: MODEL_DIGEST_MISMATCH (value: file), MODEL_UNREADABLE
+  // (value: file), MODEL_FORBIDDEN_OP (value: the operation), OUT_OF_MEMORY, RECIPE_INVALID (value: field).
   static absl::StatusOr<std::shared_ptr<Network>> Load(std::span<const int> fds, const v1::Recipe& recipe,
-                                                       std::span<const std::string> file_sha256);
+                                                       std::span<const std::string> file_sha256,
+                                                       const ComputeDevice& device = {});
   ~Network();
   Network(const Network&) = delete;
   Network& operator=(const Network&) = delete;
@@ -44,8 +42,14 @@ class Network {
   // caller's thread must have warmed up. Returns contiguous float32 [N, output_channels, a, b(, c)]; for a
   // recipe with layout SLICES the z axis of the output is 1 (the answered slice). Values that are not
   // finite pass through. The input is not changed. One intra-op thread; no gradient: the result is an
-  // inference tensor, to be changed in place inside c10::InferenceMode only. Errors: MODEL_SHAPE,
-  // MODEL_OUTPUT, NETWORK_FAILED, OUT_OF_MEMORY.
+  // inference tensor, to be changed in place inside c10::InferenceMode only.
+  //
+  // Input and output lie on the network's device. On a GPU the call launches on the device's stream and
+  // returns: an error of the device may come with a later call. Convolutions and matrix products of a
+  // recipe of precision FLOAT16 take and give half precision there and sum in float32; on the CPU they are
+  // float32. When the GPU's memory is short
+  // the allocator's cache is given back and the window tried once more. Errors: MODEL_SHAPE, MODEL_OUTPUT,
+  // NETWORK_FAILED, OUT_OF_MEMORY, kInvalidArgument INPUT_DEVICE (value: the input's).
   absl::StatusOr<at::Tensor> Forward(const at::Tensor& input) const;
 
   // Bytes of parameters and buffers of all files.

@@ -21,8 +21,9 @@ class Server {
  public:
   virtual ~Server() = default;
   virtual int port() const = 0;
-  // Health follows the dispatcher's readiness; call now and then (thread-safe).
-  virtual void UpdateHealth() = 0;
+  // Health follows the dispatcher's readiness; call now and then (thread-safe). Comes back empty when health
+  // says SERVING from now on, else with the reason code why not (DRAINING, or the dispatcher's).
+  virtual std::string UpdateHealth() = 0;
   // Health NOT_SERVING from now on; calls still work. Before the dispatcher drains.
   virtual void StopServing() = 0;
   // No new calls; open calls end at `deadline` at the latest. Blocks.

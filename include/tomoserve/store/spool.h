@@ -86,6 +86,8 @@ class Spool {
   absl::Status Remove(std::string_view submission_id) const;
   // Ids of all files.
   absl::StatusOr<std::vector<std::string>> List() const;
+  // Bytes that all files occupy. Looks at each of them.
+  absl::StatusOr<std::uint64_t> UsedBytes() const;
   // Bytes free on the file system for us.
   absl::StatusOr<std::uint64_t> FreeBytes() const;
 

@@ -1,24 +1,26 @@
 // tomoserve-worker: runs models on one device for the front, which holds the other end of descriptor 3. Exit
-// codes: 0 the front is gone or SIGTERM, 1 failed, 2 usage, 3 the device is not there, 4 the device is held
-// by another worker.
+// codes: 0 the front is gone or SIGTERM, 1 failed, 2 usage, 3 the device cannot be used, 4 the device is held
+// by another worker, 5 the device does not work any more.
 #include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <atomic>
 #include <cstdlib>
 #include <optional>
 #include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "apps/tomoserve_worker/device_lock.h"
 #include "apps/tomoserve_worker/front.h"
 #include "apps/tomoserve_worker/worker.h"
-#include "tomoserve/base/config.h"
 #include "tomoserve/base/log.h"
 #include "tomoserve/base/status.h"
+#include "tomoserve/base/strings.h"
+#include "tomoserve/engine/cuda.h"
 #include "tomoserve/engine/runtime.h"
 #include "tomoserve/ipc/child.h"
 #include "tomoserve/ipc/sandbox.h"
@@ -35,6 +37,7 @@ constexpr timespec kHeartbeat{1, 0};
 struct Arguments {
   std::string device = "cpu";
   std::uint32_t lanes = 1;
+  std::uint32_t threads = 0;  // 0: as many as lanes
   std::string lock_dir;
   std::string lock;
 };
@@ -73,39 +76,68 @@ ipc::v1::WorkerReply HelloOf(const engine::RuntimeInfo& info, std::uint32_t lane
   ipc::v1::WorkerReply reply;
   reply.mutable_hello()->set_device_kind(info.device_kind);
   reply.mutable_hello()->set_torch_version(info.torch_version);
+  reply.mutable_hello()->set_driver_version(info.driver_version);
+  reply.mutable_hello()->set_cudnn_version(info.cudnn_version);
   reply.mutable_hello()->set_lanes(lanes);
-  reply.mutable_hello()->set_memory_bytes(base::MemoryLimitBytes());
+  reply.mutable_hello()->set_memory_bytes(info.memory_bytes);
   return reply;
 }
 
+// N of "cuda:N"; nothing for "cpu".
+std::optional<int> CudaIndex(const std::string& device) {
+  if (device.rfind("cuda:", 0) != 0) return std::nullopt;
+  return std::stoi(device.substr(5));
+}
+
+// Tells the front why there will be no hello.
+int Unusable(Front& front, const absl::Status& status) {
+  ipc::v1::WorkerReply reply;
+  *reply.mutable_unusable() = RefusalOf(status);
+  front.Send(reply).IgnoreError();  // logged
+  base::Log(base::LogLevel::kError, "device_unusable",
+            {{"reason", base::ReasonOf(status)},
+             {"value", base::ValueOf(status)},
+             {"text", base::ToStd(status.message())}});
+  if (base::ReasonOf(status) == "DEVICE_BUSY") return kExitDeviceBusy;
+  return base::ReasonOf(status).rfind("DEVICE_", 0) == 0 ? kExitNoDevice : kExitFailed;
+}
+
+// The device, locked and ready. The CUDA half of LibTorch is loaded before anything asks whether it is there.
+absl::StatusOr<engine::CudaRuntime> OpenDevice(const Arguments& arguments, std::vector<DeviceLock>& locks) {
+  const std::optional<int> cuda = CudaIndex(arguments.device);
+  const auto lock = [&](std::string_view name) -> absl::Status {
+    TS_ASSIGN_OR_RETURN(DeviceLock held, DeviceLock::Acquire(arguments.lock_dir, name));
+    locks.push_back(std::move(held));
+    return absl::OkStatus();
+  };
+  if (!arguments.lock.empty()) TS_RETURN_IF_ERROR(lock(arguments.lock));
+  if (!cuda) return engine::CudaRuntime{.info = engine::InitialiseTorch(), .device = {}};
+  engine::SetCudaEnvironment();
+  TS_ASSIGN_OR_RETURN(const cuda::Module* module, engine::OpenCudaModule(engine::CudaModulePath()));
+  TS_ASSIGN_OR_RETURN(const cuda::DeviceFacts facts, engine::FindCudaDevice(*module, *cuda));
+  // By its own name: its number depends on what else this container or process may see.
+  if (!arguments.lock_dir.empty()) TS_RETURN_IF_ERROR(lock("GPU-" + std::string(facts.uuid)));
+  return engine::InitialiseCuda(*module, facts, *cuda);
+}
+
 int RunWorker(const Arguments& arguments) {
-  if (arguments.device != "cpu") {
-    return Fail(base::Error(absl::StatusCode::kUnimplemented, "DEVICE_UNAVAILABLE", arguments.device,
-                            "this build computes on the CPU only"),
-                kExitNoDevice);
-  }
   if (fcntl(ipc::kChildSocketFd, F_GETFD) < 0) {
     return Fail(
         base::Error(absl::StatusCode::kFailedPrecondition, "NO_FRONT", "", "descriptor 3 is no socket"),
         kExitUsage);
   }
   const sigset_t signals = BlockStopSignals();
-  std::optional<DeviceLock> lock;
-  if (!arguments.lock.empty()) {
-    auto acquired = DeviceLock::Acquire(arguments.lock_dir, arguments.lock);
-    if (!acquired.ok()) {
-      const bool busy = base::ReasonOf(acquired.status()) == "DEVICE_BUSY";
-      return Fail(acquired.status(), busy ? kExitDeviceBusy : kExitFailed);
-    }
-    lock = *std::move(acquired);
-  }
-  const engine::RuntimeInfo info = engine::InitialiseTorch();
-  if (const absl::Status entered = ipc::EnterWorkerSandbox(); !entered.ok())
-    return Fail(entered, kExitFailed);
-
   Front front{ipc::RecordSocket(base::UniqueFd(ipc::kChildSocketFd))};
-  Worker worker(front, arguments.lanes);
-  if (const absl::Status sent = front.Send(HelloOf(info, arguments.lanes)); !sent.ok()) {
+  std::vector<DeviceLock> locks;  // until the end of the process
+  const absl::StatusOr<engine::CudaRuntime> runtime = OpenDevice(arguments, locks);
+  if (!runtime.ok()) return Unusable(front, runtime.status());
+  const auto confined = runtime->device.is_cuda() ? ipc::WorkerDevice::kGpu : ipc::WorkerDevice::kCpu;
+  if (const absl::Status entered = ipc::EnterWorkerSandbox(confined); !entered.ok()) {
+    return Fail(entered, kExitFailed);
+  }
+  const std::uint32_t threads = arguments.threads > 0 ? arguments.threads : arguments.lanes;
+  Worker worker(front, runtime->device, runtime->info.memory_bytes, arguments.lanes, threads);
+  if (const absl::Status sent = front.Send(HelloOf(runtime->info, arguments.lanes)); !sent.ok()) {
     return Fail(sent, kExitFailed);
   }
   std::jthread heartbeat([&](const std::stop_token& stop) { Beat(stop, signals, front, worker); });
@@ -123,8 +155,18 @@ int RunWorker(const Arguments& arguments) {
 int main(int argc, char** argv) {
   tomoserve::worker::Arguments arguments;
   CLI::App app{"Runs models on one device. Started by tomoserve, not by hand."};
-  app.add_option("--device", arguments.device, "cpu or cuda:N");
+  app.add_option("--device", arguments.device, "cpu or cuda:N")
+      ->check(CLI::Validator(
+          [](const std::string& name) {
+            const std::string digits = name.rfind("cuda:", 0) == 0 ? name.substr(5) : "";
+            const bool number = !digits.empty() && digits.size() <= 2 &&
+                                digits.find_first_not_of("0123456789") == std::string::npos;
+            return name == "cpu" || number ? std::string() : "not cpu or cuda:N";
+          },
+          "cpu|cuda:N"));
   app.add_option("--lanes", arguments.lanes, "windows computed at a time")->check(CLI::Range(1, 256));
+  app.add_option("--threads", arguments.threads, "that prepare and finish a run; 0: one for each lane")
+      ->check(CLI::Range(0, 256));
   auto* lock_dir = app.add_option("--lock-dir", arguments.lock_dir, "folder of the host's device locks");
   app.add_option("--lock", arguments.lock, "name of the lock to hold")->needs(lock_dir);
   try {

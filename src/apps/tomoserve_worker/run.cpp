@@ -11,6 +11,7 @@
 #include "tomoserve/base/clock.h"
 #include "tomoserve/base/config.h"
 #include "tomoserve/base/status.h"
+#include "tomoserve/compute/placement.h"
 #include "tomoserve/models/recipe.h"
 #include "tomoserve/pipeline/prepared_run.h"
 
@@ -22,16 +23,24 @@ struct WindowOutput final : executor::Job::Output {
   at::Tensor tensor;
 };
 
-// A run whose arrays alone exceed the machine would end in the OOM killer, not in an error.
-absl::Status CheckSize(const pipeline::RunPlan& plan) {
-  if (plan.peak_bytes <= base::MemoryLimitBytes()) return absl::OkStatus();
-  return base::Error(absl::StatusCode::kResourceExhausted, "RUN_TOO_LARGE", std::to_string(plan.peak_bytes),
-                     "the run needs more memory than this machine has");
+// On a CPU a run whose arrays alone exceed the machine would end in the OOM killer, not in an error.
+absl::Status CheckSize(const pipeline::RunPlan& plan, const RunResources& resources) {
+  const auto too_large = [](std::uint64_t bytes, std::string_view text) {
+    return base::Error(absl::StatusCode::kResourceExhausted, "RUN_TOO_LARGE", std::to_string(bytes), text);
+  };
+  if (plan.peak_bytes > base::MemoryLimitBytes()) {
+    return too_large(plan.peak_bytes, "the run needs more memory than this machine has");
+  }
+  if (resources.device.is_cuda() && plan.device_peak_bytes > resources.memory_bytes) {
+    return too_large(plan.device_peak_bytes, "the run needs more memory than the device has");
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
 
 struct Run::State {
+  RunResources resources;
   std::shared_ptr<const LoadedModel> model;
   ipc::Mapping labels;
   std::uint32_t label_bytes_per_voxel = 0;
@@ -39,7 +48,7 @@ struct Run::State {
 
   std::once_flag begun;
   double begun_ms = 0;      // first window
-  double last_fold_ms = 0;  // end of the last window
+  double last_fold_ms = 0;  // end of the last window; the last Fold waits for the device
 };
 
 Run::Run(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -47,7 +56,8 @@ Run::~Run() = default;
 
 absl::StatusOr<std::shared_ptr<Run>> Run::Prepare(const ipc::v1::StartRun& start,
                                                   std::vector<base::UniqueFd> fds,
-                                                  std::shared_ptr<const LoadedModel> model, int threads,
+                                                  std::shared_ptr<const LoadedModel> model,
+                                                  const RunResources& resources,
                                                   std::function<bool()> cancelled) {
   TS_ASSIGN_OR_RETURN(RunRequest request, ReadRunRequest(start, fds));
   fds.clear();  // mappings keep what they need
@@ -55,12 +65,16 @@ absl::StatusOr<std::shared_ptr<Run>> Run::Prepare(const ipc::v1::StartRun& start
     return base::Error(absl::StatusCode::kInvalidArgument, "REQUEST_INVALID", "label_bytes_per_voxel",
                        "the recipe's label values do not fit");
   }
-  TS_ASSIGN_OR_RETURN(const pipeline::RunPlan plan, pipeline::PlanRun(model->recipe, request.geometry));
-  TS_RETURN_IF_ERROR(CheckSize(plan));
+  const compute::Placement placement{.device = resources.device.device()};
+  TS_ASSIGN_OR_RETURN(const pipeline::RunPlan plan,
+                      pipeline::PlanRun(model->recipe, request.geometry, placement));
+  TS_RETURN_IF_ERROR(CheckSize(plan, resources));
+  resources.device.Use();
   auto state = std::make_unique<State>();
   TS_ASSIGN_OR_RETURN(state->prepared,
                       pipeline::PreparedRun::Create(model->recipe, request.geometry, request.slices,
-                                                    {threads, std::move(cancelled)}));
+                                                    {resources.threads, std::move(cancelled)}, placement));
+  state->resources = resources;
   state->model = std::move(model);
   state->labels = std::move(request.labels);
   state->label_bytes_per_voxel = request.label_bytes_per_voxel;
@@ -71,21 +85,26 @@ std::uint32_t Run::windows() const { return state_->prepared->windows(); }
 
 absl::Status Run::Forward(std::uint32_t index, std::uint32_t, std::unique_ptr<Output>& output) {
   std::call_once(state_->begun, [&] { state_->begun_ms = base::MonotonicMs(); });
+  state_->resources.device.Use();
+  state_->resources.in_flight->AwaitRoom();
   const engine::Network& network = *state_->model->network;
   TS_ASSIGN_OR_RETURN(at::Tensor tensor, state_->prepared->ForwardWindow(index, [&](const at::Tensor& input) {
     return network.Forward(input);
   }));
+  state_->resources.in_flight->Mark();
   output = std::make_unique<WindowOutput>(std::move(tensor));
   return absl::OkStatus();
 }
 
 absl::Status Run::Fold(std::uint32_t index, std::unique_ptr<Output> output) {
+  state_->resources.device.Use();
   TS_RETURN_IF_ERROR(state_->prepared->Fold(index, std::move(static_cast<WindowOutput&>(*output).tensor)));
   state_->last_fold_ms = base::MonotonicMs();
   return absl::OkStatus();
 }
 
 absl::StatusOr<ipc::v1::RunDone> Run::Finish() {
+  state_->resources.device.Use();
   TS_ASSIGN_OR_RETURN(pipeline::RunResult result,
                       state_->prepared->Finish(state_->labels.bytes(), state_->label_bytes_per_voxel));
   ipc::v1::RunDone done;

@@ -8,6 +8,8 @@
 
 #include "absl/status/statusor.h"
 #include "tomoserve/base/unique_fd.h"
+#include "tomoserve/engine/compute_device.h"
+#include "tomoserve/engine/launch_bound.h"
 #include "tomoserve/engine/network.h"
 #include "tomoserve/executor/executor.h"
 #include "tomoserve/ipc/v1/worker.pb.h"
@@ -21,16 +23,25 @@ struct LoadedModel {
   std::shared_ptr<const engine::Network> network;
 };
 
+// What the runs of a worker share.
+struct RunResources {
+  engine::ComputeDevice device;
+  std::shared_ptr<engine::LaunchBound> in_flight;  // of windows, over all runs
+  std::uint64_t memory_bytes = 0;                  // of the device, for runs
+  int threads = 1;                                 // that prepare and finish a run
+};
+
 // The steps are called in this order, from different threads: Prepare, then the executor's calls, then
 // Finish.
 class Run final : public executor::Job {
  public:
-  // Checks the request, maps what it may touch and prepares the volume. `cancelled` is asked now and then,
-  // from any thread; `threads` work on the volume here and in Finish. Errors: REQUEST_INVALID, CANCELLED,
-  // RUN_TOO_LARGE (value: bytes), and those of pipeline::PlanRun and PreparedRun::Create.
+  // Checks the request, maps what it may touch and prepares the volume on the device. `cancelled` is asked
+  // now and then, from any thread. Errors: REQUEST_INVALID, CANCELLED, RUN_TOO_LARGE (value: bytes), and
+  // those of pipeline::PlanRun and PreparedRun::Create.
   static absl::StatusOr<std::shared_ptr<Run>> Prepare(const ipc::v1::StartRun& start,
                                                       std::vector<base::UniqueFd> fds,
-                                                      std::shared_ptr<const LoadedModel> model, int threads,
+                                                      std::shared_ptr<const LoadedModel> model,
+                                                      const RunResources& resources,
                                                       std::function<bool()> cancelled);
   ~Run() override;
 

@@ -1,6 +1,7 @@
 #include "apps/tomoserve_worker/worker.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <utility>
 
 #include "tomoserve/base/clock.h"
@@ -12,6 +13,8 @@ namespace tomoserve::worker {
 namespace {
 
 constexpr double kProgressMs = 200;
+// Launched on a GPU and not finished: enough that it never waits for the next one.
+constexpr std::size_t kWindowsInFlight = 4;
 
 absl::Status Cancelled() {
   return base::Error(absl::StatusCode::kCancelled, "CANCELLED", "", "the run was cancelled");
@@ -31,9 +34,15 @@ auto Guarded(const Call& call) -> decltype(call()) {
 
 }  // namespace
 
-Worker::Worker(Front& front, std::uint32_t lanes)
-    // As many outputs may wait as there are lanes: no lane idles behind a slower one.
-    : front_(front), threads_(static_cast<int>(lanes)), executor_(executor::Executor::Create(lanes, lanes)) {}
+Worker::Worker(Front& front, engine::ComputeDevice device, std::uint64_t memory_bytes, std::uint32_t lanes,
+               std::uint32_t threads)
+    : front_(front),
+      resources_{.device = device,
+                 .in_flight = std::make_shared<engine::LaunchBound>(device.stream(), kWindowsInFlight),
+                 .memory_bytes = memory_bytes,
+                 .threads = static_cast<int>(threads)},
+      // As many outputs may wait as there are lanes: no lane idles behind a slower one.
+      executor_(executor::Executor::Create(lanes, lanes)) {}
 
 Worker::~Worker() {
   const std::lock_guard lock(mutex_);
@@ -80,6 +89,7 @@ void Worker::Handle(ipc::v1::WorkerRequest request, Fds fds) {
 void Worker::Load(const ipc::v1::LoadModel& load, const Fds& fds) {
   const double start_ms = base::MonotonicMs();
   auto state = Guarded([&] { return LoadAndWarmUp(load, fds); });
+  if (!state.ok()) EndIfDeviceIsLost(state.status());
   ipc::v1::WorkerReply reply;
   if (state.ok()) {
     *reply.mutable_model() = *std::move(state);
@@ -104,7 +114,7 @@ absl::StatusOr<ipc::v1::ModelState> Worker::LoadAndWarmUp(const ipc::v1::LoadMod
   for (const base::UniqueFd& fd : fds) files.push_back(fd.get());
   const std::vector<std::string> digests(load.file_sha256().begin(), load.file_sha256().end());
   TS_ASSIGN_OR_RETURN(std::shared_ptr<engine::Network> network,
-                      engine::Network::Load(files, load.recipe(), digests));
+                      engine::Network::Load(files, load.recipe(), digests, resources_.device));
   std::mutex mutex;
   std::vector<double> ms;
   absl::Status failed;
@@ -166,7 +176,7 @@ void Worker::Prepare(const std::shared_ptr<ActiveRun>& active, const ipc::v1::St
       return base::Error(absl::StatusCode::kFailedPrecondition, "MODEL_NOT_LOADED", start.model_digest(),
                          "the run's model is not loaded");
     }
-    return Run::Prepare(start, std::move(fds), std::move(model), threads_,
+    return Run::Prepare(start, std::move(fds), std::move(model), resources_,
                         [active] { return active->cancelled.load(); });
   });
   if (run.ok()) {
@@ -229,7 +239,14 @@ void Worker::Cancel(const std::string& run_id) {
   }
 }
 
+void Worker::EndIfDeviceIsLost(const absl::Status& error) const {
+  if (absl::IsCancelled(error) || resources_.device.Works()) return;
+  base::Log(base::LogLevel::kError, "device_lost", {{"reason", base::ReasonOf(error)}});
+  std::_Exit(kExitDeviceLost);
+}
+
 void Worker::Answer(const ActiveRun& active, const absl::StatusOr<ipc::v1::RunDone>& result) {
+  if (!result.ok()) EndIfDeviceIsLost(result.status());
   {
     const std::lock_guard lock(mutex_);
     runs_.erase(active.run_id);  // before the answer: the front may send the id again at once

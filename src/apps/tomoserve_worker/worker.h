@@ -15,15 +15,21 @@
 #include "apps/tomoserve_worker/run.h"
 #include "apps/tomoserve_worker/work_thread.h"
 #include "tomoserve/base/unique_fd.h"
+#include "tomoserve/engine/compute_device.h"
 #include "tomoserve/executor/executor.h"
 #include "tomoserve/ipc/v1/worker.pb.h"
 
 namespace tomoserve::worker {
 
+// Exit code of a worker whose device does not work any more: an error of CUDA can spoil the whole process.
+inline constexpr int kExitDeviceLost = 5;
+
 class Worker {
  public:
-  // `front` must outlive the worker.
-  Worker(Front& front, std::uint32_t lanes);
+  // `front` must outlive the worker. `lanes` compute windows; `threads` prepare and finish a run; runs may
+  // use `memory_bytes` of the device.
+  Worker(Front& front, engine::ComputeDevice device, std::uint64_t memory_bytes, std::uint32_t lanes,
+         std::uint32_t threads);
   // Cancels what is left; waits for the windows in flight.
   ~Worker();
 
@@ -50,13 +56,16 @@ class Worker {
   void Submit(const std::shared_ptr<ActiveRun>& active, std::uint32_t urgency, std::shared_ptr<Run> run);
   void Finish(const std::shared_ptr<ActiveRun>& active, Run& run);
   void Cancel(const std::string& run_id);
+  // Ends the process when an error left the device unusable: nothing that it says of runs counts any more.
+  // What was in flight is tried again by another process.
+  void EndIfDeviceIsLost(const absl::Status& error) const;
   // Answers a run, once.
   void Answer(const ActiveRun& active, const absl::StatusOr<ipc::v1::RunDone>& result);
 
   std::shared_ptr<const LoadedModel> FindModel(const std::string& digest);
 
   Front& front_;
-  const int threads_;  // that prepare and finish a run
+  const RunResources resources_;
   std::mutex mutex_;
   std::map<std::string, std::shared_ptr<const LoadedModel>> models_;  // by digest; guarded by mutex_
   std::map<std::string, std::shared_ptr<ActiveRun>> runs_;            // by run id; guarded by mutex_

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -104,6 +105,21 @@ absl::StatusOr<std::vector<std::string>> Spool::List() const {
   if (error) return DiskError(error.value(), "listing the spool");
   std::sort(ids.begin(), ids.end());
   return ids;
+}
+
+absl::StatusOr<std::uint64_t> Spool::UsedBytes() const {
+  std::uint64_t bytes = 0;
+  std::error_code error;
+  std::filesystem::directory_iterator entry(folder_, error);
+  for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
+    // A file may go while it is looked at.
+    struct stat file {};
+    if (::lstat(entry->path().c_str(), &file) == 0 && S_ISREG(file.st_mode)) {
+      bytes += static_cast<std::uint64_t>(file.st_blocks) * 512;
+    }
+  }
+  if (error) return DiskError(error.value(), "listing the spool");
+  return bytes;
 }
 
 absl::StatusOr<std::uint64_t> Spool::FreeBytes() const {

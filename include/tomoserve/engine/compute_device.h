@@ -1,0 +1,50 @@
+// What this process computes on, for LibTorch: the CPU, or one GPU and the one stream that is used on it.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
+#include <c10/core/Stream.h>
+
+#include <optional>
+
+#include "absl/status/statusor.h"
+
+namespace tomoserve::engine {
+
+// A value; copies mean the same device and stream. Thread-safe. All work of a process on a GPU goes through
+// one stream of its own (not the default one), so that it runs in the order of the launches, whichever
+// threads launched it (docs/adr/0009).
+class ComputeDevice {
+ public:
+  // The CPU.
+  ComputeDevice() = default;
+  // GPU `index` of those that CUDA shows this process; the CUDA half of LibTorch must be loaded. Makes the
+  // context and sets LibTorch up for equal bits: TF32 off, cuDNN deterministic and without benchmark,
+  // deterministic algorithms where there are some, no reductions in half precision. Errors: kUnavailable
+  // DEVICE_UNAVAILABLE (value: "cuda:N").
+  static absl::StatusOr<ComputeDevice> Cuda(int index);
+
+  c10::Device device() const { return device_; }
+  bool is_cuda() const { return device_.is_cuda(); }
+  // Absent on the CPU.
+  std::optional<c10::Stream> stream() const { return stream_; }
+
+  // Sets the calling thread up: one intra-op thread (thread counts change bits on the CPU), and on a GPU
+  // device and stream as the current ones. Cheap when repeated; every thread that touches a tensor of the
+  // device calls it before. Throws c10::Error when the GPU is gone.
+  void Use() const;
+  // Waits for what was launched so far. Throws c10::Error for what went wrong meanwhile.
+  void Synchronise() const;
+  // Whether a small operation still gives its result. An error of CUDA can leave a process in which nothing
+  // works any more; only a new process helps. Always true on the CPU.
+  bool Works() const;
+  // Gives memory that the allocator keeps for later back to the device.
+  void FreeCache() const;
+
+ private:
+  c10::Device device_{c10::kCPU};
+  std::optional<c10::Stream> stream_;
+  at::Tensor probe_;  // a value on the GPU, so that Works allocates nothing
+};
+
+}  // namespace tomoserve::engine

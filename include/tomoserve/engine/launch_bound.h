@@ -1,0 +1,35 @@
+// Keeps those who launch work on a GPU from running ahead of it.
+#pragma once
+
+#include <c10/core/Event.h>
+#include <c10/core/Stream.h>
+
+#include <cstddef>
+#include <deque>
+#include <mutex>
+#include <optional>
+
+namespace tomoserve::engine {
+
+// Launches return at once; without a bound a lane would queue all windows of a run, whose outputs would have
+// to live at once, progress would be a fiction, and a cancellation would have nothing left to stop.
+// Thread-safe.
+class LaunchBound {
+ public:
+  // At most `windows` (at least 1) marks of `stream` are unfinished at a time. Without a stream (CPU) nothing
+  // ever waits.
+  LaunchBound(std::optional<c10::Stream> stream, std::size_t windows);
+
+  // Waits until there is room for one more window. Throws c10::Error for what went wrong on the device.
+  void AwaitRoom();
+  // What was launched on the stream until now is a window.
+  void Mark();
+
+ private:
+  const std::optional<c10::Stream> stream_;
+  const std::size_t windows_;
+  std::mutex mutex_;
+  std::deque<c10::Event> unfinished_;  // oldest first; guarded by mutex_
+};
+
+}  // namespace tomoserve::engine

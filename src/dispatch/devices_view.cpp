@@ -1,0 +1,93 @@
+// What devices show of themselves to other threads, and whether there are enough of them.
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "dispatch/devices.h"
+#include "tomoserve/base/clock.h"
+#include "tomoserve/base/status.h"
+
+namespace tomoserve::dispatch {
+
+std::size_t Devices::Needed() const {
+  return options_.min_devices > 0 ? options_.min_devices : std::max<std::size_t>(1, workers_.size());
+}
+
+void Devices::Publish() {
+  View view;
+  std::size_t ready = 0;
+  std::size_t unusable = 0;
+  for (const Worker& worker : workers_) {
+    bool settled = worker.hello.has_value();
+    for (const models::Model& model : catalogue_.repository().models()) {
+      if (!model.good()) continue;
+      const auto found = worker.models.find(model.model_digest);
+      const ModelOnDevice state = found == worker.models.end() ? ModelOnDevice() : found->second;
+      settled = settled && (state.readiness == v1::MODEL_READINESS_WARM ||
+                            state.readiness == v1::MODEL_READINESS_REFUSED);
+      std::vector<v1::DeviceReadiness>& devices = view.models[model.model_digest];
+      if (devices.size() > view.infos.size()) continue;  // an equal copy under another name
+      v1::DeviceReadiness& readiness = devices.emplace_back();
+      readiness.set_device(worker.device);
+      readiness.set_readiness(state.readiness);
+      if (state.readiness == v1::MODEL_READINESS_REFUSED) *readiness.mutable_reason() = state.reason;
+      readiness.set_weight_bytes(state.weight_bytes);
+      readiness.set_ms_per_window(state.ms_per_window);
+    }
+    ready += settled ? 1 : 0;
+    unusable += worker.unusable ? 1 : 0;
+    view.infos.push_back({.device = worker.device,
+                          .device_kind = worker.hello ? worker.hello->device_kind() : "",
+                          .ready = settled,
+                          .restarts = worker.restarts,
+                          .lanes = worker.hello ? std::max(1u, worker.hello->lanes()) : 0,
+                          .unusable = worker.unusable.value_or(v1::Reason())});
+  }
+  view.ready = ready >= Needed();
+  const std::lock_guard lock(view_mutex_);
+  if (workers_.size() - unusable < Needed()) {
+    view.few_since_ms = view_.few_since_ms.value_or(base::MonotonicMs());
+  }
+  view_ = std::move(view);
+}
+
+std::vector<DeviceInfo> Devices::Infos() const {
+  const std::lock_guard lock(view_mutex_);
+  return view_.infos;
+}
+
+std::vector<v1::DeviceReadiness> Devices::ReadinessOf(const std::string& model_digest) const {
+  const std::lock_guard lock(view_mutex_);
+  const auto devices = view_.models.find(model_digest);
+  return devices == view_.models.end() ? std::vector<v1::DeviceReadiness>() : devices->second;
+}
+
+bool Devices::ready() const {
+  const std::lock_guard lock(view_mutex_);
+  return view_.ready;
+}
+
+absl::Status Devices::CheckEnough() const {
+  const std::lock_guard lock(view_mutex_);
+  const auto grace_ms = static_cast<double>(options_.grace.count());
+  if (!view_.few_since_ms || base::MonotonicMs() - *view_.few_since_ms < grace_ms) return absl::OkStatus();
+  std::vector<std::string> names;
+  std::vector<std::string> texts;
+  for (const DeviceInfo& info : view_.infos) {
+    if (info.unusable.code().empty()) continue;
+    names.push_back(info.device);
+    texts.push_back(absl::StrCat(info.device, ": ", info.unusable.code(), " (", info.unusable.value(),
+                                 "): ", info.unusable.text()));
+  }
+  if (view_.infos.empty()) {
+    texts.push_back("there is no NVIDIA device file");
+  } else if (view_.infos.size() < Needed()) {
+    texts.push_back(absl::StrCat("only ", view_.infos.size(), " were found"));
+  }
+  return base::Error(
+      absl::StatusCode::kUnavailable, "DEVICE_UNAVAILABLE", absl::StrJoin(names, ","),
+      absl::StrCat("fewer than ", Needed(), " devices can be used: ", absl::StrJoin(texts, "; ")));
+}
+
+}  // namespace tomoserve::dispatch

@@ -1,0 +1,82 @@
+#include "tomoserve/engine/compute_device.h"
+
+#include <ATen/Context.h>
+#include <ATen/ops/zeros.h>
+#include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/InferenceMode.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
+#include <string>
+
+#include "engine/failure.h"
+#include "tomoserve/engine/runtime.h"
+
+namespace tomoserve::engine {
+namespace {
+
+void AskForEqualBits() {
+  at::Context& context = at::globalContext();
+  context.setAllowTF32CuBLAS(false);
+  context.setAllowTF32CuDNN(false);
+  context.setBenchmarkCuDNN(false);
+  context.setDeterministicCuDNN(true);
+  // Only a warning where there is no deterministic kernel: the warm-up compares the bits of passes.
+  context.setDeterministicAlgorithms(true, /*warn_only=*/true);
+  context.setDeterministicFillUninitializedMemory(false);
+  context.setAllowFP16ReductionCuBLAS(false);
+  context.setAllowBF16ReductionCuBLAS(false);
+  context.setAllowFP16AccumulationCuBLAS(false);
+}
+
+}  // namespace
+
+absl::StatusOr<ComputeDevice> ComputeDevice::Cuda(int index) {
+  ComputeDevice made;
+  try {
+    at::globalContext().lazyInitDevice(c10::kCUDA);
+    AskForEqualBits();
+    made.device_ = c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(index));
+    // Urgent streams are a pool of their own: what else in the process takes a stream never gets this one.
+    made.stream_ = c10::impl::VirtualGuardImpl(c10::kCUDA).getNewStream(made.device_, /*priority=*/-1);
+    made.Use();
+    const c10::InferenceMode inference;
+    made.probe_ = at::zeros({1}, at::TensorOptions(made.device_).dtype(at::kInt));
+    made.Synchronise();
+    return made;
+  } catch (...) {
+    return CurrentException(absl::StatusCode::kUnavailable, "DEVICE_UNAVAILABLE",
+                            "cuda:" + std::to_string(index), "the device cannot be opened");
+  }
+}
+
+void ComputeDevice::Use() const {
+  UseOneThread();
+  if (!stream_) return;
+  const c10::impl::VirtualGuardImpl guard(device_.type());
+  guard.setDevice(device_);
+  guard.exchangeStream(*stream_);
+}
+
+void ComputeDevice::Synchronise() const {
+  if (stream_) stream_->synchronize();
+}
+
+bool ComputeDevice::Works() const {
+  if (!is_cuda()) return true;
+  try {
+    Use();
+    const c10::InferenceMode inference;
+    at::Tensor probe = probe_;
+    probe.fill_(1);
+    Synchronise();
+    return true;
+  } catch (...) {
+    return false;
+  }
+}
+
+void ComputeDevice::FreeCache() const {
+  if (is_cuda()) c10::getDeviceAllocator(device_.type())->emptyCache();
+}
+
+}  // namespace tomoserve::engine

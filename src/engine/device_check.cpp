@@ -1,0 +1,37 @@
+#include "engine/device_check.h"
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/conv3d.h>
+#include <c10/core/InferenceMode.h>
+
+#include <optional>
+
+#include "engine/half_precision.h"
+
+namespace tomoserve::engine {
+namespace {
+
+// The same on every machine, not constant, between 0 and 1.
+at::Tensor Values(std::int64_t count, double step, at::IntArrayRef shape) {
+  return at::arange(count, at::kFloat).mul_(step).frac_().reshape(shape);
+}
+
+}  // namespace
+
+double ConvolutionDifference(const ComputeDevice& device, v1::Precision precision) {
+  device.Use();
+  const c10::InferenceMode inference;
+  const at::Tensor input = Values(8 * 12 * 12 * 12, 0.37, {1, 8, 12, 12, 12});
+  const at::Tensor weight = Values(8 * 8 * 27, 0.61, {8, 8, 3, 3, 3});
+  const at::Tensor expected = at::conv3d(input, weight);
+  at::Tensor output;
+  {
+    std::optional<HalfPrecision> half;
+    if (precision == v1::PRECISION_FLOAT16) half.emplace(device.device().type());
+    output = at::conv3d(input.to(device.device()), weight.to(device.device()));
+  }
+  return output.to(at::kCPU, at::kFloat).sub(expected).abs().max().item<double>();
+}
+
+}  // namespace tomoserve::engine
