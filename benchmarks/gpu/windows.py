@@ -1,0 +1,222 @@
+"""Window times of the standard networks: eager PyTorch, TorchScript and ours, in turns."""
+import json
+import math
+import selectors
+import statistics
+import subprocess
+import time
+
+import host
+import statistics_of
+
+VARIANTS = ("eager", "scripted", "ours")
+ROUNDS = 5
+# What matters most first: time may run out; and predictions for the others come from what is measured first.
+FULL = "nnunet,unet_spleen,segresnet_105,retinanet"
+QUICK = "nnunet=64x64x64,unet_spleen"
+# A window that is predicted to take longer on this device is not measured (the server would not serve it either).
+LONGEST_WINDOW_S = 30
+# Of float32 outputs, in standard deviations: other algorithms of the same convolutions, no other numbers.
+FP32_DIFFERENCE = 1e-2
+
+
+class Child:
+    """A process that answers JSON lines."""
+
+    def __init__(self, command, environment, log):
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+                                        env=environment, bufsize=0)
+        self.buffer = b""
+
+    def ask(self, request, timeout_s):
+        """The answer, or {"error": ...} when the process ended or took too long (it is ended then)."""
+        if self.process.poll() is not None:
+            return {"error": {"code": "ENDED", "value": str(self.process.returncode), "text": "the process is gone"}}
+        try:
+            self.process.stdin.write(json.dumps(request).encode() + b"\n")
+        except BrokenPipeError:
+            return {"error": {"code": "ENDED", "value": str(self.process.wait()), "text": "the process is gone"}}
+        deadline = time.monotonic() + timeout_s
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.process.stdout, selectors.EVENT_READ)
+            while b"\n" not in self.buffer:
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    self.end()
+                    return {"error": {"code": "TIMEOUT", "value": f"{timeout_s:.0f} s", "text": "no answer in time"}}
+                part = self.process.stdout.read(1 << 16)
+                if not part:
+                    return {"error": {"code": "ENDED", "value": str(self.process.wait()),
+                                      "text": "the process ended without an answer"}}
+                self.buffer += part
+        line, self.buffer = self.buffer.split(b"\n", 1)
+        return json.loads(line)
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+
+
+class Rivals:
+    """One process per variant, for all networks; one that died is started again for the next network."""
+
+    def __init__(self, device, python, models, log):
+        self.device, self.python, self.models, self.log = device, python, models, log
+        self.children = {}
+
+    def child(self, variant):
+        child = self.children.get(variant)
+        if child is None or child.process.poll() is not None:
+            if variant == "ours":
+                command = [str(host.PACK / "bin" / "tomoserve-window-bench"), "--device", self.device]
+                environment = host.program_environment()
+            else:
+                command = [self.python, "-B", str(host.PACK / "benchmarks" / "gpu" / "window_torch.py"), "--variant",
+                           variant, "--device", self.device]
+                environment = None
+            child = self.children[variant] = Child(command, environment, self.log)
+        return child
+
+    def load(self, variant, network, precision, window, timeout_s):
+        if variant == "ours":
+            request = {"models": str(self.models), "name": f"{network}_{precision}"}
+        else:
+            request = {"models": str(self.models), "network": network, "precision": precision, "window": list(window)}
+        return self.child(variant).ask({"load": request}, timeout_s)
+
+    def run(self, variant, batch, passes, timeout_s):
+        return self.child(variant).ask({"run": {"batch": batch, "passes": passes}}, timeout_s)
+
+    def end(self):
+        for child in self.children.values():
+            child.end()
+
+
+def why(answer):
+    error = answer["error"]
+    return ": ".join(part for part in (error["code"], error["value"], error["text"]) if part)
+
+
+def difference(sample, reference):
+    """Largest difference of two samples of outputs, in standard deviations of the reference; None where
+    one holds a value that is not finite."""
+    if any(value is None or not math.isfinite(value) for value in (*sample, *reference)):
+        return None
+    spread = statistics.pstdev(reference) or 1.0
+    return max(abs(a - b) for a, b in zip(sample, reference)) / spread
+
+
+def agree(items):
+    """Whether something of ours was measured and all of it in float32 answers as the eager network does."""
+    ours = [(item["precision"], item["variants"]["ours"]) for item in items if item["kind"] == "window"]
+    measured = [(precision, entry) for precision, entry in ours if "median" in entry]
+    return bool(measured) and all(
+        entry.get("difference_from_eager_fp32") is not None and entry["difference_from_eager_fp32"] <= FP32_DIFFERENCE
+        for precision, entry in measured if precision == "fp32")
+
+
+def measure(rivals, alive, batch, budget_s, deadline):
+    """Rounds of passes, the variants in turns: {variant: [[ms of a round], ...]}, and for each variant what else is to
+    be said. A variant that fails leaves the turn, with its reason."""
+    said = {variant: {} for variant in alive}
+    passes = {}
+    for variant in list(alive):
+        answer = rivals.run(variant, batch, 2, max(30, deadline - time.monotonic()))
+        if "error" in answer:
+            said[variant] = {"not_measured": why(answer)}
+            alive.remove(variant)
+            continue
+        said[variant] = {"first_ms": answer["ms"][0], "peak_bytes": answer["peak_bytes"], "sample": answer["sample"]}
+        share_ms = budget_s * 1e3 / ROUNDS / len(VARIANTS)
+        passes[variant] = max(1, min(100, round(share_ms / answer["ms"][1])))
+    times = {variant: [] for variant in alive}
+    for turn in range(ROUNDS):
+        order = alive[turn % len(alive):] + alive[:turn % len(alive)] if alive else []
+        for variant in order:
+            answer = rivals.run(variant, batch, passes[variant], max(30, deadline - time.monotonic()))
+            if "error" in answer:
+                said[variant] = {"not_measured": why(answer)}
+                alive.remove(variant)
+                times.pop(variant)
+                continue
+            times[variant].append(answer["ms"])
+            said[variant]["peak_bytes"] = max(said[variant]["peak_bytes"], answer["peak_bytes"])
+        if time.monotonic() > deadline and turn >= 1:
+            break
+    whole = min((len(values) for values in times.values()), default=0)
+    return {variant: values[:whole] for variant, values in times.items()}, said
+
+
+def measure_network(rivals, base, batches, budget_s, deadline, reference):
+    """Yields one item per batch. `base`: what the items have in common; `reference`: outputs of the eager float32
+    network by name, filled here."""
+    network, precision = base["network"], base["precision"]
+    loads = {}
+    for variant in VARIANTS:
+        answer = rivals.load(variant, network, precision, base["window"], max(60, deadline - time.monotonic()))
+        loads[variant] = {"not_measured": why(answer)} if "error" in answer else {
+            key: answer[key] for key in ("load_ms", "warm_up_ms")}
+    alive = [variant for variant in VARIANTS if "not_measured" not in loads[variant]]
+    for batch in batches:
+        times, said = measure(rivals, list(alive), batch, budget_s, deadline)
+        if batch == 1 and precision == "fp32" and "sample" in said.get("eager", {}):
+            reference[network] = said["eager"]["sample"]
+        item = {**base, "batch": batch, "unit": "ms per pass", "variants": {}}
+        for variant in VARIANTS:
+            entry = {**loads[variant], **said.get(variant, {})}
+            sample = entry.pop("sample", None)
+            if sample is not None and network in reference:
+                entry["difference_from_eager_fp32"] = difference(sample, reference[network])
+            if times.get(variant):
+                entry.update(statistics_of.rounds(times[variant]))
+            elif "not_measured" not in entry:
+                entry["not_measured"] = "no time was left"
+            item["variants"][variant] = entry
+        if times.get("ours"):
+            item["ours_over"] = {variant: statistics_of.ratio(times["ours"], times[variant])
+                                 for variant in ("eager", "scripted") if times.get(variant)}
+        yield item
+        if time.monotonic() > deadline:
+            return
+
+
+def plan(networks, device):
+    """[(name, precision, batches)]: batches only where they pay, on a GPU in half precision."""
+    made = []
+    for name, network in networks.items():
+        made.append((name, "fp32", [1]))
+        if device != "cpu":
+            made.append((name, "fp16", network["batches"]))
+    return made
+
+
+def run(device, python, quick, models, log, deadline, add):
+    """Exports the networks into `models`, measures them and calls `add` with each item as it is there."""
+    exporter = str(host.PACK / "tools" / "export_standard_networks.py")
+    done = subprocess.run([python, "-B", exporter, str(models), "--json", "--networks", QUICK if quick else FULL],
+                          check=True, stdout=subprocess.PIPE, stderr=log)
+    networks = json.loads(done.stdout)
+    rivals = Rivals(device, python, models, log)
+    reference, gflop_per_s = {}, {}
+    try:
+        for name, precision, batches in plan(networks, device):
+            gflop = networks[name]["gflop"]
+            base = {"kind": "window", "network": name, "window": networks[name]["window"], "precision": precision,
+                    "gflop_per_window": round(gflop, 1)}
+            predicted_s = gflop / gflop_per_s[precision] if precision in gflop_per_s else 0
+            left_s = deadline - time.monotonic()
+            reason = None
+            if predicted_s > LONGEST_WINDOW_S:
+                reason = f"a window is predicted to take {predicted_s:.0f} s on this device"
+            # Each variant warms up (three passes and more) and runs at least two rounds.
+            elif predicted_s * len(VARIANTS) * 6 > left_s or left_s <= 0:
+                reason = "no time was left"
+            if reason:
+                add({**base, "batch": 1, "variants": {variant: {"not_measured": reason} for variant in VARIANTS}})
+                continue
+            for item in measure_network(rivals, base, batches, 6 if device == "cpu" else 4, deadline, reference):
+                add(item)
+                eager = item["variants"]["eager"]
+                if item["batch"] == 1 and "median" in eager:
+                    gflop_per_s[precision] = max(gflop_per_s.get(precision, 0), gflop / eager["median"] * 1e3)
+    finally:
+        rivals.end()
