@@ -21,6 +21,7 @@ int Run(int argc, char** argv) {
   tomoserve::tomoctl::AddAnalyze(app, context);
   tomoserve::tomoctl::AddCancel(app, context);
   tomoserve::tomoctl::AddFlags(app, context);
+  tomoserve::tomoctl::AddHealth(app, context);
   tomoserve::tomoctl::AddModels(app, context);
   tomoserve::tomoctl::AddPlan(app, context);
   tomoserve::tomoctl::AddWatch(app, context);

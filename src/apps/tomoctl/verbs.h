@@ -26,6 +26,7 @@ void AddPhantom(CLI::App& app, Context& context);
 void AddAnalyze(CLI::App& app, Context& context);
 void AddCancel(CLI::App& app, Context& context);
 void AddFlags(CLI::App& app, Context& context);
+void AddHealth(CLI::App& app, Context& context);
 void AddModels(CLI::App& app, Context& context);
 void AddPlan(CLI::App& app, Context& context);
 void AddWatch(CLI::App& app, Context& context);
