@@ -143,7 +143,34 @@ class Brush {
           }
           share = static_cast<double>(inside) / (kSamples * kSamples * kSamples);
         }
-        Mix(row * x_.count + column, share, sphere.value, sphere.paint);
+        const std::size_t at = row * x_.count + column;
+        Mix(at, share, sphere.value, sphere.paint);
+        if (sphere.label != 0 && share * static_cast<double>(plane_.lung[at]) >= 0.5) {
+          plane_.label[at] = sphere.label;
+        }
+      }
+    }
+  }
+
+  void Draw(const Disc& disc) {
+    const double reach = disc.radius + disc.thickness / 2 + blur_;
+    if (std::abs(z_ - disc.centre[2]) > reach) return;
+    const Span columns = Within(x_, disc.centre[0] - reach, disc.centre[0] + reach);
+    const Span rows = Within(y_, disc.centre[1] - reach, disc.centre[1] + reach);
+    const double z = z_ - disc.centre[2];
+    // A plate thinner than the ramp keeps its mass.
+    const double full = std::min(1.0, disc.thickness / blur_);
+    const double half = std::max(disc.thickness, blur_) / 2;
+    for (std::size_t row = rows.begin; row < rows.end; ++row) {
+      const double y = y_.at(row) - disc.centre[1];
+      for (std::size_t column = columns.begin; column < columns.end; ++column) {
+        const double x = x_.at(column) - disc.centre[0];
+        const double along = x * disc.normal[0] + y * disc.normal[1] + z * disc.normal[2];
+        const double away = std::abs(along) - half;
+        if (away > blur_ / 2) continue;
+        const double from_axis = std::sqrt(std::max(0.0, x * x + y * y + z * z - along * along));
+        const double share = full * Coverage(away) * Coverage(from_axis - disc.radius);
+        Mix(row * x_.count + column, share, disc.value, Paint::kInLung);
       }
     }
   }
@@ -154,14 +181,15 @@ class Brush {
 
   void Mix(std::size_t at, double share, double value, Paint paint) {
     auto part = static_cast<float>(share);
-    if (paint == Paint::kInLung) part *= plane_.lung[at];
+    if (paint == Paint::kInLung || paint == Paint::kHaze) part *= plane_.lung[at];
+    if (paint == Paint::kHaze && plane_.value[at] > static_cast<float>(value)) return;
     plane_.value[at] += part * (static_cast<float>(value) - plane_.value[at]);
     if (paint == Paint::kTissue) plane_.lung[at] *= 1 - part;
     if (paint == Paint::kLung) plane_.lung[at] += part * (1 - plane_.lung[at]);
   }
 
   void Fill(std::size_t begin, std::size_t end, double value, Paint paint) {
-    if (paint == Paint::kInLung) {
+    if (paint == Paint::kInLung || paint == Paint::kHaze) {
       for (std::size_t at = begin; at < end; ++at) Mix(at, 1, value, paint);
       return;
     }
@@ -211,10 +239,12 @@ void PaintPlane(const Scene& scene, const Axis& x, const Axis& y, double z, doub
                 Plane& plane) {
   plane.value.assign(x.count * y.count, static_cast<float>(scene.background));
   plane.lung.assign(x.count * y.count, 0.0f);
+  plane.label.assign(x.count * y.count, 0);
   Brush brush(x, y, z, dz, blur_mm, plane);
   for (const Box& box : scene.boxes) brush.Draw(box);
   for (const Ellipsoid& ellipsoid : scene.ellipsoids) brush.Draw(ellipsoid);
   for (const Tube& tube : scene.tubes) brush.Draw(tube);
+  for (const Disc& disc : scene.discs) brush.Draw(disc);
   for (const Sphere& sphere : scene.spheres) brush.Draw(sphere);
 }
 

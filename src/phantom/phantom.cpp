@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "phantom/kernel.h"
 #include "phantom/noise.h"
 #include "phantom/scene.h"
 #include "tomoserve/base/status.h"
@@ -16,6 +17,9 @@ constexpr std::uint32_t kMaxNodules = 64;
 constexpr double kMinSpacingMm = 0.05;
 constexpr double kMaxSpacingMm = 50;
 constexpr double kMaxNoise = 1000;
+constexpr double kMinNoduleMm = 3;
+constexpr double kMaxNoduleMm = 60;
+constexpr std::uint32_t kMaxLookAlikes = 256;
 
 absl::Status Wrong(std::string_view field, std::string_view text) {
   return base::Error(absl::StatusCode::kInvalidArgument, "PHANTOM_OPTIONS", field, text);
@@ -37,6 +41,16 @@ absl::Status Check(const Options& options) {
   if (!(options.noise_hu >= 0 && options.noise_hu <= kMaxNoise)) {
     return Wrong("noise_hu", "the noise is not between 0 and 1000");
   }
+  const auto& [smallest, largest] = options.nodule_mm;
+  if (!(smallest >= kMinNoduleMm && largest <= kMaxNoduleMm && smallest <= largest)) {
+    return Wrong("nodule_mm", "the diameters are not between 3 and 60 mm, the smaller one first");
+  }
+  const auto share = [](double value) { return value >= 0 && value <= 1; };
+  if (!share(options.part_solid)) return Wrong("part_solid", "not between 0 and 1");
+  if (!share(options.pleural)) return Wrong("pleural", "not between 0 and 1");
+  if (!share(options.lobulated)) return Wrong("lobulated", "not between 0 and 1");
+  if (!share(options.vary)) return Wrong("vary", "not between 0 and 1");
+  if (options.look_alikes > kMaxLookAlikes) return Wrong("look_alikes", "more than 256 look-alikes");
   return absl::OkStatus();
 }
 
@@ -107,15 +121,17 @@ absl::StatusOr<Phantom> MakePhantom(const Options& options) {
   }
   const bool ct = options.modality == Modality::kCt;
   std::vector<Nodule> nodules;
+  std::vector<LookAlike> look_alikes;
   Scene scene;
   if (ct) {
-    TS_ASSIGN_OR_RETURN(scene, ChestScene(options, extent, nodules));
+    TS_ASSIGN_OR_RETURN(scene, ChestScene(options, extent, nodules, look_alikes));
   } else {
     scene = HeadScene(extent);
   }
 
-  Phantom phantom{std::move(grid), {}, std::move(nodules), 0};
+  Phantom phantom{std::move(grid), {}, std::move(nodules), 0, std::move(look_alikes), {}};
   phantom.values.resize(phantom.geometry.voxels());
+  if (options.labels) phantom.labels.resize(phantom.geometry.voxels());
   const Addressing addressing = AddressesOf(phantom.geometry, reorientation);
   const NormalNoise normal(options.seed);
   const auto sigma = static_cast<float>(options.noise_hu);
@@ -125,22 +141,31 @@ absl::StatusOr<Phantom> MakePhantom(const Options& options) {
   const double blur = (spacing[0] + spacing[1] + std::min(spacing[2], 2 * spacing[0])) / 3;
   double lung = 0;
   Plane plane;
+  PlaneFilter filter(options.kernel, size[0], size[1], spacing[0], spacing[1]);
+  std::vector<float> noise(std::size_t{size[0]} * size[1]);
   const std::uint64_t blocks_per_row = (size[0] + 3) / 4;
   for (std::size_t z = 0; z < size[2]; ++z) {
     PaintPlane(scene, axes[0], axes[1], axes[2].at(z), spacing[2], blur, plane);
     for (std::size_t y = 0; y < size[1]; ++y) {
-      const float* const values = plane.value.data() + y * size[0];
-      std::int64_t to = addressing.base + static_cast<std::int64_t>(z) * addressing.step[2] +
-                        static_cast<std::int64_t>(y) * addressing.step[1];
       const std::uint64_t first_block = (z * size[1] + y) * blocks_per_row;
       for (std::size_t x = 0; x < size[0]; x += 4) {
-        float noise[4];
-        normal.Block(first_block + x / 4, noise);
-        const std::size_t count = std::min<std::size_t>(4, size[0] - x);
-        for (std::size_t n = 0; n < count; ++n, to += addressing.step[0]) {
-          const float value = std::clamp(values[x + n] + sigma * noise[n], lowest, highest);
-          phantom.values[static_cast<std::size_t>(to)] = static_cast<std::int16_t>(std::floor(value + 0.5f));
-        }
+        float block[4];
+        normal.Block(first_block + x / 4, block);
+        std::copy_n(block, std::min<std::size_t>(4, size[0] - x), noise.data() + y * size[0] + x);
+      }
+    }
+    if (options.kernel != Kernel::kNone) {
+      filter.Image(plane.value);
+      filter.Noise(noise);
+    }
+    for (std::size_t y = 0; y < size[1]; ++y) {
+      std::int64_t to = addressing.base + static_cast<std::int64_t>(z) * addressing.step[2] +
+                        static_cast<std::int64_t>(y) * addressing.step[1];
+      for (std::size_t x = 0; x < size[0]; ++x, to += addressing.step[0]) {
+        const std::size_t from = y * size[0] + x;
+        const float value = std::clamp(plane.value[from] + sigma * noise[from], lowest, highest);
+        phantom.values[static_cast<std::size_t>(to)] = static_cast<std::int16_t>(std::floor(value + 0.5f));
+        if (options.labels) phantom.labels[static_cast<std::size_t>(to)] = plane.label[from];
       }
     }
     for (const float part : plane.lung) lung += static_cast<double>(part);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
 #include <limits>
 #include <vector>
 
@@ -16,6 +17,7 @@ enum class Paint {
   kTissue,  // replaces, and takes its place away from the lung
   kLung,    // replaces, and is lung
   kInLung,  // replaces lung only
+  kHaze,    // replaces what is thinner in the lung: ground glass, through which vessels are seen
 };
 
 // Axis-parallel ellipsoid; an infinite half axis makes it a cylinder.
@@ -49,6 +51,16 @@ struct Sphere {
   double radius = 0;
   double value = 0;
   Paint paint = Paint::kTissue;
+  std::uint8_t label = 0;  // what Plane::label becomes where at least half of a voxel is this in lung
+};
+
+// Round flat plate in any direction, painted as kInLung.
+struct Disc {
+  Point centre{};
+  Point normal{};  // unit length
+  double radius = 0;
+  double thickness = 0;
+  double value = 0;
 };
 
 // Painted in this order.
@@ -57,6 +69,7 @@ struct Scene {
   std::vector<Box> boxes;
   std::vector<Ellipsoid> ellipsoids;
   std::vector<Tube> tubes;
+  std::vector<Disc> discs;
   std::vector<Sphere> spheres;
 };
 
@@ -68,10 +81,12 @@ struct Axis {
   double at(std::size_t n) const { return first + step * static_cast<double>(n); }
 };
 
-// One axial plane of a scene: values [y][x], and how much of each voxel is lung.
+// One axial plane of a scene: values [y][x], how much of each voxel is lung, and the label of the last sphere
+// that has one.
 struct Plane {
   std::vector<float> value;
   std::vector<float> lung;
+  std::vector<std::uint8_t> label;
 };
 
 // Paints the plane at `z`. `blur_mm`: width of the ramp at edges. `dz`: slice spacing.
@@ -84,9 +99,9 @@ double DistanceToSegment(const Point& point, const Point& from, const Point& to)
 // Whether the point lies in the ellipsoid scaled by `factor` around its centre.
 bool InsideScaled(const Ellipsoid& ellipsoid, const Point& point, double factor);
 
-// Chest for these extents (LPS mm); fills nodules. Errors: PHANTOM_OPTIONS nodules.
-absl::StatusOr<Scene> ChestScene(const Options& options, const Point& extent_mm,
-                                 std::vector<Nodule>& nodules);
+// Chest for these extents (LPS mm); fills nodules and look-alikes. Errors: PHANTOM_OPTIONS nodules.
+absl::StatusOr<Scene> ChestScene(const Options& options, const Point& extent_mm, std::vector<Nodule>& nodules,
+                                 std::vector<LookAlike>& look_alikes);
 
 // Head for these extents.
 Scene HeadScene(const Point& extent_mm);

@@ -1,6 +1,7 @@
 #include "apps/tomoctl/phantom_files.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstring>
 #include <fstream>
@@ -85,6 +86,25 @@ absl::Status StoreSlice(const ipc::Arena& arena, std::uint32_t slot, std::span<c
   return absl::OkStatus();
 }
 
+// Version 1.0 of the format: `data` as it lies in memory, of NumPy type `type`.
+absl::Status WriteArray(const fs::path& file, const std::array<std::uint32_t, 3>& size, const char* type,
+                        std::span<const std::byte> data) {
+  static_assert(std::endian::native == std::endian::little, "values are written as they lie in memory");
+  std::string dictionary = absl::StrFormat("{'descr': '%s', 'fortran_order': False, 'shape': (%u, %u, %u), }",
+                                           type, size[2], size[1], size[0]);
+  // Magic, version and length take 10 bytes; the whole header is a multiple of 64 and ends with a newline.
+  dictionary.resize((dictionary.size() + 11 + 63) / 64 * 64 - 11, ' ');
+  dictionary += '\n';
+  std::string header("\x93NUMPY\x01\x00", 8);
+  header += static_cast<char>(dictionary.size() & 0xFF);
+  header += static_cast<char>(dictionary.size() >> 8);
+  header += dictionary;
+  std::ofstream out(file, std::ios::binary | std::ios::trunc);
+  out << header;
+  out.write(reinterpret_cast<const char*>(data.data()), static_cast<std::streamsize>(data.size()));
+  return out.flush() ? absl::OkStatus() : OutputFailed(file);
+}
+
 }  // namespace
 
 absl::Status WriteSeries(const fs::path& folder, const phantom::Options& options,
@@ -130,22 +150,11 @@ absl::Status WriteSeries(const fs::path& folder, const phantom::Options& options
 }
 
 absl::Status WriteNpy(const fs::path& file, const phantom::Phantom& phantom) {
-  static_assert(std::endian::native == std::endian::little, "values are written as they lie in memory");
-  const auto& size = phantom.geometry.size_ijk();
-  std::string dictionary = absl::StrFormat(
-      "{'descr': '<i2', 'fortran_order': False, 'shape': (%u, %u, %u), }", size[2], size[1], size[0]);
-  // Magic, version and length take 10 bytes; the whole header is a multiple of 64 and ends with a newline.
-  dictionary.resize((dictionary.size() + 11 + 63) / 64 * 64 - 11, ' ');
-  dictionary += '\n';
-  std::string header("\x93NUMPY\x01\x00", 8);
-  header += static_cast<char>(dictionary.size() & 0xFF);
-  header += static_cast<char>(dictionary.size() >> 8);
-  header += dictionary;
-  std::ofstream out(file, std::ios::binary | std::ios::trunc);
-  out << header;
-  out.write(reinterpret_cast<const char*>(phantom.values.data()),
-            static_cast<std::streamsize>(2 * phantom.values.size()));
-  return out.flush() ? absl::OkStatus() : OutputFailed(file);
+  return WriteArray(file, phantom.geometry.size_ijk(), "<i2", std::as_bytes(std::span(phantom.values)));
+}
+
+absl::Status WriteLabelsNpy(const fs::path& file, const phantom::Phantom& phantom) {
+  return WriteArray(file, phantom.geometry.size_ijk(), "|u1", std::as_bytes(std::span(phantom.labels)));
 }
 
 absl::Status WriteText(const fs::path& file, const std::string& text) {

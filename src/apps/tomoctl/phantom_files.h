@@ -24,6 +24,9 @@ absl::Status WriteSeries(const std::filesystem::path& folder, const phantom::Opt
 // Writes values as a version 1.0 .npy file: int16 little-endian, shape (k, j, i), C order. Errors: OUTPUT.
 absl::Status WriteNpy(const std::filesystem::path& file, const phantom::Phantom& phantom);
 
+// Writes labels likewise: uint8, shape (k, j, i). They must have been asked for. Errors: OUTPUT.
+absl::Status WriteLabelsNpy(const std::filesystem::path& file, const phantom::Phantom& phantom);
+
 // Errors: OUTPUT.
 absl::Status WriteText(const std::filesystem::path& file, const std::string& text);
 
