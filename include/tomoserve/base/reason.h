@@ -8,8 +8,8 @@
 
 namespace tomoserve::base {
 
-// `code` UPPER_SNAKE, `value` the number or UID that decided (may be empty), `text` a sentence without patient
-// values; all UTF-8.
+// `code` UPPER_SNAKE, `value` the number or UID that decided (may be empty), `text` a sentence without
+// patient values; all UTF-8.
 v1::Reason MakeReason(std::string_view code, std::string_view value, std::string_view text);
 
 // Reason code, deciding value and sentence of an error between rooms.
