@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
@@ -118,11 +119,22 @@ class Server:
         return int(status.split("VmRSS:")[1].split()[0]) * 1024
 
 
+def _blob_repository():
+    """A repository with nodule_blob alone: every start waits until all models are warm, and this one is at once."""
+    folder = tempfile.TemporaryDirectory(prefix="tomoserve-models-")
+    shutil.copytree(ROOT / "models" / "nodule_blob", pathlib.Path(folder.name) / "nodule_blob")
+    return folder
+
+
+_REPOSITORY = _blob_repository()  # removed when the tests end
+MODELS = pathlib.Path(_REPOSITORY.name)
+
+
 @pytest.fixture
 def server_factory(tmp_path):
     servers = []
 
-    def make(models=(ROOT / "models",), **kwargs):
+    def make(models=(MODELS,), **kwargs):
         folder = tmp_path / f"server{len(servers)}"
         folder.mkdir()
         server = Server(folder, models, **kwargs)
@@ -136,8 +148,8 @@ def server_factory(tmp_path):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """One server with the project's own models for a whole module."""
-    made = Server(tmp_path_factory.mktemp("server"), [ROOT / "models"]).start()
+    """One server with nodule_blob for a whole module."""
+    made = Server(tmp_path_factory.mktemp("server"), [MODELS]).start()
     yield made
     made.stop()
 

@@ -6,7 +6,7 @@ import subprocess
 
 import grpc
 import pytest
-from conftest import BIN, ROOT, Server, copy_series, phantom, tomoctl
+from conftest import BIN, MODELS, ROOT, Server, copy_series, phantom, tomoctl
 
 
 def analyze(server, path, *arguments, model="nodule_blob"):
@@ -89,7 +89,7 @@ def test_a_corrupted_model_is_refused_and_hurts_nobody(server_factory, small_ct,
     (broken / "recipe.textproto").write_bytes((good / "recipe.textproto").read_bytes())
     weights = (good / "model.ts").read_bytes()
     (broken / "model.ts").write_bytes(weights[: len(weights) * 2 // 3])
-    own = server_factory(models=[models, ROOT / "models"])
+    own = server_factory(models=[models, MODELS])
     listed = {model["name"]: model for model in json.loads(tomoctl("models", "--json", server=own).stdout)["models"]}
     assert listed["broken"]["devices"][0]["readiness"] == "MODEL_READINESS_REFUSED"
     assert listed["nodule_blob"]["devices"][0]["readiness"] == "MODEL_READINESS_WARM"
@@ -101,14 +101,14 @@ def test_a_corrupted_model_is_refused_and_hurts_nobody(server_factory, small_ct,
 
 def test_a_nonloopback_address_is_refused(tmp_path):
     done = subprocess.run([str(BIN / "tomoserve"), "--listen", "0.0.0.0:0", "--data", str(tmp_path / "data"),
-                           "--models", str(ROOT / "models")], capture_output=True, text=True, timeout=60)
+                           "--models", str(MODELS)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert "NOT_LOOPBACK" in done.stderr
 
 
 def test_a_data_folder_in_use_is_refused(server, tmp_path):
     done = subprocess.run([str(BIN / "tomoserve"), "--listen", "127.0.0.1:0", "--data", str(server.data),
-                           "--models", str(ROOT / "models")], capture_output=True, text=True, timeout=60)
+                           "--models", str(MODELS)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "DATA_IN_USE" in done.stderr
 
@@ -181,7 +181,7 @@ def test_a_full_disk_never_acknowledges(server_factory, stubs, tmp_path):
     try:
         folder = tmp_path / "full"
         folder.mkdir()
-        own = Server(folder, [ROOT / "models"], config="limits { min_free_bytes: 1048576 }")
+        own = Server(folder, [MODELS], config="limits { min_free_bytes: 1048576 }")
         own.data = small / "data"
         own.start()
         try:

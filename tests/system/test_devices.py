@@ -4,7 +4,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import BIN, ROOT
+from conftest import BIN, MODELS
 
 GRACE_MS = 1500
 HAS_DRIVER = any(pathlib.Path("/dev").glob("nvidia*"))
@@ -16,7 +16,7 @@ def run_server(tmp_path, *arguments):
     config.write_text(f"device_grace_ms: {GRACE_MS}\n")
     begin = time.monotonic()
     done = subprocess.run([str(BIN / "tomoserve"), "--config", str(config), "--listen", "127.0.0.1:0", "--data",
-                           str(tmp_path / "data"), "--models", str(ROOT / "models"), *arguments],
+                           str(tmp_path / "data"), "--models", str(MODELS), *arguments],
                           capture_output=True, text=True, timeout=60)
     return done, time.monotonic() - begin
 

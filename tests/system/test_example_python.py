@@ -50,7 +50,8 @@ def test_the_example_is_short_enough_to_read():
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/API.md"])
-def test_the_ten_lines_of_client_run_as_printed(server, small_ct, example_python, page):
+def test_the_ten_lines_of_client_run_as_printed(server_factory, small_ct, example_python, page):
+    server = server_factory(models=[ROOT / "models"])  # the pages name the demo's model
     python, environment = example_python
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.S)
     (block,) = [block for block in blocks if "AnalyzeStudy(" in block]

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import BIN, ROOT
+from conftest import BIN, MODELS, ROOT
 
 PACK = ROOT / "benchmarks" / "gpu" / "pack"
 TORCH = ROOT / ".deps" / "torch" / "torch" / "lib"
@@ -243,7 +243,7 @@ def window_bench(gpu):
 
 def test_window_bench_times_every_pass_of_a_network(window_bench):
     assert window_bench.ask({"run": {"batch": 1, "passes": 1}}, 60)["error"]["code"] == "MODEL_NOT_LOADED"
-    assert "load_ms" in window_bench.ask({"load": {"models": str(ROOT / "models"), "name": "nodule_blob"}}, 200)
+    assert "load_ms" in window_bench.ask({"load": {"models": str(MODELS), "name": "nodule_blob"}}, 200)
     answer = window_bench.ask({"run": {"batch": 1, "passes": 2}}, 200)
     assert len(answer["ms"]) == 2 and min(answer["ms"]) > 0
     assert answer["peak_bytes"] > 96 ** 3 * 4 and len(answer["sample"]) == 256
@@ -252,7 +252,7 @@ def test_window_bench_times_every_pass_of_a_network(window_bench):
 
 
 def test_window_bench_answers_what_it_cannot_do(window_bench):
-    assert window_bench.ask({"load": {"models": str(ROOT / "models"), "name": "absent"}}, 60)["error"]["code"] \
+    assert window_bench.ask({"load": {"models": str(MODELS), "name": "absent"}}, 60)["error"]["code"] \
         == "UNKNOWN_MODEL"
     assert window_bench.ask({"nonsense": 1}, 60)["error"]["code"] == "REQUEST_FAILED"
     window_bench.end()

@@ -13,7 +13,7 @@ import urllib.request
 import grpc
 import pydicom
 import pytest
-from conftest import BIN, ROOT, Server, phantom, tomoctl
+from conftest import BIN, MODELS, ROOT, Server, phantom, tomoctl
 from prometheus_client.parser import text_string_to_metric_families
 
 DASHBOARD = ROOT / "docker" / "grafana" / "tomoserve.json"
@@ -75,7 +75,7 @@ def small_study(tmp_path_factory):
 @pytest.fixture(scope="module")
 def metrics_server(tmp_path_factory):
     """One server for the tests that count from where they find it."""
-    made = Server(tmp_path_factory.mktemp("metrics_server"), [ROOT / "models"], config=CONFIG).start()
+    made = Server(tmp_path_factory.mktemp("metrics_server"), [MODELS], config=CONFIG).start()
     yield made
     made.stop()
 
@@ -204,7 +204,7 @@ def test_before_it_is_ready_the_server_says_so(tmp_path):
     """The worker is stopped before it can say hello."""
     log = open(tmp_path / "log", "wb")
     process = subprocess.Popen([str(BIN / "tomoserve"), "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0",
-                                "--data", str(tmp_path / "data"), "--models", str(ROOT / "models")],
+                                "--data", str(tmp_path / "data"), "--models", str(MODELS)],
                                stdout=subprocess.PIPE, stderr=log, text=True)
     try:
         def workers():
@@ -244,7 +244,7 @@ def children_of(parent):
 def refused(tmp_path, listen):
     """A server that must not start: (exit code, what it says to its user)."""
     done = subprocess.run([str(BIN / "tomoserve"), "--listen", "127.0.0.1:0", "--metrics-listen", listen, "--data",
-                           str(tmp_path / "data"), "--models", str(ROOT / "models")], capture_output=True, text=True,
+                           str(tmp_path / "data"), "--models", str(MODELS)], capture_output=True, text=True,
                           timeout=60, check=False)
     (text,) = [line for line in done.stderr.splitlines() if line.startswith("tomoserve: ")]
     return done.returncode, text
