@@ -50,4 +50,8 @@ if(GIT_FOUND)
   if(commit)
     string(APPEND TOMOSERVE_BUILD "+${commit}")
   endif()
+  # A new commit configures anew.
+  if(EXISTS ${CMAKE_SOURCE_DIR}/.git/logs/HEAD)
+    set_property(DIRECTORY ${CMAKE_SOURCE_DIR} APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/.git/logs/HEAD)
+  endif()
 endif()

@@ -29,7 +29,8 @@ def main():
     document = json.loads((arguments.results / "findings.json").read_text(encoding="utf-8"))
     truth_file = arguments.truth or arguments.study / "truth.json"
     truth = json.loads(truth_file.read_text(encoding="utf-8")) if truth_file.is_file() else None
-    scenes = [Scene(run, arguments.study, arguments.results, truth) for run in document["runs"]]
+    models = {run["model"] for run in document["runs"]}
+    scenes = [Scene(run, arguments.study, arguments.results, truth, models) for run in document["runs"]]
     for scene in scenes:
         name = "contact_sheet.png" if len(scenes) == 1 else f"contact_sheet_{scene.run['model']}.png"
         contact_sheet(scene, arguments.results / name)

@@ -83,6 +83,15 @@ class Orthanc:
                 raise
         self.open(path, data, headers).close()
 
+    def has_flag(self, study: str) -> bool:
+        try:
+            self.open(f"/studies/{study}/metadata/{FLAG_METADATA}").close()
+            return True
+        except urllib.error.HTTPError as error:
+            if error.code == 404:
+                return False
+            raise
+
     def set_flag(self, study: str, text: str) -> None:
         path = f"/studies/{study}/metadata/{FLAG_METADATA}"
         self.put(path, text.encode(), path)
@@ -100,6 +109,7 @@ class Bridge:
         self._client = client
         self._options = options
         self._reachable = True
+        pathlib.Path(options.state).absolute().parent.mkdir(parents=True, exist_ok=True)
         self._work = sqlite3.connect(options.state)
         self._work.execute("PRAGMA journal_mode=WAL")
         self._work.execute("PRAGMA synchronous=FULL")
@@ -144,6 +154,10 @@ class Bridge:
                     parent = self._orthanc.get(f"/instances/{change['ID']}/study")
                     if parent:
                         states[parent["ID"]] = "GROWING"
+            for study in states:
+                # An answer to fewer images than there are now must not stand as one to all of them.
+                if self._orthanc.has_flag(study):
+                    self._orthanc.set_flag(study, "PENDING")
             with self._work:
                 for study, state in states.items():
                     self._work.execute("REPLACE INTO work (study, state, since) VALUES (?, ?, ?)",
@@ -278,7 +292,11 @@ def main() -> int:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # at any instant: the state is in the database
-    bridge = Bridge(Orthanc(options.orthanc), Client(options.server, patience_s=0), options)
+    try:
+        bridge = Bridge(Orthanc(options.orthanc), Client(options.server, patience_s=0), options)
+    except (OSError, sqlite3.Error) as error:
+        print(f"bridge.py: --state {options.state}: {error}", file=sys.stderr)
+        return 2
     answers = True
     while True:
         try:

@@ -46,11 +46,12 @@ std::vector<std::string> ExpandDevices(const std::vector<std::string>& devices,
     }
     const DeviceFiles found = FindDeviceFiles(device_folder, visible);
     for (int gpu = 0; gpu < found.gpus; ++gpu) expanded.push_back(absl::StrCat("cuda:", gpu));
-    if (device == "auto" && found.gpus == 0) {
-      // A driver without a GPU is a fault to be shown, not a machine without one.
-      expanded.push_back(found.driver ? "cuda:0" : "cpu");
-      if (!found.driver) base::Log(base::LogLevel::kInfo, "no_gpu", {{"device", "cpu"}});
-    }
+    if (found.gpus > 0) continue;
+    const bool cpu = device == "auto" && !found.driver;
+    // A GPU that was asked for, or has a driver, and is not there is a fault to be shown: cuda:0 says what is
+    // missing.
+    expanded.push_back(cpu ? "cpu" : "cuda:0");
+    if (cpu) base::Log(base::LogLevel::kInfo, "no_gpu", {{"device", "cpu"}});
   }
   return expanded;
 }

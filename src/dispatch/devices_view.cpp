@@ -80,9 +80,7 @@ absl::Status Devices::CheckEnough() const {
     texts.push_back(absl::StrCat(info.device, ": ", info.unusable.code(), " (", info.unusable.value(),
                                  "): ", info.unusable.text()));
   }
-  if (view_.infos.empty()) {
-    texts.push_back("there is no NVIDIA device file");
-  } else if (view_.infos.size() < Needed()) {
+  if (view_.infos.size() < Needed()) {
     texts.push_back(absl::StrCat("only ", view_.infos.size(), " were found"));
   }
   return base::Error(

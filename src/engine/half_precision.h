@@ -7,7 +7,7 @@
 namespace tomoserve::engine {
 
 // While it lives, convolutions and matrix products on this kind of device take and give IEEE half precision
-// and everything that LibTorch lists as sensitive (sums, norms, softmax, exponentials) in float32:
+// and everything that LibTorch lists as sensitive (sums, layer and group norms, softmax, exponentials) in float32:
 // "autocast". Weights stay float32. Scripted networks obey too. Not copyable; confined to its thread.
 class HalfPrecision {
  public:

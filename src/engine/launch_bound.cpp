@@ -7,10 +7,14 @@ namespace tomoserve::engine {
 LaunchBound::LaunchBound(std::optional<c10::Stream> stream, std::size_t windows)
     : stream_(stream), windows_(std::max<std::size_t>(windows, 1)) {}
 
-void LaunchBound::AwaitRoom() {
+void LaunchBound::AwaitRoom() { AwaitFewerThan(windows_); }
+
+void LaunchBound::AwaitAll() { AwaitFewerThan(1); }
+
+void LaunchBound::AwaitFewerThan(std::size_t windows) {
   if (!stream_) return;
   const std::lock_guard lock(mutex_);
-  while (unfinished_.size() >= windows_) {
+  while (unfinished_.size() >= windows) {
     // Gone before it is waited for: an event of a broken device would throw for ever.
     const c10::Event oldest = std::move(unfinished_.front());
     unfinished_.pop_front();

@@ -6,7 +6,7 @@
 namespace tomoserve::metrics {
 namespace {
 
-constexpr std::size_t kLongest = 64;
+constexpr std::size_t kLongest = 128;  // a GPU, its capability, driver, cuDNN and LibTorch
 constexpr char kOther[] = "OTHER";
 
 bool IsCodeCharacter(char c) { return (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_'; }

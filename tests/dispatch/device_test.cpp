@@ -39,7 +39,12 @@ class ExpandDevicesTest : public ::testing::Test {
 TEST_F(ExpandDevicesTest, AutoIsTheCpuOnlyWithoutAnyNvidiaFile) {
   AddFiles({"null", "dri"});
   EXPECT_THAT(Expand({"auto"}), ElementsAre("cpu"));
-  EXPECT_THAT(Expand({"cuda:all"}), ElementsAre());
+}
+
+TEST_F(ExpandDevicesTest, GpusThatWereAskedForAndAreNotThereAreNotLeftOut) {
+  AddFiles({"null"});
+  EXPECT_THAT(Expand({"cuda:all"}), ElementsAre("cuda:0"));
+  EXPECT_THAT(Expand({"cpu", "cuda:all"}), ElementsAre("cpu", "cuda:0"));
 }
 
 TEST_F(ExpandDevicesTest, AutoTakesEveryGpuCountedAsCudaCounts) {
@@ -54,7 +59,7 @@ TEST_F(ExpandDevicesTest, GpusThatCudaMayNotShowAreNotCounted) {
   AddFiles({"nvidia0", "nvidia1", "nvidia2"});
   EXPECT_THAT(Expand({"cuda:all"}, "2"), ElementsAre("cuda:0"));
   EXPECT_THAT(Expand({"cuda:all"}, "GPU-a,GPU-b"), ElementsAre("cuda:0", "cuda:1"));
-  EXPECT_THAT(Expand({"cuda:all"}, ""), ElementsAre());
+  EXPECT_THAT(Expand({"cuda:all"}, ""), ElementsAre("cuda:0"));
   EXPECT_THAT(Expand({"auto"}, ""), ElementsAre("cuda:0")) << "which then says that it is hidden";
 }
 
@@ -113,32 +118,6 @@ TEST_F(DeviceTest, EnoughDevicesServeWithoutTheOthers) {
   EXPECT_TRUE(dispatcher_->ready());
 }
 
-TEST_F(DeviceTest, AHostWithoutDevicesIsAnErrorAfterTheGraceTime) {
-  StartOn({"cpu"}, 1);
-  EXPECT_TRUE(Eventually([&] { return dispatcher_->ready(); }));
-  Stop();
-  // What "cuda:all" becomes there.
-  TaskQueue coordinator(1);
-  auto store = store::OpenSqliteStore((folder_ / "other").string());
-  ASSERT_TRUE(store.ok()) << store.status();
-  auto repository = models::Repository::Scan({(folder_ / "models").string()});
-  ASSERT_TRUE(repository.ok()) << repository.status();
-  const auto catalogue = Catalogue::Open(*std::move(repository), **store);
-  ASSERT_TRUE(catalogue.ok()) << catalogue.status();
-  Devices devices({.devices = {},
-                   .program = "",
-                   .cpu_lanes = 1,
-                   .lock_folder = "",
-                   .min_devices = 0,
-                   .grace = std::chrono::milliseconds(50),
-                   .patience = {}},
-                  **catalogue, coordinator);
-  EXPECT_FALSE(devices.ready());
-  EXPECT_TRUE(devices.CheckEnough().ok());
-  ASSERT_TRUE(Eventually([&] { return !devices.CheckEnough().ok(); }));
-  EXPECT_THAT(devices.CheckEnough().ToString(), HasSubstr("there is no NVIDIA device file"));
-}
-
 TEST(DeviceConfigTest, NamesAndNumbersMustFit) {
   const auto reason = [](const std::vector<std::string>& devices, std::uint32_t min_devices) {
     config::v1::ServerConfig config;
@@ -152,6 +131,10 @@ TEST(DeviceConfigTest, NamesAndNumbersMustFit) {
   EXPECT_EQ(reason({"cuda:0", "cuda:12"}, 1), "");
   EXPECT_EQ(reason({"cuda:all"}, 8), "");
   EXPECT_EQ(reason({"auto"}, 0), "");
+  EXPECT_EQ(reason({"cpu", "cuda:all"}, 2), "");
+  EXPECT_EQ(reason({"cuda:all", "cuda:0"}, 0), "devices");
+  EXPECT_EQ(reason({"cuda:1", "auto"}, 0), "devices");
+  EXPECT_EQ(reason({"auto", "cuda:all"}, 0), "devices");
   EXPECT_EQ(reason({"cuda:0"}, 2), "min_devices");
   EXPECT_EQ(reason({"cuda:0", "cuda:0"}, 0), "devices");
   for (const char* wrong : {"cuda:", "cuda:x", "cuda:-1", "cuda:0x1", "cuda:123", "gpu", ""}) {

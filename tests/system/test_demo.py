@@ -13,7 +13,7 @@ from PIL import Image
 
 sys.path.insert(0, str(ROOT / "tools"))
 from report.picture import coronal_view, letters  # noqa: E402
-from report.scene import Scene  # noqa: E402
+from report.scene import Scene, label_files  # noqa: E402
 from report.study import CannotDraw, read_labels, read_volume  # noqa: E402
 
 VOID = {"meta", "img", "input", "br"}
@@ -202,7 +202,7 @@ def test_letters_and_places_follow_the_patient(tmp_path, orientation, expected):
     truth = phantom(tmp_path / "ct", "--size", "128", "--slices", "128", "--spacing", "2.8,2.8,2.8", "--nodules", "2", "--seed",
                     "5", "--orientation", orientation)
     run = run_of([finding_of(nodule, n) for n, nodule in enumerate(truth["nodules"])])
-    scene = Scene(run, tmp_path / "ct", tmp_path, truth)
+    scene = Scene(run, tmp_path / "ct", tmp_path, truth, set())
     shown = scene.key_slices()
     for picture, finding, nodule in zip(shown, run["findings"], truth["nodules"]):
         left, right, top, bottom = expected
@@ -233,9 +233,18 @@ def test_the_overview_is_the_same_however_the_patient_was_sampled(tmp_path):
         assert numpy.corrcoef(other.values.ravel(), pictures[0].values.ravel())[0, 1] > 0.99
 
 
+def test_layers_of_a_model_are_not_those_of_a_longer_name(tmp_path):
+    names = ["labels_lung.nii.gz", "labels_lung_left.nii.gz", "labels_lung_2d.nii.gz", "labels_lung_2d_left.nii.gz"]
+    for name in names:
+        (tmp_path / name).touch()
+    own = [path.name for path in label_files(tmp_path, "lung", {"lung", "lung_2d"})]
+    assert own == ["labels_lung.nii.gz", "labels_lung_left.nii.gz"]
+    assert [path.name for path in label_files(tmp_path, "lung_2d", {"lung", "lung_2d"})] == names[2:]
+
+
 def test_proportions_are_those_of_the_patient(small):
     folder, truth = small  # pixels of 3.8 mm, slices of 5 mm
-    scene = Scene(run_of([finding_of(truth["nodules"][0])]), folder, folder, truth)
+    scene = Scene(run_of([finding_of(truth["nodules"][0])]), folder, folder, truth, set())
     made = scene.overview().make(400, 800, 15)
     assert made.base.width / made.base.height == pytest.approx(96 * 3.8 / (60 * 5), rel=0.01)
 

@@ -234,6 +234,22 @@ def test_late_instances_make_a_new_answer(server, orthanc_factory, bridge_factor
     assert second["runs"][0]["provenance"]["generation"] == first["runs"][0]["provenance"]["generation"] + 1
 
 
+def test_an_answer_does_not_stand_for_images_that_came_after_it(server_factory, orthanc_factory, bridge_factory, tmp_path):
+    orthanc, port = orthanc_factory(), free_port()
+    server = server_factory(listen_port=port)
+    files = small_study(tmp_path / "ct", 69)
+    bridge_factory(orthanc, server.address, *MODEL, "--from-beginning")
+    study = orthanc.store(files[:15])
+    assert wait_for(lambda: orthanc.answered(study), 60), bridge_factory.text()
+    server.kill()
+    orthanc.store(files[15:])
+    assert wait_for(lambda: orthanc.flag(study) == "PENDING", 30), bridge_factory.text()
+    server.start()
+    assert wait_for(lambda: orthanc.answered(study), 120), bridge_factory.text()
+    assert orthanc.findings(study)["receipt"]["instancesAccepted"] == 20
+    server.stop()
+
+
 def test_what_cannot_be_analysed_says_so_and_stops_nobody(server, orthanc_factory, bridge_factory, tmp_path):
     import pydicom
     files = small_study(tmp_path / "ct", 66)

@@ -33,10 +33,19 @@ def lps_text(lps):
     return ", ".join(f"{axis} {value:.1f}" for axis, value in zip("LPS", lps)).replace("-", "−") + " mm"
 
 
+def label_files(results, model, models):
+    """Label maps of a model, one or one for each layer. A file of another of `models` is none: labels_lung_2d of lung."""
+    longer = [other for other in models if other.startswith(f"{model}_")]
+    paths = {*results.glob(f"labels_{model}.nii.gz"), *results.glob(f"labels_{model}_*.nii.gz")}
+    return sorted(path for path in paths
+                  if not any(path.name == f"labels_{other}.nii.gz" or path.name.startswith(f"labels_{other}_")
+                             for other in longer))
+
+
 class Scene:
     """A run of findings.json with everything needed to show it. `problems` says plainly what could not be drawn."""
 
-    def __init__(self, run, study, results, truth):
+    def __init__(self, run, study, results, truth, models):
         self.run = run
         self.findings = run.get("findings") or []
         self.truth = truth or {}
@@ -54,7 +63,7 @@ class Scene:
         except CannotDraw as error:
             self.problems.append(str(error))
             return
-        paths = sorted({*results.glob(f"labels_{run['model']}.nii.gz"), *results.glob(f"labels_{run['model']}_*.nii.gz")})
+        paths = label_files(results, run["model"], models)
         try:
             self.labels = read_labels(paths, self.volume)
         except CannotDraw as error:

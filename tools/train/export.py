@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes a checkpoint of train.py as TorchScript.
 
-usage: export.py CHECKPOINT [OUT]      (default: models/lung_nodule_phantom/1/model.ts)
+usage: export.py CHECKPOINT OUT
 """
 import io
 import os
@@ -10,11 +10,11 @@ import sys
 import torch
 from network import NoduleNet, Scorer
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-
 
 def main():
-    out = sys.argv[2] if len(sys.argv) > 2 else os.path.join(ROOT, "models", "lung_nodule_phantom", "1", "model.ts")
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    out = sys.argv[2]
     network = NoduleNet()
     network.load_state_dict(torch.load(sys.argv[1], map_location="cpu", weights_only=True))
     network.eval()

@@ -24,8 +24,12 @@ class LaunchBound {
   void AwaitRoom();
   // What was launched on the stream until now is a window.
   void Mark();
+  // Waits for every mark. Throws as AwaitRoom.
+  void AwaitAll();
 
  private:
+  void AwaitFewerThan(std::size_t windows);
+
   const std::optional<c10::Stream> stream_;
   const std::size_t windows_;
   std::mutex mutex_;
