@@ -7,8 +7,9 @@
 namespace tomoserve::engine {
 
 // While it lives, convolutions and matrix products on this kind of device take and give IEEE half precision
-// and everything that LibTorch lists as sensitive (sums, layer and group norms, softmax, exponentials) in float32:
-// "autocast". Weights stay float32. Scripted networks obey too. Not copyable; confined to its thread.
+// and everything that LibTorch lists as sensitive (sums, layer and group norms, softmax, exponentials) in
+// float32: "autocast". Weights stay float32. Scripted networks obey too. Not copyable; confined to its
+// thread.
 class HalfPrecision {
  public:
   explicit HalfPrecision(c10::DeviceType device);
