@@ -11,9 +11,6 @@
 
 namespace tomoserve::compute {
 
-// Of one stored value; 0 for types that no volume has.
-std::size_t BytesOf(ipc::v1::StoredType type);
-
 // Whether the slices are those of a volume of this size: errors of StoredToFloat.
 absl::Status CheckSlices(std::span<const StoredSlice> slices, const std::array<std::uint32_t, 3>& size_ijk);
 

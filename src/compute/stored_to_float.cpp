@@ -10,25 +10,10 @@
 #include "compute/on_device/upload.h"
 #include "compute/stored_slices.h"
 #include "tomoserve/base/status.h"
+#include "tomoserve/base/stored_type.h"
 #include "tomoserve/compute/fence.h"
 
 namespace tomoserve::compute {
-
-std::size_t BytesOf(ipc::v1::StoredType type) {
-  switch (type) {
-    case ipc::v1::STORED_TYPE_U8:
-    case ipc::v1::STORED_TYPE_I8:
-      return 1;
-    case ipc::v1::STORED_TYPE_U16:
-    case ipc::v1::STORED_TYPE_I16:
-      return 2;
-    case ipc::v1::STORED_TYPE_U32:
-    case ipc::v1::STORED_TYPE_I32:
-      return 4;
-    default:
-      return 0;
-  }
-}
 
 namespace {
 
@@ -45,7 +30,7 @@ void Rescale(const std::byte* from, std::size_t step, double slope, double inter
 
 // Every `step`-th stored value from value `first` on.
 void Convert(const StoredSlice& slice, std::size_t first, std::size_t step, float* out, std::size_t values) {
-  const std::byte* const from = slice.bytes.data() + first * BytesOf(slice.type);
+  const std::byte* const from = slice.bytes.data() + first * base::BytesOf(slice.type);
   const auto rescale = [&]<typename Stored>(Stored) {
     if (step == 1) return Rescale<Stored>(from, 1, slice.slope, slice.intercept, out, values);
     Rescale<Stored>(from, step, slice.slope, slice.intercept, out, values);
@@ -72,7 +57,7 @@ absl::Status CheckSlice(const StoredSlice& slice, std::size_t k, std::size_t vox
   const auto error = [k](const char* reason, const char* text) {
     return base::Error(absl::StatusCode::kInvalidArgument, reason, std::to_string(k), text);
   };
-  const std::size_t bytes = BytesOf(slice.type);
+  const std::size_t bytes = base::BytesOf(slice.type);
   if (bytes == 0) return error("SLICE_TYPE", "the slice has no stored type that a volume can use");
   if (slice.bytes.size() != voxels * bytes) {
     return error("SLICE_BYTES", "the slice does not have rows x columns stored values");
