@@ -59,13 +59,9 @@ absl::Status CheckDevices(const config::v1::ServerConfig& config) {
     }
     counted = counted && *device != "auto" && *device != "cuda:all";
   }
-  const auto names = [&](std::string_view what) {
-    return std::find(config.devices().begin(), config.devices().end(), what) != config.devices().end();
-  };
-  const bool numbered = std::any_of(
-      config.devices().begin(), config.devices().end(),
-      [](const std::string& device) { return device.rfind("cuda:", 0) == 0 && device != "cuda:all"; });
-  if ((names("auto") || names("cuda:all")) && (numbered || (names("auto") && names("cuda:all")))) {
+  const auto gpus = std::count_if(config.devices().begin(), config.devices().end(),
+                                  [](const std::string& device) { return device != "cpu"; });
+  if (!counted && gpus > 1) {
     return Invalid("devices", "devices: auto and cuda:all name every GPU; name no other beside them");
   }
   if (counted && config.min_devices() > static_cast<std::uint32_t>(config.devices_size())) {
