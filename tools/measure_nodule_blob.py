@@ -16,51 +16,25 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-SPACING_MM, WINDOW, OVERLAP, SIGMA_SCALE = 1.5, 96, 0.25, 0.125
+# The recipe's preparation and windows are those of lung_nodule_phantom.
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "train"))
+from volumes import infer, intensity, resample  # noqa: E402
+
 MIN_VOLUME_ML, MIN_DIAMETER_MM = 0.06, 4.0
 
 
-def resample(volume, spacing_kji, size=None, inverse=False):
-    """MONAI's grid: first voxel centres aligned, size round((n-1)*in/out+1), edges repeated."""
-    if size is None:
-        size = [int(np.round((n - 1) * s / SPACING_MM + 1)) for n, s in zip(volume.shape, spacing_kji)]
-    for axis, (n, s) in enumerate(zip(size, spacing_kji)):
-        at = np.arange(n) * (s / SPACING_MM if inverse else SPACING_MM / s)
-        at = np.clip(at, 0, volume.shape[axis] - 1)
-        low = np.minimum(at.astype(int), volume.shape[axis] - 2)
-        part = (at - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
-        volume = np.take(volume, low, axis) * (1 - part) + np.take(volume, low + 1, axis) * part
-    return volume
+class Timed:
+    """A network that counts its calls and their seconds of this thread."""
 
+    def __init__(self, network):
+        self.network, self.calls, self.seconds = network, 0, 0.0
 
-def starts(n):
-    step = int(WINDOW * (1 - OVERLAP))
-    return sorted({min(a, n - WINDOW) for a in range(0, n - WINDOW + step, step)})
-
-
-def infer(network, x):
-    """Blended scores of a prepared volume, windows and mean seconds per window."""
-    pad = [((WINDOW - n) // 2, WINDOW - n - (WINDOW - n) // 2) if n < WINDOW else (0, 0) for n in x.shape]
-    padded = np.pad(x, pad, mode="edge")
-    t = np.arange(WINDOW) - (WINDOW - 1) / 2
-    g = np.exp(-t * t / (2 * (SIGMA_SCALE * WINDOW) ** 2))
-    weight = np.maximum(g[:, None, None] * g[None, :, None] * g[None, None, :], 1e-3).astype(np.float32)
-    total, weights = np.zeros(padded.shape, np.float32), np.zeros(padded.shape, np.float32)
-    count, seconds = 0, 0.0
-    with torch.inference_mode():
-        for a in starts(padded.shape[0]):
-            for b in starts(padded.shape[1]):
-                for c in starts(padded.shape[2]):
-                    box = (slice(a, a + WINDOW), slice(b, b + WINDOW), slice(c, c + WINDOW))
-                    window = torch.from_numpy(np.ascontiguousarray(padded[box]))[None, None]
-                    begin = time.thread_time()
-                    score = network(window)[0, 0].numpy()
-                    seconds += time.thread_time() - begin
-                    count += 1
-                    total[box] += score * weight
-                    weights[box] += weight
-    inner = tuple(slice(p[0], p[0] + n) for p, n in zip(pad, x.shape))
-    return (total / weights)[inner], count, seconds / count
+    def __call__(self, window):
+        begin = time.thread_time()
+        score = self.network(window)
+        self.seconds += time.thread_time() - begin
+        self.calls += 1
+        return score
 
 
 def components(score, spacing_kji):
@@ -82,16 +56,14 @@ def components(score, spacing_kji):
 def main():
     torch.set_num_threads(1)
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    network = torch.jit.load(os.path.join(root, "models", "nodule_blob", "1", "model.ts")).eval()
-    rows, false, windows, seconds = [], [], 0, 0.0
+    network = Timed(torch.jit.load(os.path.join(root, "models", "nodule_blob", "1", "model.ts")).eval())
+    rows, false = [], []
     for path in sys.argv[1:]:
         truth = json.load(open(path))
         shape = truth["size_ijk"][::-1]
         spacing = truth["spacing_mm"][::-1]
         hu = np.load(os.path.splitext(path)[0] + ".npy").reshape(shape).astype(np.float32)
-        x = np.clip((resample(hu, spacing) + 1000) / 1400, 0, 1).astype(np.float32)
-        score, count, each = infer(network, x)
-        windows, seconds = windows + count, seconds + count * each
+        score, _ = infer(network, intensity(resample(hu, spacing)))
         found = components(resample(score, spacing, hu.shape, inverse=True), spacing)
         used = set()
         for nodule in truth["nodules"]:
@@ -121,7 +93,7 @@ def main():
         print(f"equivalent diameter minus truth: mean {error.mean():+.2f} mm, "
               f"95 % within {np.quantile(np.abs(error), 0.95):.2f} mm, worst {np.abs(error).max():.2f} mm")
         print(f"centre: mean {np.mean([h[2] for h in hits]):.2f} mm off; lowest score {min(h[3] for h in hits):.2f}")
-    print(f"{seconds / windows:.2f} s of CPU per window")
+    print(f"{network.seconds / network.calls:.2f} s of CPU per window")
 
 
 if __name__ == "__main__":
