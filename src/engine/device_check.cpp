@@ -1,29 +1,20 @@
 #include "engine/device_check.h"
 
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/arange.h>
 #include <ATen/ops/conv3d.h>
 #include <c10/core/InferenceMode.h>
 
 #include <optional>
 
 #include "engine/half_precision.h"
+#include "engine/test_pattern.h"
 
 namespace tomoserve::engine {
-namespace {
-
-// The same on every machine, not constant, between 0 and 1.
-at::Tensor Values(std::int64_t count, double step, at::IntArrayRef shape) {
-  return at::arange(count, at::kFloat).mul_(step).frac_().reshape(shape);
-}
-
-}  // namespace
-
 double ConvolutionDifference(const ComputeDevice& device, v1::Precision precision) {
   device.Use();
   const c10::InferenceMode inference;
-  const at::Tensor input = Values(8 * 12 * 12 * 12, 0.37, {1, 8, 12, 12, 12});
-  const at::Tensor weight = Values(8 * 8 * 27, 0.61, {8, 8, 3, 3, 3});
+  const at::Tensor input = TestPattern({1, 8, 12, 12, 12}, 0.37);
+  const at::Tensor weight = TestPattern({8, 8, 3, 3, 3}, 0.61);
   const at::Tensor expected = at::conv3d(input, weight);
   at::Tensor output;
   {

@@ -2,7 +2,6 @@
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/add.h>
-#include <ATen/ops/arange.h>
 #include <ATen/ops/div.h>
 #include <c10/core/InferenceMode.h>
 #include <caffe2/serialize/read_adapter_interface.h>
@@ -25,6 +24,7 @@
 #include "engine/failure.h"
 #include "engine/graph_scan.h"
 #include "engine/half_precision.h"
+#include "engine/test_pattern.h"
 #include "engine/window_shape.h"
 #include "tomoserve/base/clock.h"
 #include "tomoserve/base/digest.h"
@@ -142,13 +142,6 @@ absl::StatusOr<at::Tensor> CheckedOutput(const c10::IValue& value, const at::Ten
   return output.to(at::kFloat).contiguous();
 }
 
-// The same on every machine, not constant, between 0 and 1.
-at::Tensor WarmUpWindow(const std::vector<std::int64_t>& shape) {
-  std::int64_t elements = 1;
-  for (const std::int64_t size : shape) elements *= size;
-  return at::arange(elements, at::kFloat).mul_(0.37F).frac_().reshape(shape);
-}
-
 std::string BitsOf(const at::Tensor& tensor) {
   base::Sha256 digest;
   digest.Update(
@@ -251,7 +244,7 @@ absl::StatusOr<double> Network::WarmUp() const {
   try {
     state_->device.Use();
     const c10::InferenceMode inference;
-    const at::Tensor window = WarmUpWindow(state_->window_shape).to(state_->device.device());
+    const at::Tensor window = TestPattern(state_->window_shape, 0.37).to(state_->device.device());
     TS_ASSIGN_OR_RETURN(const Pass first, state_->Time(window));
     std::vector<double> ms;
     double timed_ms = 0;
