@@ -5,9 +5,10 @@ usage: phantoms.py SPLIT COUNT FOLDER [--tomoctl PROGRAM] [--processes N]     SP
 
 train: N.npz holds image (int16 HU at 1.5 mm) and mask (share of nodule in a voxel, 0 to 255), [x][y][z] along R, A, S.
 tune, test: N.npy holds the volume as it was made, because findings are counted in the volume's own grid.
-N.json is what tomoctl wrote as truth.json. The splits share no seed. tune and test take spacings, noise levels, numbers
-of nodules and of look-alikes, extents and kinds of nodules from lists of their own, most of them within the ranges that
-train draws from; kernels are the same, but for the white noise that only train has.
+N.json is what tomoctl wrote as truth.json. It is written last: a phantom that has one is whole and not made again.
+The splits share no seed. tune and test take spacings, noise levels, numbers of nodules and of look-alikes, extents and
+kinds of nodules from lists of their own, most of them within the ranges that train draws from; kernels are the same,
+but for the white noise that only train has.
 """
 import argparse
 import concurrent.futures
@@ -52,7 +53,16 @@ def options_of(split, index):
             "vary": round(float(vary), 3), "noise": round(float(noise), 1), "kernel": kernel}
 
 
+def write_whole(path, write):
+    """A file that is there whole or not at all: `write` gets it open for bytes, under another name until it returns."""
+    part = path + ".part"
+    with open(part, "wb") as file:
+        write(file)
+    os.replace(part, path)
+
+
 def make(tomoctl, split, index, folder):
+    """Writes phantom `index` unless it is there."""
     out = os.path.join(folder, str(index))
     if os.path.exists(out + ".json"):
         return
@@ -73,11 +83,11 @@ def make(tomoctl, split, index, folder):
     if split == "train":
         image = resample(to_ras(hu), spacing)
         mask = resample((to_ras(labels) > 0).astype(np.float32), spacing)
-        np.savez(out + ".npz", image=np.round(image).astype(np.int16), mask=np.round(mask * 255).astype(np.uint8))
+        arrays = {"image": np.round(image).astype(np.int16), "mask": np.round(mask * 255).astype(np.uint8)}
+        write_whole(out + ".npz", lambda file: np.savez(file, **arrays))
     else:
-        np.save(out + ".npy", hu)
-    with open(out + ".json", "w", encoding="utf-8") as file:
-        json.dump(truth, file)
+        write_whole(out + ".npy", lambda file: np.save(file, hu))
+    write_whole(out + ".json", lambda file: file.write(json.dumps(truth).encode()))
 
 
 def main():
