@@ -71,7 +71,7 @@ def main():
                                        text=True).stdout.strip(), "model": arguments.model}
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        tomoctl("phantom", "--output", folder / "small", "--size", "128", "--slices", "100", "--spacing", "2.8,2.8,3",
+        tomoctl("phantom", "--output", folder / "small", "--size", "128", "--slices", "120", "--spacing", "2.8,2.8,2.5",
                 "--seed", "5")
         tomoctl("phantom", "--output", folder / "ct", "--size", "512", "--slices", "300", "--spacing", "0.7,0.7,1.25",
                 "--seed", "9")
