@@ -23,8 +23,16 @@ endif()
 
 # Linked PRIVATE by every target of ours; generated code does without.
 add_library(tomoserve_warnings INTERFACE)
-target_compile_options(tomoserve_warnings INTERFACE
-  -Wall -Wextra -Wconversion -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Werror)
+if(TOMOSERVE_FUZZ)
+  # Clang warns of other things than the compiler of all other builds; here it only has to find the inputs.
+  if(NOT CMAKE_CXX_COMPILER_ID STREQUAL Clang)
+    message(FATAL_ERROR "TOMOSERVE_FUZZ needs clang: cmake --preset fuzz")
+  endif()
+  add_compile_options(-fsanitize=fuzzer-no-link)
+else()
+  target_compile_options(tomoserve_warnings INTERFACE
+    -Wall -Wextra -Wconversion -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Werror)
+endif()
 target_compile_definitions(tomoserve_warnings INTERFACE
   $<$<CONFIG:Debug>:_GLIBCXX_ASSERTIONS>)
 

@@ -15,11 +15,19 @@ pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)
 pkg_check_modules(OPENJPEG REQUIRED IMPORTED_TARGET libopenjp2)
 pkg_check_modules(PROMETHEUS REQUIRED IMPORTED_TARGET prometheus-cpp-core)
 find_package(DCMTK CONFIG REQUIRED)
+find_package(ZLIB REQUIRED)
 
 set(TOMOSERVE_DEPS ${CMAKE_SOURCE_DIR}/.deps CACHE PATH "What script/setup unpacked")
 if(NOT EXISTS ${TOMOSERVE_DEPS}/googleapis/google/rpc/error_details.proto)
   message(FATAL_ERROR "${TOMOSERVE_DEPS} is incomplete: run script/setup first")
 endif()
+
+# Debian's openjph.pc names neither the headers' folder nor the library.
+find_path(OPENJPH_INCLUDE openjph/ojph_codestream.h REQUIRED)
+find_library(OPENJPH_LIBRARY openjph REQUIRED)
+add_library(tomoserve_openjph INTERFACE)
+target_include_directories(tomoserve_openjph SYSTEM INTERFACE ${OPENJPH_INCLUDE})
+target_link_libraries(tomoserve_openjph INTERFACE ${OPENJPH_LIBRARY})
 
 # Debian's niftiio has no CMake package of its own.
 find_path(NIFTI_INCLUDE nifti1_io.h PATH_SUFFIXES nifti REQUIRED)

@@ -101,12 +101,13 @@ std::optional<CodedSet> SetOfTerm(std::string_view term) {
   if (term.empty()) return CodedSet::kAscii;
   if (term == "GB18030") return CodedSet::kGb18030;
   if (term == "GBK") return CodedSet::kGbk;
-  // "ISO_IR 100", "ISO 2022 IR 100", and the misspellings "ISO IR 100", "ISO-IR 100", "ISO_2022 IR 100".
+  // "ISO_IR 100", "ISO 2022 IR 100", and the misspellings that occur: "ISO IR 100", "ISO-IR 100",
+  // "ISO_IR_100", "ISO_2022_IR_100".
   if (!term.starts_with("ISO")) return std::nullopt;
-  const std::size_t space = term.rfind(' ');
-  if (space == std::string_view::npos || !term.substr(0, space).ends_with("IR")) return std::nullopt;
+  const std::size_t gap = term.find_last_of(" _-");
+  if (gap == std::string_view::npos || !term.substr(0, gap).ends_with("IR")) return std::nullopt;
   int number = 0;
-  const auto [end, error] = std::from_chars(term.data() + space + 1, term.data() + term.size(), number);
+  const auto [end, error] = std::from_chars(term.data() + gap + 1, term.data() + term.size(), number);
   if (error != std::errc() || end != term.data() + term.size()) return std::nullopt;
   for (const Registration& registration : kRegistrations) {
     if (registration.number == number) return registration.set;
@@ -272,6 +273,8 @@ std::string CharsetConverters::Convert(std::string_view bytes, const CharacterSe
 std::optional<CharacterSet> ParseCharacterSet(std::string_view specific_character_set) {
   CharacterSet set;
   const auto terms = SplitValues(specific_character_set);
+  // Several sets mean code extensions, also where the terms are those of single sets (pydicom reads it so).
+  set.code_extensions = terms.size() > 1;
   for (std::size_t i = 0; i < terms.size(); ++i) {
     const std::string_view term = Trim(terms[i]);
     const auto coded = SetOfTerm(term);

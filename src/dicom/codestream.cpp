@@ -104,6 +104,7 @@ absl::StatusOr<CodestreamInfo> ReadJpeg2000Info(std::span<const std::byte> strea
     if (marker == 0xFF52) {
       if (size < 12) return BrokenStream();
       info.reversible = stream[at + 2 + 11] == std::byte{1};
+      info.high_throughput = (stream[at + 2 + 10] & std::byte{0x40}) != std::byte{0};
       return info;
     }
     at += 2 + size;

@@ -13,9 +13,10 @@ struct CodestreamInfo {
   std::uint32_t width = 0;
   std::uint32_t height = 0;
   std::uint32_t components = 0;
-  std::uint32_t precision = 0;  // bits a sample
-  bool is_signed = false;       // JPEG 2000 only
-  bool reversible = false;      // JPEG 2000: 5-3 wavelet; JPEG: lossless process
+  std::uint32_t precision = 0;   // bits a sample
+  bool is_signed = false;        // JPEG 2000 only
+  bool reversible = false;       // JPEG 2000: 5-3 wavelet; JPEG: lossless process
+  bool high_throughput = false;  // JPEG 2000: HT code blocks (T.814)
 };
 
 // JPEG (ITU-T T.81) and JPEG-LS (T.87): first frame header. CODESTREAM_BROKEN.

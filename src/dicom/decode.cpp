@@ -11,7 +11,10 @@
 #include "dicom/codestream.h"
 #include "dicom/dcmtk_frame.h"
 #include "dicom/errors.h"
+#include "dicom/htj2k.h"
+#include "dicom/htj2k_markers.h"
 #include "dicom/jpeg2000.h"
+#include "dicom/jpeg_ls.h"
 #include "dicom/rle.h"
 #include "dicom/tags.h"
 
@@ -133,9 +136,25 @@ absl::Status DecodeJpegFamily(const FileLayout& layout, std::span<const std::byt
     return Refuse("CODESTREAM_MISMATCH", info.precision, "JPEG samples have 16 bits at most");
   const std::uint32_t word_bytes = info.precision > 8 ? 2 : 1;
   std::vector<std::byte> words(std::size_t{pixels.rows} * pixels.columns * word_bytes);
+  if (layout.syntax->codec == Codec::kJpegLs) TS_RETURN_IF_ERROR(CheckJpegLsParameters(stream));
   TS_RETURN_IF_ERROR(DecodeByDcmtk(layout.syntax->uid, stream, info, words));
   Convert(words.data(), word_bytes, out, pixels.bits_allocated / 8, RuleOf(pixels, info));
   return absl::OkStatus();
+}
+
+// OpenJPH is many times faster than OpenJPEG, and knows plain codestreams of HT code blocks only.
+absl::Status DecodeHtj2kFrame(std::span<const std::byte> stream, const CodestreamInfo& info,
+                              std::span<std::int32_t> samples) {
+  constexpr std::uint32_t kMaxPrecision = 16;
+  TS_ASSIGN_OR_RETURN(const bool plain, IsPlainHtj2k(stream));
+  if (!plain || info.precision > kMaxPrecision) return DecodeJpeg2000(stream, samples);
+  try {
+    return DecodeHtj2k(stream, info, samples);
+  } catch (const std::bad_alloc&) {
+    throw;
+  } catch (...) {
+    return Refuse("CODESTREAM_BROKEN", "", "the HTJ2K codestream is broken or cut off");
+  }
 }
 
 absl::Status DecodeJpeg2000Frame(const FileLayout& layout, std::span<const std::byte> stream,
@@ -145,7 +164,8 @@ absl::Status DecodeJpeg2000Frame(const FileLayout& layout, std::span<const std::
   TS_ASSIGN_OR_RETURN(const CodestreamInfo info, ReadJpeg2000Info(stream));
   TS_RETURN_IF_ERROR(CheckCodestream(info, pixels));
   std::vector<std::int32_t> samples(std::size_t{pixels.rows} * pixels.columns);
-  TS_RETURN_IF_ERROR(DecodeJpeg2000(stream, samples));
+  TS_RETURN_IF_ERROR(info.high_throughput ? DecodeHtj2kFrame(stream, info, samples)
+                                          : DecodeJpeg2000(stream, samples));
   ValueRule rule = RuleOf(pixels, info);
   // The header decides the sign. An unsigned codestream holds a signed value's low bits.
   if (pixels.is_signed && !info.is_signed) rule.sign_bits = std::min(rule.sign_bits, info.precision);
@@ -198,6 +218,27 @@ absl::Status Decode(std::span<const std::byte> file, const FileLayout& layout, c
 }
 
 }  // namespace
+
+absl::Status CutTile(std::span<const std::byte> frame, const FrameRequest& request, const ipc::v1::Tile& tile,
+                     std::span<std::byte> slot) {
+  const std::uint64_t pixel_bytes = base::BytesOf(request.stored_type);
+  if (tile.rows() == 0 || tile.columns() == 0 ||
+      std::uint64_t{tile.first_row()} + tile.rows() > request.rows ||
+      std::uint64_t{tile.first_column()} + tile.columns() > request.columns ||
+      frame.size() < pixel_bytes * request.rows * request.columns) {
+    return Refuse("FRAME_MISMATCH", request.frame, "the tile lies outside the frame");
+  }
+  const std::uint64_t row_bytes = pixel_bytes * tile.columns();
+  if (slot.size() < row_bytes * tile.rows()) {
+    return Refuse("SLOT_TOO_SMALL", row_bytes * tile.rows(), "the tile does not fit its slot");
+  }
+  for (std::uint64_t row = 0; row < tile.rows(); ++row) {
+    const std::uint64_t from =
+        ((tile.first_row() + row) * request.columns + tile.first_column()) * pixel_bytes;
+    std::memcpy(slot.data() + row * row_bytes, frame.data() + from, row_bytes);
+  }
+  return absl::OkStatus();
+}
 
 ipc::v1::StoredType StoredTypeOf(const PixelFormat& pixels) {
   if (pixels.samples != 1) return ipc::v1::STORED_TYPE_UNSPECIFIED;

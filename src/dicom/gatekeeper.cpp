@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "dicom/errors.h"
+#include "dicom/functional_groups.h"
 #include "dicom/rle.h"
 #include "dicom/tags.h"
 #include "dicom/tokenizer.h"
@@ -23,6 +24,8 @@ constexpr std::uint64_t kMaxInstanceBytes = 2ull << 30;
 constexpr std::uint32_t kMaxKeptItems = 16;
 // Longest value that the header pass could want.
 constexpr std::uint64_t kMaxHeaderValueBytes = 64 * 1024;
+// Longest private value that is looked at.
+constexpr std::uint64_t kMaxPrivateValueBytes = 1024 * 1024;
 
 bool StartsWith(std::span<const std::byte> file, std::string_view magic, std::uint64_t offset = 0) {
   if (file.size() < offset + magic.size()) return false;
@@ -64,14 +67,30 @@ class LayoutSink : public TokenSink {
       layout_.pixels_are_words = is_words;
       return absl::OkStatus();
     }
+    const std::uint32_t outermost = path.empty() ? element : path.front().sequence;
+    switch (outermost) {
+      case tag::kSharedFunctionalGroupsSequence:
+      case tag::kPerFrameFunctionalGroupsSequence:
+        return path.empty() ? absl::OkStatus() : KeepGroupValue(path, element, value, layout_);
+      case tag::kModalityLutSequence:
+        layout_.has_modality_lut = true;
+        return absl::OkStatus();
+      case tag::kExtendedOffsetTable:
+        layout_.extended_offsets = value;
+        return absl::OkStatus();
+      default:
+        break;
+    }
+    if (path.empty() && IsPrivateHeaderElement(element)) {
+      if (value.length <= kMaxPrivateValueBytes && !IsKept({}, element)) {
+        layout_.elements.push_back({element, 0, 0, value});
+      }
+      return absl::OkStatus();
+    }
     if (path.size() > 1) return absl::OkStatus();
     const Step step = path.empty() ? Step{} : path.front();
     if (step.item >= kMaxKeptItems || !IsHeaderElement(step.sequence, element)) return absl::OkStatus();
-    const bool seen =
-        std::any_of(layout_.elements.begin(), layout_.elements.end(), [&](const HeaderElement& other) {
-          return other.tag == element && other.sequence == step.sequence && other.item == step.item;
-        });
-    if (seen) return Refuse("MALFORMED", TagName(element), "an element is there twice");
+    if (IsKept(step, element)) return Refuse("MALFORMED", TagName(element), "an element is there twice");
     if (value.length > kMaxHeaderValueBytes) {
       return Refuse("MALFORMED", TagName(element), "a short value is longer than any valid one");
     }
@@ -92,6 +111,12 @@ class LayoutSink : public TokenSink {
   }
 
  private:
+  bool IsKept(const Step& step, std::uint32_t element) const {
+    return std::any_of(layout_.elements.begin(), layout_.elements.end(), [&](const HeaderElement& other) {
+      return other.tag == element && other.sequence == step.sequence && other.item == step.item;
+    });
+  }
+
   absl::Status FoundPixels() {
     if (layout_.has_pixels) return Refuse("MALFORMED", TagName(tag::kPixelData), "an element is there twice");
     layout_.has_pixels = true;
@@ -204,6 +229,12 @@ absl::Status CheckPixels(std::span<const std::byte> file, const Limits& limits, 
   if (layout.native_pixels.length > 0) {
     return Refuse("MALFORMED", TagName(tag::kPixelData), "pixel data is native in an encapsulated syntax");
   }
+  // Few bytes of a codestream can claim much; native pixel data is in the file and so within its limit.
+  const std::uint64_t frame_bytes = claimed / pixels.frames;
+  if (frame_bytes > limits.instance_bytes) {
+    return Refuse("PIXELS_TOO_LARGE", frame_bytes,
+                  "the header claims a frame larger than an instance may be");
+  }
   const bool any_empty = std::any_of(layout.fragments.begin(), layout.fragments.end(),
                                      [](const ByteRange& fragment) { return fragment.length == 0; });
   if (layout.fragments.size() < pixels.frames || (any_empty && layout.fragments.size() == pixels.frames)) {
@@ -218,13 +249,6 @@ absl::Status CheckPixels(std::span<const std::byte> file, const Limits& limits, 
     }
   }
   return absl::OkStatus();
-}
-
-// Whether a fragment begins a JPEG, JPEG-LS or JPEG 2000 codestream (or a JP2 file).
-bool BeginsCodestream(std::span<const std::byte> file, const ByteRange& fragment) {
-  const auto bytes = file.subspan(fragment.offset, fragment.length);
-  return StartsWith(bytes, "\xFF\xD8\xFF") || StartsWith(bytes, "\xFF\x4F\xFF\x51") ||
-         StartsWith(bytes, std::string_view("\x00\x00\x00\x0CjP  ", 8));
 }
 
 }  // namespace
@@ -242,6 +266,7 @@ Limits LimitsFrom(const ipc::v1::GatekeeperLimits& message) {
   if (message.instance_bytes() > 0)
     limits.instance_bytes = std::min(message.instance_bytes(), kMaxInstanceBytes);
   if (message.pixel_bytes() > 0) limits.pixel_bytes = message.pixel_bytes();
+  limits.deflated = message.deflated();
   return limits;
 }
 
@@ -262,6 +287,7 @@ absl::StatusOr<FileLayout> Inspect(std::span<const std::byte> file, const Limits
   if (declared && !Trim(*declared).empty()) {
     const std::string_view uid = Trim(*declared);
     layout.syntax = FindTransferSyntax(uid);
+    if (layout.syntax != nullptr && layout.syntax->deflated && !limits.deflated) layout.syntax = nullptr;
     if (layout.syntax == nullptr) {
       return base::Error(absl::StatusCode::kUnimplemented, "UNSUPPORTED_TRANSFER_SYNTAX", Quotable(uid),
                          std::string(RefusedSyntaxName(uid)) + " is not read here");
@@ -276,53 +302,6 @@ absl::StatusOr<FileLayout> Inspect(std::span<const std::byte> file, const Limits
   TS_RETURN_IF_ERROR(tokenizer.Run(start, {layout.implicit_vr, layout.big_endian}).status());
   if (layout.has_pixels) TS_RETURN_IF_ERROR(CheckPixels(file, limits, layout));
   return layout;
-}
-
-absl::StatusOr<std::span<const ByteRange>> FragmentsOfFrame(std::span<const std::byte> file,
-                                                            const FileLayout& layout, std::uint32_t frame) {
-  const std::span<const ByteRange> all(layout.fragments);
-  const std::uint32_t frames = layout.pixels.frames;
-  if (frame >= frames) return Refuse("FRAME_MISMATCH", frame, "the file has no such frame");
-  if (frames == 1) {
-    // RLE never splits a frame (PS3.5 A.4.2).
-    return layout.syntax->codec == Codec::kRle ? all.first(1) : all;
-  }
-  if (all.size() == frames) return all.subspan(frame, 1);
-  if (layout.syntax->codec == Codec::kRle) {
-    return Refuse("MALFORMED", all.size(), "there are more fragments than frames");
-  }
-  // First fragment of the frame, and of the next one or the end.
-  std::optional<std::size_t> first;
-  std::optional<std::size_t> next;
-  if (layout.offset_table.length == std::uint64_t{frames} * 4) {
-    // Offsets count from the first byte after the table, where an item's header stands.
-    const std::byte* table = file.data() + layout.offset_table.offset;
-    const std::uint64_t base = layout.offset_table.offset + layout.offset_table.length + 8;
-    const auto find = [&](std::uint32_t number) -> std::optional<std::size_t> {
-      const std::uint64_t offset = base + Load32(table + std::size_t{4} * number, layout.big_endian);
-      const auto found =
-          std::lower_bound(all.begin(), all.end(), offset,
-                           [](const ByteRange& range, std::uint64_t at) { return range.offset < at; });
-      if (found == all.end() || found->offset != offset) return std::nullopt;
-      return static_cast<std::size_t>(found - all.begin());
-    };
-    first = find(frame);
-    next = frame + 1 < frames ? find(frame + 1) : all.size();
-  } else {
-    std::uint32_t starts = 0;
-    for (std::size_t i = 0; i < all.size(); ++i) {
-      if (!BeginsCodestream(file, all[i])) continue;
-      if (starts == frame) first = i;
-      if (starts == frame + 1) next = i;
-      ++starts;
-    }
-    if (starts != frames) first.reset();
-    if (frame + 1 == frames) next = all.size();
-  }
-  if (!first || !next || *next <= *first) {
-    return Refuse("MALFORMED", all.size(), "the fragments cannot be told apart into frames");
-  }
-  return all.subspan(*first, *next - *first);
 }
 
 }  // namespace tomoserve::dicom

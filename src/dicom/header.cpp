@@ -2,126 +2,25 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 
 #include "dicom/codestream.h"
 #include "dicom/errors.h"
+#include "dicom/field_reader.h"
+#include "dicom/functional_groups.h"
 #include "dicom/tags.h"
-#include "dicom/text.h"
 #include "dicom/values.h"
+#include "dicom/vendor.h"
 #include "tomoserve/dicom/decode.h"
 
 namespace tomoserve::dicom {
 namespace {
 
 using ipc::v1::InstanceHeader;
-
-// All texts, values and repairs of a header must fit one record of 64 KiB.
-constexpr std::size_t kMaxTextBytes = 1024;
-constexpr std::size_t kMaxValues = 16;
-constexpr int kMaxRepairs = 32;
-
-constexpr std::string_view kTextDelimiters = "\\";
-constexpr std::string_view kNameDelimiters = "\\^=";
-
-// Reads values into fields and lists what it repairs.
-class FieldReader {
- public:
-  FieldReader(const HeaderValues& values, InstanceHeader& header)
-      : values_(values), header_(header), decoder_(values.Raw(tag::kSpecificCharacterSet).value_or("")) {}
-
-  void Repair(std::string_view code, std::uint32_t element, std::string_view text) {
-    if (header_.repairs_size() >= kMaxRepairs) return;
-    ipc::v1::Refusal& repair = *header_.add_repairs();
-    repair.set_code(std::string(code));
-    repair.set_value(TagName(element));
-    repair.set_text(std::string(text));
-  }
-
-  // LO, SH, PN, ...: by the declared character set.
-  std::string Text(std::uint32_t element, std::uint32_t sequence = 0, std::uint32_t item = 0,
-                   std::string_view delimiters = kTextDelimiters) {
-    const std::string_view raw = Trim(values_.Raw(element, sequence, item).value_or(""));
-    return Checked(element, decoder_.Decode(raw, delimiters));
-  }
-
-  std::string Name(std::uint32_t element) { return Text(element, 0, 0, kNameDelimiters); }
-
-  // CS, UI, DA, TM, AS: ASCII whatever the character set.
-  std::string Code(std::uint32_t element) { return CodeOf(element, values_.Raw(element).value_or("")); }
-
-  template <typename Add>
-  void Codes(std::uint32_t element, Add add) {
-    const auto all = SplitValues(Trim(values_.Raw(element).value_or("")));
-    for (std::size_t i = 0; i < std::min(all.size(), kMaxValues); ++i) add(CodeOf(element, all[i]));
-  }
-
-  // First value of an IS; none where absent or malformed.
-  std::optional<std::int32_t> Integer(std::uint32_t element) {
-    const std::string_view first = First(element);
-    if (first.empty()) return std::nullopt;
-    const auto value = ParseInteger(first);
-    if (!value) Repair("MALFORMED_VALUE", element, "a number is malformed and was left out");
-    return value;
-  }
-
-  // First value of a DS; none where absent or malformed.
-  std::optional<double> Decimal(std::uint32_t element) {
-    const std::string_view first = First(element);
-    if (first.empty()) return std::nullopt;
-    const auto value = ParseDecimal(first);
-    if (!value) Repair("MALFORMED_VALUE", element, "a number is malformed and was left out");
-    return value;
-  }
-
-  // Exactly `count` DS values, or none.
-  std::vector<double> Decimals(std::uint32_t element, std::size_t count) {
-    std::vector<double> numbers;
-    const std::string_view raw = Trim(values_.Raw(element).value_or(""));
-    if (raw.empty()) return numbers;
-    for (const std::string_view text : SplitValues(raw)) {
-      const auto number = ParseDecimal(text);
-      if (!number || numbers.size() == count) {
-        numbers.clear();
-        break;
-      }
-      numbers.push_back(*number);
-    }
-    if (numbers.size() != count) {
-      Repair("MALFORMED_VALUE", element, "a list of numbers is malformed and was left out");
-      numbers.clear();
-    }
-    return numbers;
-  }
-
- private:
-  std::string_view First(std::uint32_t element) const {
-    const std::string_view raw = values_.Raw(element).value_or("");
-    return Trim(raw.substr(0, raw.find('\\')));
-  }
-
-  std::string CodeOf(std::uint32_t element, std::string_view raw) {
-    // Some writers leave garbage behind the NUL that pads a UID.
-    raw = Trim(raw);
-    return Checked(element, CleanUtf8(raw.substr(0, raw.find('\0'))));
-  }
-
-  std::string Checked(std::uint32_t element, const dicom::Text& text) {
-    if (text.repaired) {
-      Repair("CHARSET_REPAIRED", element, "text did not fit its character set and was repaired");
-    }
-    const std::string_view cut = CutUtf8(text.utf8, kMaxTextBytes);
-    if (cut.size() < text.utf8.size())
-      Repair("TEXT_CUT", element, "text was longer than any valid one and was cut");
-    return std::string(cut);
-  }
-
-  const HeaderValues& values_;
-  InstanceHeader& header_;
-  TextDecoder decoder_;
-};
 
 void ReadIdentity(FieldReader& read, InstanceHeader& header) {
   header.set_sop_class_uid(read.Code(tag::kSopClassUid));
@@ -147,7 +46,7 @@ void ReadIdentity(FieldReader& read, InstanceHeader& header) {
 
 void ReadAcquisition(const HeaderValues& values, FieldReader& read, InstanceHeader& header) {
   header.set_modality(read.Code(tag::kModality));
-  read.Codes(tag::kImageType, [&](std::string code) { header.add_image_type(std::move(code)); });
+  for (std::string& code : read.Codes(tag::kImageType)) header.add_image_type(std::move(code));
   header.set_study_date(read.Code(tag::kStudyDate));
   header.set_study_time(read.Code(tag::kStudyTime));
   header.set_acquisition_time(read.Code(tag::kAcquisitionTime));
@@ -168,12 +67,38 @@ void ReadAcquisition(const HeaderValues& values, FieldReader& read, InstanceHead
   if (const auto value = read.Decimal(tag::kEchoTime)) header.set_echo_time_ms(*value);
   if (const auto value = read.Decimal(tag::kTriggerTime)) header.set_trigger_time_ms(*value);
   if (const auto value = values.Double(tag::kDiffusionBValue)) header.set_diffusion_b_value(*value);
+  const std::string_view direction = values.Raw(tag::kDiffusionGradientOrientation).value_or("");
+  for (const double value : read.DoublesOf(tag::kDiffusionGradientOrientation, direction, 3)) {
+    header.add_diffusion_direction(value);
+  }
   if (const auto value = read.Decimal(tag::kKvp)) header.set_kvp(*value);
   if (const auto value = read.Decimal(tag::kSliceThickness)) header.set_slice_thickness_mm(*value);
   if (const auto value = read.Decimal(tag::kGantryTilt)) header.set_gantry_tilt_deg(*value);
   for (const double value : read.Decimals(tag::kImagePosition, 3)) header.add_image_position(value);
   for (const double value : read.Decimals(tag::kImageOrientation, 6)) header.add_image_orientation(value);
   for (const double value : read.Decimals(tag::kPixelSpacing, 2)) header.add_pixel_spacing_mm(value);
+}
+
+void ReadPet(FieldReader& read, InstanceHeader& header) {
+  if (header.modality() != "PT") return;
+  constexpr std::uint32_t kRadiopharmaceutical = tag::kRadiopharmaceuticalInformationSequence;
+  ipc::v1::PetHeader& pet = *header.mutable_pet();
+  pet.set_units(read.Code(tag::kPetUnits));
+  pet.set_suv_type(read.Code(tag::kSuvType));
+  pet.set_decay_correction(read.Code(tag::kDecayCorrection));
+  for (std::string& code : read.Codes(tag::kCorrectedImage)) pet.add_corrected_image(std::move(code));
+  if (const auto value = read.Decimal(tag::kRadionuclideTotalDose, kRadiopharmaceutical)) {
+    pet.set_dose_bq(*value);
+  }
+  if (const auto value = read.Decimal(tag::kRadionuclideHalfLife, kRadiopharmaceutical)) {
+    pet.set_half_life_s(*value);
+  }
+  pet.set_injection_datetime(read.Code(tag::kRadiopharmaceuticalStartDateTime, kRadiopharmaceutical));
+  pet.set_injection_time(read.Code(tag::kRadiopharmaceuticalStartTime, kRadiopharmaceutical));
+  pet.set_series_date(read.Code(tag::kSeriesDate));
+  pet.set_series_time(read.Code(tag::kSeriesTime));
+  pet.set_acquisition_date(read.Code(tag::kAcquisitionDate));
+  if (const auto value = read.Decimal(tag::kPatientWeight)) pet.set_patient_weight_kg(*value);
 }
 
 // Without these two a stored value has no meaning: a malformed one refuses the instance.
@@ -195,15 +120,21 @@ absl::Status ReadRescale(const HeaderValues& values, FieldReader& read, Instance
   return absl::OkStatus();
 }
 
+// What the first frame's JPEG 2000 codestream says of itself; none of other codecs, and where it is broken.
+std::optional<CodestreamInfo> FirstCodestream(std::span<const std::byte> file, const FileLayout& layout) {
+  if (!layout.has_pixels || layout.syntax->codec != Codec::kJpeg2000) return std::nullopt;
+  const ByteRange& first = layout.fragments.front();
+  const auto info = ReadJpeg2000Info(WithoutJp2(file.subspan(first.offset, first.length)));
+  return info.ok() ? std::optional(*info) : std::nullopt;
+}
+
 // Whether the pixels went through a lossy codec on their way into this file.
-bool SyntaxIsLossy(std::span<const std::byte> file, const FileLayout& layout) {
+bool SyntaxIsLossy(const FileLayout& layout, const std::optional<CodestreamInfo>& codestream) {
   if (!layout.has_pixels) return false;
   if (layout.syntax->always_lossy) return true;
   if (layout.syntax->codec != Codec::kJpeg2000) return false;
   // The wavelet says which, whatever the syntax promises; some syntaxes may be either.
-  const ByteRange& first = layout.fragments.front();
-  const auto info = ReadJpeg2000Info(WithoutJp2(file.subspan(first.offset, first.length)));
-  if (info.ok()) return !info->reversible;
+  if (codestream) return !codestream->reversible;
   return layout.syntax->uid == kJpeg2000 || layout.syntax->uid == kHtJpeg2000;
 }
 
@@ -234,7 +165,7 @@ bool IsPictureClass(std::string_view sop_class) {
 ipc::v1::ObjectKind KindOf(const FileLayout& layout, const InstanceHeader& header) {
   if (!layout.has_pixels || IsOtherObject(header.sop_class_uid())) return ipc::v1::OBJECT_KIND_OTHER;
   const bool is_gray = header.photometric() == "MONOCHROME1" || header.photometric() == "MONOCHROME2";
-  if (!is_gray || IsPictureClass(header.sop_class_uid()) ||
+  if (!is_gray || layout.has_modality_lut || IsPictureClass(header.sop_class_uid()) ||
       StoredTypeOf(layout.pixels) == ipc::v1::STORED_TYPE_UNSPECIFIED) {
     return ipc::v1::OBJECT_KIND_PICTURE;
   }
@@ -247,13 +178,14 @@ void ReadPixels(std::span<const std::byte> file, const FileLayout& layout, const
   header.set_photometric(read.Code(tag::kPhotometric));
   header.set_has_pixels(layout.has_pixels);
   header.set_frames(layout.pixels.frames);
-  header.set_lossy(read.Code(tag::kLossyImageCompression) == "01" || SyntaxIsLossy(file, layout));
+  const std::optional<CodestreamInfo> codestream = FirstCodestream(file, layout);
+  header.set_lossy(read.Code(tag::kLossyImageCompression) == "01" || SyntaxIsLossy(layout, codestream));
   double ratio = 0;
   for (const std::string_view text : SplitValues(Trim(values.Raw(tag::kLossyRatio).value_or("")))) {
     const double factor = ParseDecimal(text).value_or(0);
     ratio = ratio == 0 ? factor : ratio * factor;
   }
-  header.set_lossy_ratio(ratio);
+  header.set_lossy_ratio(std::isfinite(ratio) ? ratio : 0);
   header.set_kind(KindOf(layout, header));
   if (!layout.has_pixels) return;
   const PixelFormat& pixels = layout.pixels;
@@ -267,7 +199,17 @@ void ReadPixels(std::span<const std::byte> file, const FileLayout& layout, const
     read.Repair("HIGH_BIT_REPAIRED", tag::kHighBit,
                 "High Bit contradicted Bits Stored; Bits Stored was kept");
   }
-  if (header.kind() == ipc::v1::OBJECT_KIND_IMAGE) header.set_stored_type(StoredTypeOf(pixels));
+  if (layout.has_modality_lut) {
+    read.Repair("MODALITY_LUT", tag::kModalityLutSequence,
+                "stored values mean something by a table only; they are used for no volume");
+  }
+  if (header.kind() == ipc::v1::OBJECT_KIND_IMAGE) {
+    header.set_stored_type(StoredTypeOf(pixels));
+    if (codestream && codestream->is_signed != pixels.is_signed) {
+      read.Repair("CODESTREAM_SIGN", tag::kPixelRepresentation,
+                  "the JPEG 2000 codestream has another sign than Pixel Representation, which was followed");
+    }
+  }
   if (const auto padding = values.Unsigned16(tag::kPixelPaddingValue)) {
     header.set_pixel_padding_value(pixels.is_signed ? static_cast<std::int16_t>(*padding) : *padding);
   }
@@ -284,8 +226,15 @@ absl::StatusOr<InstanceHeader> BuildHeader(std::span<const std::byte> file, cons
   }
   ReadIdentity(read, header);
   ReadAcquisition(values, read, header);
+  ReadPet(read, header);
   TS_RETURN_IF_ERROR(ReadRescale(values, read, header));
   ReadPixels(file, layout, values, read, header);
+  if (header.kind() == ipc::v1::OBJECT_KIND_IMAGE) {
+    TS_RETURN_IF_ERROR(ReadFrames(file, layout, values, read, header));
+    ReadMosaic(values, read, header);
+    ReadPrivateDiffusion(values, read, header);
+    NoticePrivateScaling(values, read);
+  }
   for (const HeaderElement& element : layout.elements) {
     if (element.sequence == tag::kContributingEquipmentSequence && element.tag == tag::kManufacturer &&
         read.Text(element.tag, element.sequence, element.item) == kResultManufacturer) {

@@ -4,8 +4,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cerrno>
-#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -13,6 +11,7 @@
 #include <vector>
 
 #include "dicom/errors.h"
+#include "dicom/inflate.h"
 #include "tomoserve/base/strings.h"
 #include "tomoserve/base/unique_fd.h"
 #include "tomoserve/dicom/decode.h"
@@ -42,11 +41,21 @@ void SetRefusal(const absl::Status& status, HelperReply& reply) {
 struct LoadedFile {
   std::uint64_t offset = 0;
   std::uint64_t length = 0;
-  std::unique_ptr<std::byte[]> bytes;
+  ipc::Mapping mapping;
+  std::vector<std::byte> inflated;
+  std::span<const std::byte> view;  // of either
   std::optional<FileLayout> layout;
-
-  std::span<const std::byte> view() const { return {bytes.get(), length}; }
 };
+
+// A decoded frame that tiles are cut from.
+struct WholeFrame {
+  std::uint64_t offset = 0;  // of its file
+  FrameRequest request;
+  std::vector<std::byte> values;
+};
+
+// Frames of a header that go into one record.
+constexpr std::size_t kPartBytes = ipc::kMaxRecordBytes / 2;
 
 class Lease {
  public:
@@ -106,6 +115,7 @@ class Lease {
   bool Answer(std::uint32_t index, const absl::Status& status, HelperReply& reply) {
     if (!status.ok()) SetRefusal(status, reply);
     reply.set_index(index);
+    if (!SendFrames(reply)) return false;
     const absl::Status sent = socket_.Send(reply);
     if (sent.ok()) return true;
     if (base::ReasonOf(sent) != "RECORD_TOO_LARGE") return false;
@@ -115,9 +125,27 @@ class Lease {
     return socket_.Send(refused).ok();
   }
 
+  // Sends the frames of a header that is too large for one record ahead of it, and takes them out.
+  bool SendFrames(HelperReply& reply) {
+    if (!reply.has_header() || reply.ByteSizeLong() <= ipc::kMaxRecordBytes) return true;
+    HelperReply part;
+    part.set_index(reply.index());
+    std::size_t bytes = 0;
+    for (ipc::v1::FrameHeader& frame : *reply.mutable_header()->mutable_frame()) {
+      bytes += frame.ByteSizeLong();
+      *part.mutable_frames()->add_frame() = std::move(frame);
+      if (bytes < kPartBytes) continue;
+      if (!socket_.Send(part).ok()) return false;
+      part.clear_frames();
+      bytes = 0;
+    }
+    reply.mutable_header()->clear_frame();
+    return !part.has_frames() || socket_.Send(part).ok();
+  }
+
   absl::Status ReadItem(const ipc::v1::HeaderItem& item, HelperReply& reply) {
     TS_RETURN_IF_ERROR(Load(item.range()));
-    TS_ASSIGN_OR_RETURN(*reply.mutable_header(), ReadHeader(file_.view(), *file_.layout));
+    TS_ASSIGN_OR_RETURN(*reply.mutable_header(), ReadHeader(file_.view, *file_.layout));
     return absl::OkStatus();
   }
 
@@ -126,11 +154,31 @@ class Lease {
     TS_RETURN_IF_ERROR(Load(item.range()));
     TS_ASSIGN_OR_RETURN(const ipc::Mapping slot, MapSlot(item.slot(), arenas, true));
     const FrameRequest frame{item.frame(), item.stored_type(), item.rows(), item.columns()};
-    TS_RETURN_IF_ERROR(DecodeFrame(runtime_, file_.view(), *file_.layout, frame, slot.bytes()));
+    std::uint64_t values = std::uint64_t{item.rows()} * item.columns();
+    if (item.has_tile()) {
+      TS_RETURN_IF_ERROR(DecodeTile(frame, item.tile(), slot.bytes()));
+      values = std::uint64_t{item.tile().rows()} * item.tile().columns();
+    } else {
+      TS_RETURN_IF_ERROR(DecodeFrame(runtime_, file_.view, *file_.layout, frame, slot.bytes()));
+    }
     ipc::v1::DecodedFrame& decoded = *reply.mutable_decoded();
     *decoded.mutable_slot() = item.slot();
-    decoded.set_bytes(std::uint64_t{item.rows()} * item.columns() * base::BytesOf(item.stored_type()));
+    decoded.set_bytes(values * base::BytesOf(item.stored_type()));
     return absl::OkStatus();
+  }
+
+  // The tiles of a frame come in a row: it is decoded once.
+  absl::Status DecodeTile(const FrameRequest& request, const ipc::v1::Tile& tile, std::span<std::byte> slot) {
+    if (whole_.values.empty() || whole_.offset != file_.offset || whole_.request != request) {
+      whole_ = {};
+      const PixelFormat& pixels = file_.layout->pixels;
+      const std::uint64_t bytes =
+          std::uint64_t{pixels.rows} * pixels.columns * base::BytesOf(request.stored_type);
+      std::vector<std::byte> values(bytes);
+      TS_RETURN_IF_ERROR(DecodeFrame(runtime_, file_.view, *file_.layout, request, values));
+      whole_ = {file_.offset, request, std::move(values)};
+    }
+    return CutTile(whole_.values, request, tile, slot);
   }
 
   absl::Status WriteItem(const ipc::v1::WriteItem& item, const std::vector<base::UniqueFd>& arenas,
@@ -159,7 +207,7 @@ class Lease {
     return ipc::Mapping::Map(arenas[slot.arena()].get(), slot.offset(), slot.bytes(), writable);
   }
 
-  // Reads and inspects a file unless it is the last one: frames of one file come in a row.
+  // Maps and inspects a file unless it is the last one: frames of one file come in a row.
   absl::Status Load(const ipc::v1::SpoolRange& range) {
     if (file_.layout && file_.offset == range.offset() && file_.length == range.length())
       return absl::OkStatus();
@@ -176,15 +224,22 @@ class Lease {
     LoadedFile loaded;
     loaded.offset = range.offset();
     loaded.length = range.length();
-    loaded.bytes = std::make_unique_for_overwrite<std::byte[]>(range.length());
-    for (std::uint64_t done = 0; done < range.length();) {
-      const ::ssize_t n = ::pread(spool_.get(), loaded.bytes.get() + done, range.length() - done,
-                                  static_cast<::off_t>(range.offset() + done));
-      if (n < 0 && errno == EINTR) continue;
-      if (n <= 0) return Unreadable("the spool cannot be read");
-      done += static_cast<std::uint64_t>(n);
+    if (range.length() > 0) {
+      // Mapped, not read: of a large multi-frame file each child then holds only what it looks at.
+      const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+      const std::uint64_t before = range.offset() % page;
+      auto mapping =
+          ipc::Mapping::Map(spool_.get(), range.offset() - before, range.length() + before, false, false);
+      if (!mapping.ok()) return Unreadable("the spool cannot be mapped");
+      loaded.mapping = *std::move(mapping);
+      loaded.view = loaded.mapping.bytes().subspan(before);
     }
-    TS_ASSIGN_OR_RETURN(loaded.layout, Inspect(loaded.view(), limits_));
+    TS_ASSIGN_OR_RETURN(auto inflated, Inflate(loaded.view, limits_));
+    if (inflated) {
+      loaded.inflated = *std::move(inflated);
+      loaded.view = loaded.inflated;
+    }
+    TS_ASSIGN_OR_RETURN(loaded.layout, Inspect(loaded.view, limits_));
     file_ = std::move(loaded);
     return absl::OkStatus();
   }
@@ -195,6 +250,7 @@ class Lease {
   ipc::RecordSocket& socket_;
   base::UniqueFd spool_;
   LoadedFile file_;
+  WholeFrame whole_;
 };
 
 }  // namespace

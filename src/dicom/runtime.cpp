@@ -17,8 +17,9 @@
 #include <vector>
 
 #include "dicom/charset.h"
+#include "dicom/codestream.h"
 #include "dicom/errors.h"
-
+#include "dicom/htj2k.h"
 #include "tomoserve/dicom/decode.h"
 #include "tomoserve/dicom/gatekeeper.h"
 #include "tomoserve/dicom/header.h"
@@ -51,10 +52,23 @@ ipc::v1::SyntheticInstance SmallInstance(std::string_view syntax) {
   return instance;
 }
 
+// HTJ2K is not written as a file here: its codec alone is proved.
+absl::Status ProveHtj2k() {
+  constexpr std::uint32_t kSide = 16;
+  std::vector<std::int32_t> samples(std::size_t{kSide} * kSide);
+  for (std::size_t i = 0; i < samples.size(); ++i) samples[i] = static_cast<std::int32_t>(i * 7) - 900;
+  const std::vector<std::byte> stream = EncodeHtj2k(samples, kSide, kSide, 12, true);
+  TS_ASSIGN_OR_RETURN(const CodestreamInfo info, ReadJpeg2000Info(stream));
+  std::vector<std::int32_t> decoded(samples.size());
+  TS_RETURN_IF_ERROR(DecodeHtj2k(stream, info, decoded));
+  return info.high_throughput && decoded == samples ? absl::OkStatus() : Missing(kHtJpeg2000Lossless);
+}
+
 }  // namespace
 
 Runtime::Runtime() : converters_(std::make_unique<CharsetConverters>()) {
   OFLog::configure(OFLogger::OFF_LOG_LEVEL);
+  SilenceHtj2k();
   DcmRLEDecoderRegistration::registerCodecs();
   DcmRLEEncoderRegistration::registerCodecs();
   DJDecoderRegistration::registerCodecs(EDC_photometricInterpretation, EUC_never);
@@ -78,6 +92,7 @@ absl::StatusOr<std::unique_ptr<Runtime>> Runtime::Create() {
     if (!dcmDataDict.isDictionaryLoaded()) return Missing("dictionary");
     const std::vector<std::string> missing = runtime->converters_->OpenAll();
     if (!missing.empty()) return Missing(missing.front());
+    TS_RETURN_IF_ERROR(ProveHtj2k());
     for (const std::string_view syntax : {kImplicitLittleEndian, kExplicitLittleEndian, kExplicitBigEndian,
                                           kRleLossless, kJpegLossless, kJpegLsLossless, kJpeg2000Lossless}) {
       const ipc::v1::SyntheticInstance instance = SmallInstance(syntax);

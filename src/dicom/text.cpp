@@ -36,6 +36,14 @@ std::size_t SequenceLength(std::string_view bytes) {
   return 0;
 }
 
+// C0 and C1 controls and DEL. No character set of DICOM has C1 (PS3.5 6.1.1): such bytes come from text in a
+// code page, or in UTF-8, that was declared as ISO 8859.
+bool IsControl(std::string_view bytes, std::size_t length) {
+  const auto lead = static_cast<unsigned char>(bytes[0]);
+  if (length == 1) return lead < 0x20 || lead == 0x7F;
+  return length == 2 && lead == 0xC2 && static_cast<unsigned char>(bytes[1]) < 0xA0;
+}
+
 std::string FromLatin1(std::string_view bytes) {
   std::string utf8;
   utf8.reserve(bytes.size() * 2);
@@ -72,11 +80,10 @@ Text CleanUtf8(std::string_view bytes) {
   text.utf8.reserve(bytes.size());
   while (!bytes.empty()) {
     const std::size_t length = SequenceLength(bytes);
-    const auto lead = static_cast<unsigned char>(bytes[0]);
-    if (length == 0 || lead < 0x20 || lead == 0x7F) {
+    if (length == 0 || IsControl(bytes, length)) {
       text.utf8 += kReplacement;
       text.repaired = true;
-      bytes.remove_prefix(1);
+      bytes.remove_prefix(std::max<std::size_t>(length, 1));
     } else {
       text.utf8 += bytes.substr(0, length);
       bytes.remove_prefix(length);

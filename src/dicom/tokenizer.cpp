@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "dicom/errors.h"
+#include "dicom/functional_groups.h"
 #include "dicom/tags.h"
 
 namespace tomoserve::dicom {
@@ -49,9 +50,11 @@ constexpr bool HasShortLength(std::uint16_t vr) {
 }
 
 // Sequences that are walked even where implicit VR hides that they are sequences.
-constexpr bool IsKnownSequence(std::uint32_t element_tag) {
+bool IsKnownSequence(std::uint32_t element_tag) {
   return element_tag == tag::kIssuerOfAccessionNumberSequence ||
-         element_tag == tag::kContributingEquipmentSequence || element_tag == tag::kRequestAttributesSequence;
+         element_tag == tag::kContributingEquipmentSequence ||
+         element_tag == tag::kRequestAttributesSequence ||
+         element_tag == tag::kRadiopharmaceuticalInformationSequence || IsGroupSequence(element_tag);
 }
 
 }  // namespace
@@ -220,8 +223,10 @@ absl::Status Tokenizer::ReadElement(std::uint32_t element_tag) {
     return OpenSequence(element_tag, false, 0, implicit_vr || vr == Vr('U', 'N'));
   }
   TS_RETURN_IF_ERROR(CheckLength(length));
-  const bool is_sequence = implicit_vr ? IsKnownSequence(element_tag) : vr == Vr('S', 'Q');
-  if (is_sequence) return OpenSequence(element_tag, true, length, implicit_vr);
+  // VR UN hides a sequence too, an implicit little endian one (PS3.5 6.2.2).
+  const bool hides = implicit_vr || (vr == Vr('U', 'N') && !encoding_.big_endian);
+  const bool is_sequence = hides ? IsKnownSequence(element_tag) : vr == Vr('S', 'Q');
+  if (is_sequence) return OpenSequence(element_tag, true, length, hides);
   TS_RETURN_IF_ERROR(sink_.Element(path_, element_tag, {position_, length}, vr == Vr('O', 'W')));
   position_ += length;
   return absl::OkStatus();

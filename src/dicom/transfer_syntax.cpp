@@ -8,6 +8,7 @@ namespace {
 constexpr std::array kSyntaxes = {
     TransferSyntax{kImplicitLittleEndian, Codec::kNative, true, false, false},
     TransferSyntax{kExplicitLittleEndian, Codec::kNative, false, false, false},
+    TransferSyntax{kDeflated, Codec::kNative, false, false, false, true},
     TransferSyntax{kExplicitBigEndian, Codec::kNative, false, true, false},
     TransferSyntax{kRleLossless, Codec::kRle, false, false, false},
     // JPEG baseline, extended, and two retired progressive processes that archives still hold.
@@ -21,8 +22,8 @@ constexpr std::array kSyntaxes = {
     TransferSyntax{kJpegLsNearLossless, Codec::kJpegLs, false, false, true},
     TransferSyntax{kJpeg2000Lossless, Codec::kJpeg2000, false, false, false},
     TransferSyntax{kJpeg2000, Codec::kJpeg2000, false, false, false},
-    TransferSyntax{"1.2.840.10008.1.2.4.201", Codec::kJpeg2000, false, false, false},
-    TransferSyntax{"1.2.840.10008.1.2.4.202", Codec::kJpeg2000, false, false, false},
+    TransferSyntax{kHtJpeg2000Lossless, Codec::kJpeg2000, false, false, false},
+    TransferSyntax{kHtJpeg2000LosslessRpcl, Codec::kJpeg2000, false, false, false},
     TransferSyntax{kHtJpeg2000, Codec::kJpeg2000, false, false, false},
 };
 

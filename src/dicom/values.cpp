@@ -5,6 +5,7 @@
 #include <bit>
 #include <charconv>
 #include <cmath>
+#include <utility>
 
 #include "dicom/errors.h"
 #include "dicom/tags.h"
@@ -12,6 +13,23 @@
 
 namespace tomoserve::dicom {
 namespace {
+
+// Blocks of private elements that are looked at: (gggg,0010) to (gggg,001F) reserve (gggg,10xx) to
+// (gggg,1Fxx).
+constexpr std::uint32_t kFirstBlock = 0x10;
+constexpr std::uint32_t kLastBlock = 0x1F;
+
+// Group and low byte of the private elements that the header pass reads, ascending.
+constexpr std::array<std::pair<std::uint16_t, std::uint8_t>, 8> kPrivateElements = {{
+    {0x0019, 0x0A},  // SIEMENS MR HEADER: number of images in a mosaic
+    {0x0019, 0x0C},  // same: b-value
+    {0x0019, 0x0E},  // same: gradient direction
+    {0x0029, 0x10},  // SIEMENS CSA HEADER: image header
+    {0x0043, 0x39},  // GEMS_PARM_01: b-value
+    {0x2001, 0x03},  // Philips Imaging DD 001: b-value
+    {0x2005, 0x0E},  // Philips MR Imaging DD 001: scale slope
+    {0x7053, 0x00},  // Philips PET Private Group: SUV scale factor
+}};
 
 constexpr std::uint64_t Key(std::uint32_t sequence, std::uint32_t element) {
   return static_cast<std::uint64_t>(sequence) << 32 | element;
@@ -25,7 +43,10 @@ constexpr std::array kHeaderElements = {
     Key(0, tag::kSopClassUid),
     Key(0, tag::kSopInstanceUid),
     Key(0, tag::kStudyDate),
+    Key(0, tag::kSeriesDate),
+    Key(0, tag::kAcquisitionDate),
     Key(0, tag::kStudyTime),
+    Key(0, tag::kSeriesTime),
     Key(0, tag::kAcquisitionTime),
     Key(0, tag::kAccessionNumber),
     Key(0, tag::kModality),
@@ -40,17 +61,20 @@ constexpr std::array kHeaderElements = {
     Key(0, tag::kPatientBirthDate),
     Key(0, tag::kPatientSex),
     Key(0, tag::kPatientAge),
+    Key(0, tag::kPatientWeight),
     Key(0, tag::kContrastAgent),
     Key(0, tag::kBodyPart),
     Key(0, tag::kSliceThickness),
     Key(0, tag::kKvp),
     Key(0, tag::kEchoTime),
     Key(0, tag::kEchoNumbers),
+    Key(0, tag::kSpacingBetweenSlices),
     Key(0, tag::kProtocolName),
     Key(0, tag::kTriggerTime),
     Key(0, tag::kGantryTilt),
     Key(0, tag::kConvolutionKernel),
     Key(0, tag::kDiffusionBValue),
+    Key(0, tag::kDiffusionGradientOrientation),
     Key(0, tag::kStudyInstanceUid),
     Key(0, tag::kSeriesInstanceUid),
     Key(0, tag::kSeriesNumber),
@@ -66,6 +90,7 @@ constexpr std::array kHeaderElements = {
     Key(0, tag::kRows),
     Key(0, tag::kColumns),
     Key(0, tag::kPixelSpacing),
+    Key(0, tag::kCorrectedImage),
     Key(0, tag::kBitsAllocated),
     Key(0, tag::kBitsStored),
     Key(0, tag::kHighBit),
@@ -79,9 +104,16 @@ constexpr std::array kHeaderElements = {
     Key(0, tag::kRequestedProcedureId),
     Key(0, tag::kPlacerOrderNumber),
     Key(0, tag::kFillerOrderNumber),
+    Key(0, tag::kPetUnits),
+    Key(0, tag::kSuvType),
+    Key(0, tag::kDecayCorrection),
     Key(tag::kIssuerOfAccessionNumberSequence, tag::kLocalNamespaceEntityId),
     Key(tag::kContributingEquipmentSequence, tag::kManufacturer),
     Key(tag::kRequestAttributesSequence, tag::kRequestedProcedureId),
+    Key(tag::kRadiopharmaceuticalInformationSequence, tag::kRadiopharmaceuticalStartTime),
+    Key(tag::kRadiopharmaceuticalInformationSequence, tag::kRadionuclideTotalDose),
+    Key(tag::kRadiopharmaceuticalInformationSequence, tag::kRadionuclideHalfLife),
+    Key(tag::kRadiopharmaceuticalInformationSequence, tag::kRadiopharmaceuticalStartDateTime),
 };
 static_assert(std::is_sorted(kHeaderElements.begin(), kHeaderElements.end()));
 
@@ -89,6 +121,19 @@ static_assert(std::is_sorted(kHeaderElements.begin(), kHeaderElements.end()));
 
 bool IsHeaderElement(std::uint32_t sequence, std::uint32_t element) {
   return std::binary_search(kHeaderElements.begin(), kHeaderElements.end(), Key(sequence, element));
+}
+
+bool IsPrivateHeaderElement(std::uint32_t element) {
+  const auto group = static_cast<std::uint16_t>(element >> 16);
+  const std::uint32_t number = element & 0xFFFF;
+  if (number >= kFirstBlock && number <= kLastBlock) {
+    return std::any_of(kPrivateElements.begin(), kPrivateElements.end(),
+                       [&](const auto& known) { return known.first == group; });
+  }
+  const std::uint32_t block = number >> 8;
+  return block >= kFirstBlock && block <= kLastBlock &&
+         std::binary_search(kPrivateElements.begin(), kPrivateElements.end(),
+                            std::pair(group, static_cast<std::uint8_t>(number & 0xFF)));
 }
 
 std::string_view Trim(std::string_view text) {
@@ -143,15 +188,42 @@ std::optional<std::string_view> HeaderValues::Raw(std::uint32_t element, std::ui
 }
 
 std::optional<std::uint16_t> HeaderValues::Unsigned16(std::uint32_t element) const {
-  const auto raw = Raw(element);
-  if (!raw || raw->size() < 2) return std::nullopt;
-  return Load16(reinterpret_cast<const std::byte*>(raw->data()), layout_.big_endian);
+  return Unsigned16Of(Raw(element).value_or(""));
 }
 
 std::optional<double> HeaderValues::Double(std::uint32_t element) const {
-  const auto raw = Raw(element);
-  if (!raw || raw->size() < 8) return std::nullopt;
-  const auto* bytes = reinterpret_cast<const std::byte*>(raw->data());
+  return DoubleOf(Raw(element).value_or(""));
+}
+
+std::optional<std::string_view> HeaderValues::Private(std::uint16_t group, std::string_view creator,
+                                                      std::uint8_t number) const {
+  for (std::uint32_t block = kFirstBlock; block <= kLastBlock; ++block) {
+    const std::uint32_t base = static_cast<std::uint32_t>(group) << 16;
+    if (Trim(Raw(base | block).value_or("")) != creator) continue;
+    if (const auto raw = Raw(base | block << 8 | number)) return raw;
+  }
+  return std::nullopt;
+}
+
+std::optional<std::uint16_t> HeaderValues::Unsigned16Of(std::string_view raw) const {
+  if (raw.size() < 2) return std::nullopt;
+  return Load16(reinterpret_cast<const std::byte*>(raw.data()), layout_.big_endian);
+}
+
+std::optional<std::uint32_t> HeaderValues::Unsigned32Of(std::string_view raw) const {
+  if (raw.size() < 4) return std::nullopt;
+  return Load32(reinterpret_cast<const std::byte*>(raw.data()), layout_.big_endian);
+}
+
+std::optional<float> HeaderValues::FloatOf(std::string_view raw) const {
+  const auto bits = Unsigned32Of(raw);
+  if (!bits || !std::isfinite(std::bit_cast<float>(*bits))) return std::nullopt;
+  return std::bit_cast<float>(*bits);
+}
+
+std::optional<double> HeaderValues::DoubleOf(std::string_view raw) const {
+  if (raw.size() < 8) return std::nullopt;
+  const auto* bytes = reinterpret_cast<const std::byte*>(raw.data());
   const std::uint64_t first = Load32(bytes, layout_.big_endian);
   const std::uint64_t second = Load32(bytes + 4, layout_.big_endian);
   const auto value = std::bit_cast<double>(layout_.big_endian ? first << 32 | second : second << 32 | first);

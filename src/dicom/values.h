@@ -15,6 +15,10 @@ namespace tomoserve::dicom {
 // Whether the header pass reads this element; `sequence` is 0 at the top level.
 bool IsHeaderElement(std::uint32_t sequence, std::uint32_t tag);
 
+// Whether a top-level element is one of those of vendors that the header pass reads, or names a private block
+// that may hold them (PS3.5 7.8.1).
+bool IsPrivateHeaderElement(std::uint32_t tag);
+
 // DS: a finite decimal number, spaces around it allowed.
 std::optional<double> ParseDecimal(std::string_view text);
 // IS: a 32 bit integer, spaces around it allowed.
@@ -35,6 +39,18 @@ class HeaderValues {
   std::optional<std::uint16_t> Unsigned16(std::uint32_t tag) const;
   // First value of VR FD; none where absent or too short.
   std::optional<double> Double(std::uint32_t tag) const;
+
+  // Value of a private element (PS3.5 7.8.1): `number` is the low byte of its element number in the block of
+  // `group` that `creator` has reserved.
+  std::optional<std::string_view> Private(std::uint16_t group, std::string_view creator,
+                                          std::uint8_t number) const;
+
+  // First value of an element's bytes as VR US, UL, FL or FD, in the file's byte order; none where they are
+  // too few, or the number is not finite.
+  std::optional<std::uint16_t> Unsigned16Of(std::string_view raw) const;
+  std::optional<std::uint32_t> Unsigned32Of(std::string_view raw) const;
+  std::optional<float> FloatOf(std::string_view raw) const;
+  std::optional<double> DoubleOf(std::string_view raw) const;
 
  private:
   std::span<const std::byte> file_;

@@ -33,12 +33,22 @@ bool IsCode(const std::string& code) {
   });
 }
 
-// Every double of the message, nested ones not included: the header has none.
+// Every double of the message and of those in it; messages of ours do not nest without end.
 bool NumbersAreFinite(const google::protobuf::Message& message) {
   const google::protobuf::Reflection& reflection = *message.GetReflection();
   std::vector<const google::protobuf::FieldDescriptor*> fields;
   reflection.ListFields(message, &fields);
   for (const google::protobuf::FieldDescriptor* field : fields) {
+    if (field->cpp_type() == google::protobuf::FieldDescriptor::CPPTYPE_MESSAGE) {
+      const int count = field->is_repeated() ? reflection.FieldSize(message, field) : 1;
+      for (int i = 0; i < count; ++i) {
+        const google::protobuf::Message& inner = field->is_repeated()
+                                                     ? reflection.GetRepeatedMessage(message, field, i)
+                                                     : reflection.GetMessage(message, field);
+        if (!NumbersAreFinite(inner)) return false;
+      }
+      continue;
+    }
     if (field->cpp_type() != google::protobuf::FieldDescriptor::CPPTYPE_DOUBLE) continue;
     if (!field->is_repeated()) {
       if (!std::isfinite(reflection.GetDouble(message, field))) return false;
@@ -53,6 +63,27 @@ bool NumbersAreFinite(const google::protobuf::Message& message) {
 
 bool HasLength(const google::protobuf::RepeatedField<double>& vector, int length) {
   return vector.empty() || vector.size() == length;
+}
+
+bool IsPlausible(const v1::FrameHeader& frame) {
+  return HasLength(frame.image_position(), 3) && HasLength(frame.image_orientation(), 6) &&
+         HasLength(frame.pixel_spacing_mm(), 2) && HasLength(frame.diffusion_direction(), 3) &&
+         frame.frame_type_size() <= kMaxList && frame.dimension_index_values_size() <= kMaxList;
+}
+
+bool ArePlausible(const google::protobuf::RepeatedPtrField<v1::FrameHeader>& frames) {
+  return frames.size() <= kMaxHeaderFrames &&
+         std::all_of(frames.begin(), frames.end(),
+                     [](const v1::FrameHeader& frame) { return IsPlausible(frame); });
+}
+
+// All tiles lie inside the image.
+bool IsPlausible(const v1::Mosaic& mosaic, const v1::InstanceHeader& header) {
+  if (mosaic.first_position_size() != 3 || mosaic.step_size() != 3) return false;
+  if (mosaic.slices() == 0 || mosaic.tile_rows() == 0 || mosaic.tile_columns() == 0) return false;
+  const std::uint64_t down = header.rows() / mosaic.tile_rows();
+  const std::uint64_t across = header.columns() / mosaic.tile_columns();
+  return mosaic.slices() <= down * across;
 }
 
 bool FitsLimits(const v1::InstanceHeader& header, const v1::GatekeeperLimits& limits) {
@@ -72,6 +103,10 @@ bool IsPlausible(const v1::Refusal& refusal) {
          !HasControlCharacter(refusal.value()) && !HasControlCharacter(refusal.text());
 }
 
+bool IsPlausible(const v1::FramePart& part) {
+  return !part.frame().empty() && NumbersAreFinite(part) && ArePlausible(part.frame());
+}
+
 bool IsPlausible(const v1::InstanceHeader& header, const v1::GatekeeperLimits& limits) {
   if (!v1::ObjectKind_IsValid(header.kind()) || !v1::StoredType_IsValid(header.stored_type())) return false;
   if (!NumbersAreFinite(header)) return false;
@@ -84,6 +119,12 @@ bool IsPlausible(const v1::InstanceHeader& header, const v1::GatekeeperLimits& l
       header.bits_allocated() > kMaxBits || header.bits_stored() > kMaxBits) {
     return false;
   }
+  // One for each frame: an answer's size follows from its frames.
+  if (header.frame_size() > 0 && static_cast<std::uint32_t>(header.frame_size()) != header.frames())
+    return false;
+  if (!ArePlausible(header.frame())) return false;
+  if (!HasLength(header.diffusion_direction(), 3)) return false;
+  if (header.has_mosaic() && !IsPlausible(header.mosaic(), header)) return false;
   if (header.image_type_size() > kMaxList || header.repairs_size() > kMaxList ||
       !std::all_of(header.repairs().begin(), header.repairs().end(),
                    [](const v1::Refusal& repair) { return IsPlausible(repair); })) {

@@ -4,9 +4,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -49,6 +51,17 @@ class TempFolder {
  private:
   std::filesystem::path path_;
 };
+
+// PS3.10 7.5: nothing that an operating system could run.
+TEST_F(WriteTest, ThePreambleIsZero) {
+  for (const std::string_view syntax : testing::kWritable) {
+    std::vector<std::byte> file(65536, std::byte{0xCC});
+    const auto length = WriteTo(file, testing::Instance(syntax, "CT", 20, 30, ipc::v1::STORED_TYPE_I16, 16));
+    ASSERT_TRUE(length.ok()) << length.status();
+    EXPECT_TRUE(std::all_of(file.begin(), file.begin() + 128, [](std::byte b) { return b == std::byte{0}; }));
+    EXPECT_EQ(std::memcmp(file.data() + 128, "DICM", 4), 0);
+  }
+}
 
 TEST_F(WriteTest, TheHeaderComesBackAsWritten) {
   for (const std::string_view modality : {"CT", "MR"}) {

@@ -59,8 +59,9 @@ class FakeLease {
         v1::HelperReply reply;
         reply.set_index(item.index());
         *reply.mutable_decoded()->mutable_slot() = item.slot();
-        reply.mutable_decoded()->set_bytes(std::uint64_t{item.rows()} * item.columns() *
-                                           base::BytesOf(item.stored_type()));
+        const std::uint32_t rows = item.has_tile() ? item.tile().rows() : item.rows();
+        const std::uint32_t columns = item.has_tile() ? item.tile().columns() : item.columns();
+        reply.mutable_decoded()->set_bytes(std::uint64_t{rows} * columns * base::BytesOf(item.stored_type()));
         Fill(item.slot(), std::string(reply.decoded().bytes(), static_cast<char>('a' + item.frame() % 26)));
         Answer(item.range(), reply);
       }
@@ -83,6 +84,17 @@ class FakeLease {
   }
 
  private:
+  // A record with so many frames; their stacks are numbered.
+  void SendFrames(std::uint32_t index, int count) {
+    v1::HelperReply part;
+    part.set_index(index);
+    part.mutable_frames();
+    for (int i = 0; i < count; ++i) {
+      part.mutable_frames()->add_frame()->set_stack_id(std::to_string(frames_sent_++));
+    }
+    if (!lease_.Send(part).ok()) std::_Exit(0);
+  }
+
   void Fill(const v1::Slot& slot, const std::string& bytes) {
     auto mapping = Mapping::Map(fds_.at(slot.arena()).get(), slot.offset(), slot.bytes(), true);
     if (!mapping.ok() || mapping->bytes().size() < bytes.size()) std::abort();
@@ -189,6 +201,28 @@ class FakeLease {
         reply.mutable_header()->set_institution(std::string(bytes.data(), static_cast<std::size_t>(size)));
         break;
       }
+      case kFrameParts:
+      case kTooFewFrames:
+      case kFramesInBoth:
+        SendFrames(reply.index(), 2);
+        SendFrames(reply.index(), 3);
+        if (reply.has_header()) {
+          reply.mutable_header()->set_frames(range.offset() == kTooFewFrames ? 6 : 5);
+          if (range.offset() == kFramesInBoth) reply.mutable_header()->add_frame();
+        }
+        break;
+      case kEmptyPart:
+        SendFrames(reply.index(), 0);
+        break;
+      case kEndlessParts:
+        while (true) SendFrames(reply.index(), 1000);
+      case kFramesThenAbort:
+        SendFrames(reply.index(), 2);
+        std::abort();
+      case kFramesThenRefuse:
+        SendFrames(reply.index(), 2);
+        reply.mutable_refused()->set_code("TRUNCATED");
+        break;
       default:
         break;
     }
@@ -201,6 +235,7 @@ class FakeLease {
   std::vector<base::UniqueFd> fds_;
   base::UniqueFd spool_;
   int served_ = 0;
+  int frames_sent_ = 0;
   bool returned_ = false;
 };
 

@@ -30,7 +30,14 @@ enum Behaviour : std::uint64_t {
   kEmptyRecord,
   kSendsDescriptor,
   kSendsTwice,
-  kReadsSpool,  // the answer holds the bytes at the range
+  kReadsSpool,       // the answer holds the bytes at the range
+  kFrameParts,       // five frames in two records before the header
+  kTooFewFrames,     // the header says one more
+  kFramesInBoth,     // frames before the header and in it
+  kEmptyPart,        // a record of frames without any
+  kEndlessParts,     // frames without end
+  kFramesThenAbort,  // dies between the frames and the header
+  kFramesThenRefuse,
 };
 
 }  // namespace tomoserve::ipc::fake

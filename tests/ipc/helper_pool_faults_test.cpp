@@ -43,7 +43,8 @@ TEST_F(HelperPoolTest, ItemThatDiesOnlyInCompanyIsAnsweredAlone) {
 
 TEST_F(HelperPoolTest, EveryWayToDieIsACrash) {
   Start();
-  for (const fake::Behaviour behaviour : {fake::kSegfault, fake::kThrow, fake::kReturn}) {
+  for (const fake::Behaviour behaviour :
+       {fake::kSegfault, fake::kThrow, fake::kReturn, fake::kFramesThenAbort}) {
     const auto results = ReadHeaders(FineBut(12, {{6, behaviour}}));
     ExpectAllAnsweredBut(results, {6});
     EXPECT_EQ(ReasonOf(results[6].status()), "HELPER_CRASHED") << behaviour;
@@ -106,14 +107,38 @@ TEST_F(HelperPoolTest, ProcessorTimeIsLimited) {
 
 TEST_F(HelperPoolTest, LiesAreFoundAndTheOthersAreUnharmed) {
   Start();
-  for (const fake::Behaviour lie : {fake::kWrongIndex, fake::kWrongKind, fake::kNotFinite, fake::kBadCode,
-                                    fake::kGarbage, fake::kOversize, fake::kSendsDescriptor}) {
+  for (const fake::Behaviour lie :
+       {fake::kTooFewFrames, fake::kFramesInBoth, fake::kEmptyPart, fake::kEndlessParts, fake::kWrongIndex,
+        fake::kWrongKind, fake::kNotFinite, fake::kBadCode, fake::kGarbage, fake::kOversize,
+        fake::kSendsDescriptor}) {
     const std::size_t descriptors = OpenDescriptors();
     const auto results = ReadHeaders(FineBut(20, {{9, lie}}));
     ExpectAllAnsweredBut(results, {9});
     EXPECT_EQ(ReasonOf(results[9].status()), "HELPER_LIED") << lie;
     EXPECT_EQ(OpenDescriptors(), descriptors);
   }
+}
+
+TEST_F(HelperPoolTest, FramesOfARefusedHeaderAreNobodyElses) {
+  options_.leases = 1;
+  Start();
+  const auto results = ReadHeaders(FineBut(6, {{2, fake::kFramesThenRefuse}, {3, fake::kFrameParts}}));
+  ExpectAllAnsweredBut(results, {2});
+  EXPECT_EQ(ReasonOf(results[2].status()), "TRUNCATED");
+  EXPECT_EQ(results[3]->frame_size(), 5);
+  EXPECT_EQ(results[4]->frame_size(), 0);
+}
+
+TEST_F(HelperPoolTest, FramesInAnswerToADecodeJobAreALie) {
+  Start();
+  const auto arena = Arena::Create(100, 2, nullptr);
+  ASSERT_TRUE(arena.ok());
+  const auto results = pool_->Decode(spool_.get(),
+                                     {{Ranges({fake::kFrameParts})[0], 0, 0, v1::STORED_TYPE_U8, 10, 10},
+                                      {Ranges({fake::kFine})[0], 0, 1, v1::STORED_TYPE_U8, 10, 10}},
+                                     **arena);
+  EXPECT_EQ(ReasonOf(results[0]), "HELPER_LIED");
+  EXPECT_TRUE(results[1].ok()) << results[1];
 }
 
 TEST_F(HelperPoolTest, SecondAnswerIsALieAboutTheNextItem) {

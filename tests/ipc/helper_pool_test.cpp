@@ -142,6 +142,46 @@ TEST_F(HelperPoolTest, FramesThatCannotBeAskedForAreRefusedWithoutALease) {
   EXPECT_TRUE(results[1].ok()) << results[1];
 }
 
+TEST_F(HelperPoolTest, HeadersWithFramesInSeveralRecordsAreJoined) {
+  Start();
+  const auto results = ReadHeaders(FineBut(20, {{7, fake::kFrameParts}, {8, fake::kFrameParts}}));
+  ExpectAllAnsweredBut(results, {});
+  for (std::size_t item = 0; item < results.size(); ++item) {
+    const bool has_frames = item == 7 || item == 8;
+    ASSERT_EQ(results[item]->frame_size(), has_frames ? 5 : 0) << item;
+    for (int n = 1; n < results[item]->frame_size(); ++n) {
+      EXPECT_EQ(std::stoi(results[item]->frame(n).stack_id()),
+                std::stoi(results[item]->frame(n - 1).stack_id()) + 1);
+    }
+  }
+  EXPECT_EQ(pool_->child_deaths(), 0u);
+}
+
+TEST_F(HelperPoolTest, TilesAreAskedForWithTheirOwnSize) {
+  Start();
+  const auto arena = Arena::Create(100, 3, nullptr);
+  ASSERT_TRUE(arena.ok());
+  v1::Tile tile;
+  tile.set_first_row(90);
+  tile.set_first_column(4);
+  tile.set_rows(10);
+  tile.set_columns(2);
+  HelperPool::Frame inside{Ranges({fake::kFine})[0], 2, 0, v1::STORED_TYPE_U16, 100, 6, tile};
+  HelperPool::Frame outside = inside;
+  outside.slot = 1;
+  outside.tile->set_rows(11);
+  HelperPool::Frame empty = inside;
+  empty.slot = 2;
+  empty.tile->set_columns(0);
+  HelperPool::Frame overflows = empty;
+  overflows.tile->set_columns(2);
+  overflows.tile->set_first_column(0xFFFFFFFF);
+  const auto results = pool_->Decode(spool_.get(), {inside, outside, empty, overflows}, **arena);
+  EXPECT_TRUE(results[0].ok()) << results[0];
+  EXPECT_EQ(Text(**arena, 0, 41), std::string(40, 'c') + '\0');
+  for (const std::size_t i : {1, 2, 3}) EXPECT_EQ(ReasonOf(results[i]), "FRAME_INVALID") << i;
+}
+
 TEST_F(HelperPoolTest, WritesFilesFromPixels) {
   Start();
   const auto pixels = Arena::Create(4, 3, nullptr);

@@ -74,6 +74,81 @@ TEST(ReplyChecksTest, ImplausibleHeadersAreRefused) {
   }
 }
 
+v1::InstanceHeader EnhancedHeader() {
+  v1::InstanceHeader header = SliceHeader();
+  header.set_frames(2);
+  for (int i = 0; i < 2; ++i) {
+    v1::FrameHeader& frame = *header.add_frame();
+    for (const double value : {0.0, 0.0, 3.0 * i}) frame.add_image_position(value);
+    frame.set_rescale_slope(1);
+  }
+  return header;
+}
+
+TEST(ReplyChecksTest, ImplausibleFramesAreRefused) {
+  EXPECT_TRUE(IsPlausible(EnhancedHeader(), {}));
+  using Change = void (*)(v1::InstanceHeader&);
+  const std::vector<std::pair<const char*, Change>> changes = {
+      {"one frame less", [](v1::InstanceHeader& h) { h.mutable_frame()->RemoveLast(); }},
+      {"one frame more", [](v1::InstanceHeader& h) { h.add_frame(); }},
+      {"short position",
+       [](v1::InstanceHeader& h) { h.mutable_frame(1)->mutable_image_position()->Truncate(2); }},
+      {"position is no number",
+       [](v1::InstanceHeader& h) {
+         h.mutable_frame(1)->set_image_position(2, std::numeric_limits<double>::quiet_NaN());
+       }},
+      {"slope is infinite",
+       [](v1::InstanceHeader& h) {
+         h.mutable_frame(0)->set_rescale_slope(std::numeric_limits<double>::infinity());
+       }},
+      {"orientation", [](v1::InstanceHeader& h) { h.mutable_frame(0)->add_image_orientation(1); }},
+      {"direction", [](v1::InstanceHeader& h) { h.mutable_frame(0)->add_diffusion_direction(1); }},
+      {"dimensions",
+       [](v1::InstanceHeader& h) {
+         for (int i = 0; i < 65; ++i) h.mutable_frame(0)->add_dimension_index_values(1);
+       }},
+  };
+  for (const auto& [name, change] : changes) {
+    v1::InstanceHeader header = EnhancedHeader();
+    change(header);
+    EXPECT_FALSE(IsPlausible(header, {})) << name;
+  }
+}
+
+TEST(ReplyChecksTest, PartsOfAHeaderHavePlausibleFrames) {
+  v1::FramePart part;
+  EXPECT_FALSE(IsPlausible(part));
+  *part.mutable_frame() = EnhancedHeader().frame();
+  EXPECT_TRUE(IsPlausible(part));
+  v1::FramePart short_position = part;
+  short_position.mutable_frame(1)->mutable_image_position()->Truncate(1);
+  EXPECT_FALSE(IsPlausible(short_position));
+  part.mutable_frame(0)->set_echo_time_ms(std::numeric_limits<double>::infinity());
+  EXPECT_FALSE(IsPlausible(part));
+}
+
+TEST(ReplyChecksTest, TilesOfAMosaicLieInsideItsImage) {
+  v1::InstanceHeader header = SliceHeader();
+  v1::Mosaic& mosaic = *header.mutable_mosaic();
+  mosaic.set_slices(16);
+  mosaic.set_tile_rows(128);
+  mosaic.set_tile_columns(128);
+  for (int i = 0; i < 3; ++i) {
+    mosaic.add_first_position(i);
+    mosaic.add_step(i);
+  }
+  EXPECT_TRUE(IsPlausible(header, {}));
+  for (const auto change :
+       {+[](v1::Mosaic& m) { m.set_slices(17); }, +[](v1::Mosaic& m) { m.set_slices(0); },
+        +[](v1::Mosaic& m) { m.set_tile_rows(513); }, +[](v1::Mosaic& m) { m.set_tile_rows(0); },
+        +[](v1::Mosaic& m) { m.set_tile_columns(0); }, +[](v1::Mosaic& m) { m.add_step(0); },
+        +[](v1::Mosaic& m) { m.clear_first_position(); }}) {
+    v1::InstanceHeader changed = header;
+    change(*changed.mutable_mosaic());
+    EXPECT_FALSE(IsPlausible(changed, {}));
+  }
+}
+
 TEST(ReplyChecksTest, PixelLimitIsTheConfiguredOne) {
   v1::GatekeeperLimits limits;
   limits.set_pixel_bytes(512 * 512 * 2);

@@ -7,8 +7,10 @@
 #include <unistd.h>
 
 #include <array>
-#include <condition_variable>
+#include <cerrno>
+#include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <latch>
 #include <mutex>
 #include <thread>
@@ -54,6 +56,9 @@ TEST(WorkerSandboxTest, ForbiddenCallsKill) {
       {"socket AF_NETLINK", CallConfined(SYS_socket, AF_NETLINK, SOCK_RAW)},
       {"socket AF_PACKET", CallConfined(SYS_socket, AF_PACKET, SOCK_RAW)},
       {"socket AF_VSOCK", CallConfined(SYS_socket, AF_VSOCK, SOCK_STREAM)},
+      {"socket AF_UNIX of connections", CallConfined(SYS_socket, AF_UNIX, SOCK_STREAM)},
+      {"socket AF_UNIX of datagrams", CallConfined(SYS_socket, AF_UNIX, SOCK_DGRAM)},
+      {"socketpair", CallConfined(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET)},
       {"socket AF_INET with rubbish above 32 bits",
        CallConfined(SYS_socket, (1L << 32) | AF_INET, SOCK_STREAM)},
       {"connect", CallConfined(SYS_connect, 0)},
@@ -77,6 +82,8 @@ TEST(WorkerSandboxTest, ForbiddenCallsKill) {
 TEST(WorkerSandboxTest, WithAGpuNothingCanBeReachedEither) {
   for (const int status : {CallConfinedWithGpu(SYS_socket, AF_INET, SOCK_STREAM),
                            CallConfinedWithGpu(SYS_socket, AF_NETLINK, SOCK_RAW),
+                           CallConfinedWithGpu(SYS_socket, (1L << 32) | AF_UNIX, SOCK_STREAM),
+                           CallConfinedWithGpu(SYS_socketpair, AF_TIPC, SOCK_SEQPACKET),
                            CallConfinedWithGpu(SYS_execve, reinterpret_cast<long>("/bin/true")),
                            CallConfinedWithGpu(SYS_ptrace)}) {
     EXPECT_TRUE(KilledBy(status, SIGSYS)) << status;
@@ -91,6 +98,33 @@ TEST(WorkerSandboxTest, WithAGpuNothingCanBeReachedEither) {
           if (::syscall(call, socket, nullptr, 0, 0) >= 0 || errno != EACCES) return 2;
         }
         return ::open("/dev/null", O_RDWR | O_CLOEXEC) >= 0 ? 0 : 3;
+      },
+      WorkerDevice::kGpu);
+  EXPECT_TRUE(ExitedWith(status, 0)) << status;
+}
+
+// A datagram socket reaches whoever listens on a path without connect: with sendto, also one of a pair.
+TEST(WorkerSandboxTest, WithAGpuThereAreUnixSocketsOfConnectionsAndNoOthers) {
+  const int status = RunConfined(
+      [] {
+        std::array<int, 2> pair{};
+        for (const long flags : {0, SOCK_CLOEXEC | SOCK_NONBLOCK}) {
+          for (const long type : {SOCK_STREAM, SOCK_SEQPACKET}) {
+            if (::syscall(SYS_socket, AF_UNIX, type | flags, 0) < 0) return 1;
+            if (::syscall(SYS_socketpair, AF_UNIX, type | flags, 0, pair.data()) < 0) return 2;
+          }
+          // The kernel makes a datagram socket of SOCK_RAW, and reads the lower half of the register.
+          for (const long type :
+               {long{SOCK_DGRAM}, long{SOCK_RAW}, long{SOCK_RDM}, 0L, 15L, (1L << 32) | SOCK_DGRAM}) {
+            errno = 0;
+            if (::syscall(SYS_socket, AF_UNIX, type | flags, 0) >= 0 || errno != EACCES) return 3;
+            errno = 0;
+            if (::syscall(SYS_socketpair, AF_UNIX, type | flags, 0, pair.data()) >= 0 || errno != EACCES) {
+              return 4;
+            }
+          }
+        }
+        return 0;
       },
       WorkerDevice::kGpu);
   EXPECT_TRUE(ExitedWith(status, 0)) << status;
@@ -154,30 +188,75 @@ TEST(WorkerSandboxTest, IoUringIsNotThere) {
       0));
 }
 
-TEST(WorkerSandboxTest, FilesCannotBeWrittenCreatedOrRemoved) {
-  if (!HasLandlock()) GTEST_SKIP() << "this kernel has no Landlock";
-  std::string folder = "/tmp/tomoserve-ipc-XXXXXX";
-  ASSERT_NE(::mkdtemp(folder.data()), nullptr);
-  const std::string file = folder + "/file";
-  std::ofstream(file) << "content";
-  const int status = RunConfined([&] {
-    if (::open(file.c_str(), O_RDONLY | O_CLOEXEC) < 0) return 1;
-    if (::open(file.c_str(), O_WRONLY | O_CLOEXEC) >= 0 || errno != EACCES) return 2;
-    if (::open((folder + "/new").c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600) >= 0 || errno != EACCES)
+// A folder with one file in it, for tests that try to change both.
+class WorkerFilesTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!HasLandlock()) GTEST_SKIP() << "this kernel has no Landlock";
+    ASSERT_NE(::mkdtemp(folder_.data()), nullptr);
+    file_ = folder_ + "/file";
+    std::ofstream(file_) << "content";
+  }
+  void TearDown() override {
+    if (file_.empty()) return;
+    std::string content;
+    std::ifstream(file_) >> content;
+    EXPECT_EQ(content, "content");
+    EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_), {}), 1);
+    std::filesystem::remove_all(folder_);
+  }
+  // 0 where nothing can be changed by the calling thread.
+  int TryToWrite() const {
+    if (::open(file_.c_str(), O_RDONLY | O_CLOEXEC) < 0) return 1;
+    if (::open(file_.c_str(), O_WRONLY | O_CLOEXEC) >= 0 || errno != EACCES) return 2;
+    if (::open((folder_ + "/new").c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600) >= 0 || errno != EACCES) {
       return 3;
-    if (::unlink(file.c_str()) == 0) return 4;
-    if (::mkdir((folder + "/new").c_str(), 0700) == 0) return 5;
-    if (::rename(file.c_str(), (folder + "/new").c_str()) == 0) return 6;
-    if (::open("/dev/null", O_RDWR | O_CLOEXEC) < 0) return 7;
-    int from_thread = 0;
-    std::jthread([&] { from_thread = ::open(file.c_str(), O_WRONLY | O_CLOEXEC); }).join();
-    return from_thread < 0 ? 0 : 8;
+    }
+    if (::unlink(file_.c_str()) == 0) return 4;
+    if (::mkdir((folder_ + "/new").c_str(), 0700) == 0) return 5;
+    if (::rename(file_.c_str(), (folder_ + "/new").c_str()) == 0) return 6;
+    return ::open("/dev/null", O_RDWR | O_CLOEXEC) >= 0 ? 0 : 7;
+  }
+
+  std::string folder_ = "/tmp/tomoserve-ipc-XXXXXX";
+  std::string file_;
+};
+
+TEST_F(WorkerFilesTest, CannotBeWrittenCreatedOrRemoved) {
+  const int status = RunConfined([&] {
+    if (const int error = TryToWrite(); error != 0) return error;
+    int from_thread = -1;
+    std::jthread([&] { from_thread = TryToWrite(); }).join();
+    return from_thread == 0 ? 0 : 10 + from_thread;
   });
   EXPECT_TRUE(ExitedWith(status, 0)) << status;
-  std::string content;
-  std::ifstream(file) >> content;
-  EXPECT_EQ(content, "content");
-  std::filesystem::remove_all(folder);
+}
+
+TEST_F(WorkerFilesTest, CannotBeWrittenByThreadsThatRunAlreadyNorByTheirs) {
+#ifdef __SANITIZE_THREAD__
+  GTEST_SKIP() << "ThreadSanitizer delays the signal that tells a thread";
+#endif
+  for (const WorkerDevice device : {WorkerDevice::kCpu, WorkerDevice::kGpu}) {
+    const int status = RunForked([&] {
+      std::latch running(1);
+      std::latch confined(1);
+      int from_earlier = -1;
+      int from_its_own = -1;
+      std::jthread earlier([&] {
+        running.count_down();
+        confined.wait();
+        from_earlier = TryToWrite();
+        std::jthread([&] { from_its_own = TryToWrite(); }).join();
+      });
+      running.wait();
+      if (!EnterWorkerSandbox(device).ok()) ::_exit(kNotEntered);
+      confined.count_down();
+      earlier.join();
+      if (from_earlier != 0) return 10 + from_earlier;
+      return from_its_own == 0 ? 0 : 20 + from_its_own;
+    });
+    EXPECT_TRUE(ExitedWith(status, 0)) << status;
+  }
 }
 
 }  // namespace

@@ -18,6 +18,8 @@ struct FrameRequest {
   ipc::v1::StoredType stored_type = ipc::v1::STORED_TYPE_UNSPECIFIED;
   std::uint32_t rows = 0;
   std::uint32_t columns = 0;
+
+  bool operator==(const FrameRequest&) const = default;
 };
 
 // Type of a decoded frame: Bits Allocated wide, signed by Pixel Representation. Unspecified where a volume
@@ -31,5 +33,10 @@ ipc::v1::StoredType StoredTypeOf(const PixelFormat& pixels);
 // CODESTREAM_MISMATCH, CODESTREAM_BROKEN, MALFORMED, UNSUPPORTED_PIXELS, OUT_OF_MEMORY.
 absl::Status DecodeFrame(const Runtime& runtime, std::span<const std::byte> file, const FileLayout& layout,
                          const FrameRequest& request, std::span<std::byte> slot);
+
+// Copies a rectangle of a decoded frame into `slot`: tile rows x tile columns. FRAME_MISMATCH if it reaches
+// over the frame's border or is empty, SLOT_TOO_SMALL.
+absl::Status CutTile(std::span<const std::byte> frame, const FrameRequest& request, const ipc::v1::Tile& tile,
+                     std::span<std::byte> slot);
 
 }  // namespace tomoserve::dicom

@@ -23,6 +23,8 @@ struct Limits {
   std::uint64_t instance_bytes = 512ull << 20;
   // Rows x Columns x Frames x Samples x bytes.
   std::uint64_t pixel_bytes = 4ull << 30;
+  // Deflated Explicit VR Little Endian is read: Inflate has made a plain dataset of it.
+  bool deflated = false;
 };
 
 // Limits of a lease: 0 takes the default; no instance limit above 2 GiB.
@@ -40,6 +42,16 @@ struct HeaderElement {
   std::uint32_t tag = 0;
   std::uint32_t sequence = 0;
   std::uint32_t item = 0;
+  ByteRange value;
+};
+
+// A value of a functional group (PS3.3 C.7.6.16) that the header pass reads.
+struct GroupValue {
+  static constexpr std::uint32_t kShared = 0xFFFFFFFF;
+  // Number of the frame, from 0, or kShared.
+  std::uint32_t frame = kShared;
+  // Which value: the header pass's own number.
+  std::uint32_t field = 0;
   ByteRange value;
 };
 
@@ -67,6 +79,12 @@ struct FileLayout {
   bool big_endian = false;
   // Values the header pass reads, in file order.
   std::vector<HeaderElement> elements;
+  // Values of functional groups that the header pass reads, in file order.
+  std::vector<GroupValue> group_values;
+  // Items of the Per-Frame Functional Groups Sequence, as far as they hold anything.
+  std::uint32_t frame_items = 0;
+  // Modality LUT Sequence (0028,3000) is there: the stored values are no linear measure.
+  bool has_modality_lut = false;
 
   // Pixel Data (7FE0,0010) is there; otherwise nothing below is set.
   bool has_pixels = false;
@@ -76,6 +94,8 @@ struct FileLayout {
   bool pixels_are_words = false;
   // Encapsulated pixel data (PS3.5 A.4).
   ByteRange offset_table;
+  // Extended Offset Table (7FE0,0001): 64 bit offsets.
+  ByteRange extended_offsets;
   std::vector<ByteRange> fragments;
 };
 
@@ -86,11 +106,13 @@ struct FileLayout {
 //   MALFORMED(file offset or tag), NESTING_TOO_DEEP(limit), TOO_MANY_ELEMENTS(limit),
 //   ELEMENT_TOO_LARGE(claimed bytes), PIXELS_TOO_LARGE(claimed bytes), PIXELS_MISSING(bytes there),
 //   UNSUPPORTED_TRANSFER_SYNTAX(uid).
-// A file without transfer syntax is read as pydicom would: by the look of its first element.
+// A file without transfer syntax is read as pydicom would: by the look of its first element. Deflated files
+// are refused unless limits.deflated says that their dataset was inflated before.
 absl::StatusOr<FileLayout> Inspect(std::span<const std::byte> file, const Limits& limits);
 
-// The bytes of one encapsulated frame: the fragments that belong to it, by the basic offset table, by one
-// fragment a frame, or by the codestreams' first markers. MALFORMED if they cannot be told apart.
+// The bytes of one encapsulated frame (PS3.5 A.4): the fragments that belong to it, by one fragment a frame,
+// by the basic or the extended offset table, or by the codestreams' first markers. MALFORMED if they cannot
+// be told apart.
 absl::StatusOr<std::span<const ByteRange>> FragmentsOfFrame(std::span<const std::byte> file,
                                                             const FileLayout& layout, std::uint32_t frame);
 

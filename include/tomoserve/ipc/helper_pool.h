@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -51,8 +52,9 @@ class HelperPool {
     std::uint32_t frame = 0;
     std::uint32_t slot = 0;  // slot number in the arena
     v1::StoredType stored_type = v1::STORED_TYPE_UNSPECIFIED;
-    std::uint32_t rows = 0;
+    std::uint32_t rows = 0;  // of the whole frame
     std::uint32_t columns = 0;
+    std::optional<v1::Tile> tile = {};  // the part of it that goes into the slot
   };
   // Decodes frames into slots of `arena`. One status per frame, same order. `cancelled` is asked between
   // leases, by one thread at a time; the rest is then kCancelled.
