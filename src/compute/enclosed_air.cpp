@@ -163,7 +163,7 @@ absl::StatusOr<EnclosedAir> FindEnclosedAir(std::span<const StoredSlice> slices,
                                              std::vector<float>(sampling.slice_size));
     return FindAir(geometry, sampling, parallel, [&](std::int64_t k, int worker) {
       std::vector<float>& samples = rescaled[static_cast<std::size_t>(worker)];
-      RescaleSamples(slices[static_cast<std::size_t>(k)], geometry.size_ijk()[0],
+      RescaleSamples(slices, static_cast<std::size_t>(k), geometry.size_ijk()[0],
                      static_cast<std::size_t>(sampling.step_j), static_cast<std::size_t>(sampling.step_i),
                      samples);
       return Samples{samples.data(), sampling.columns, 1};

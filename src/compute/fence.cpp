@@ -5,30 +5,25 @@
 #include <string>
 #include <string_view>
 
+#include "tomoserve/base/out_of_memory.h"
 #include "tomoserve/base/status.h"
 
 namespace tomoserve::compute {
 namespace {
 
-absl::Status OutOfMemory() {
-  return base::Error(absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY", "",
-                     "not enough memory on the device");
-}
+constexpr char kWhat[] = "an operation on the volume";
 
 }  // namespace
 
 absl::Status ErrorOf(const std::exception& exception) {
   if (dynamic_cast<const std::bad_alloc*>(&exception) != nullptr ||
       dynamic_cast<const c10::OutOfMemoryError*>(&exception) != nullptr) {
-    return OutOfMemory();
+    return base::OutOfMemory("", kWhat);
   }
   std::string text = exception.what();
   if (const auto* error = dynamic_cast<const c10::Error*>(&exception)) {
     text = error->what_without_backtrace();
-    // The CPU allocator throws a plain Error, and so does the one for pinned memory.
-    for (const char* sign : {"DefaultCPUAllocator", "CUDA error: out of memory"}) {
-      if (text.find(sign) != std::string::npos) return OutOfMemory();
-    }
+    if (base::SaysOutOfMemory(text)) return base::OutOfMemory("", kWhat);
   }
   constexpr std::size_t kMaxText = 300;
   text = text.substr(0, std::min(text.find('\n'), kMaxText));

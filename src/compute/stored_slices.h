@@ -14,9 +14,20 @@ namespace tomoserve::compute {
 // Whether the slices are those of a volume of this size: errors of StoredToFloat.
 absl::Status CheckSlices(std::span<const StoredSlice> slices, const std::array<std::uint32_t, 3>& size_ijk);
 
-// Every `step_j`-th row's every `step_i`-th value of a slice with `columns` values a row, rescaled, into
-// `out`, rows x columns of that many. The slice has been checked.
-void RescaleSamples(const StoredSlice& slice, std::size_t columns, std::size_t step_j, std::size_t step_i,
-                    std::span<float> out);
+// Every `step_j`-th row's every `step_i`-th value of slice k of a volume with `columns` columns, rescaled
+// (and shifted, or interpolated), into `out`, rows x columns of that many. The slices have been checked.
+void RescaleSamples(std::span<const StoredSlice> slices, std::size_t k, std::size_t columns,
+                    std::size_t step_j, std::size_t step_i, std::span<float> out);
+
+// The mix that both placements compute: a * (1 - weight) + b * weight.
+inline double Mix(double a, double b, double weight) { return a * (1 - weight) + b * weight; }
+
+// A shift along one axis: whole pixels, and the rest in [0, 1).
+struct AxisShift {
+  explicit AxisShift(double pixels)
+      : whole(static_cast<std::int64_t>(pixels)), rest(pixels - static_cast<double>(whole)) {}
+  std::int64_t whole;
+  double rest;
+};
 
 }  // namespace tomoserve::compute

@@ -13,8 +13,6 @@
 namespace tomoserve::series {
 namespace {
 
-using Header = ipc::v1::InstanceHeader;
-
 std::string Stripped(const std::string& text) { return std::string(absl::StripAsciiWhitespace(text)); }
 
 // Distinct non-empty values of a text field: a missing value contradicts nothing.

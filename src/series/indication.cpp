@@ -14,7 +14,6 @@ namespace {
 
 using tomoserve::v1::DoubleRange;
 using tomoserve::v1::Input;
-using Header = ipc::v1::InstanceHeader;
 
 std::string Upper(const std::string& text) { return absl::AsciiStrToUpper(absl::StripAsciiWhitespace(text)); }
 
@@ -133,10 +132,9 @@ void CheckImageTypes(const Input& input, const Header& header, Checks& checks) {
   checks.Pass();
 }
 
-void CheckUnits(const Header& header, Checks& checks) {
-  const std::string type = Upper(header.rescale_type());
-  if (header.modality() == "CT" && !type.empty() && type != "HU" && type != "US") {
-    return checks.Fail("NOT_HU", "", "Rescale Type says that the values are no Hounsfield units");
+void CheckUnits(const Volume& volume, Checks& checks) {
+  for (const tomoserve::v1::Reason& reason : volume.reasons) {
+    if (reason.code() == "NOT_HU") return checks.Fail(reason.code(), reason.value(), reason.text());
   }
   checks.Pass();
 }
@@ -155,6 +153,75 @@ void CheckRegion(const Input& input, const Header& header, Checks& checks) {
   }
   checks.Fail("REGION", ShownBodyPart(header.body_part()),
               "body part, protocol and series description name another region");
+}
+
+// The plane that the slices are nearest to, by their normal (row x column, LPS: x to the left, y to the
+// back).
+std::optional<tomoserve::v1::Plane> PlaneOf(const Header& header) {
+  if (header.image_orientation_size() != 6) return std::nullopt;
+  const auto at = [&](int i) { return header.image_orientation(i); };
+  const std::array<double, 3> normal{std::abs(at(1) * at(5) - at(2) * at(4)),
+                                     std::abs(at(2) * at(3) - at(0) * at(5)),
+                                     std::abs(at(0) * at(4) - at(1) * at(3))};
+  const auto largest = std::max_element(normal.begin(), normal.end());
+  if (!(*largest > 0) || !std::isfinite(*largest)) return std::nullopt;
+  switch (largest - normal.begin()) {
+    case 0:
+      return tomoserve::v1::PLANE_SAGITTAL;
+    case 1:
+      return tomoserve::v1::PLANE_CORONAL;
+    default:
+      return tomoserve::v1::PLANE_AXIAL;
+  }
+}
+
+void CheckPlane(const Input& input, const Header& header, Checks& checks) {
+  if (input.planes().empty()) return checks.Pass();
+  const auto plane = PlaneOf(header);
+  if (!plane) return checks.Missing("orientation");
+  if (std::find(input.planes().begin(), input.planes().end(), *plane) != input.planes().end())
+    return checks.Pass();
+  checks.Fail("ORIENTATION", tomoserve::v1::Plane_Name(*plane).substr(std::size("PLANE_") - 1),
+              "the slices lie in another plane");
+}
+
+// Free text, in which "NO" and the like mean what their absence means.
+bool NamesAgent(const Header& header) {
+  const std::string agent = Upper(header.contrast_agent());
+  for (const std::string_view none : {"", "NO", "NONE", "N", "WITHOUT", "0", "N/A"}) {
+    if (agent == none) return false;
+  }
+  return true;
+}
+
+void CheckContrast(const Input& input, const Header& header, Checks& checks) {
+  const bool with = NamesAgent(header);
+  switch (input.contrast()) {
+    case tomoserve::v1::CONTRAST_WITH:
+      if (with) return checks.Pass();
+      if (header.contrast_agent().empty()) return checks.Missing("contrast");
+      return checks.Fail("CONTRAST", "NONE", "the images are said to be without contrast");
+    case tomoserve::v1::CONTRAST_WITHOUT:
+      // The agent itself is free text.
+      if (with) return checks.Fail("CONTRAST", "AGENT", "the images are said to be with contrast");
+      return checks.Pass();
+    default:
+      return checks.Pass();
+  }
+}
+
+void CheckPhase(const Input& input, const Header& header, Checks& checks) {
+  if (input.phase_texts().empty()) return checks.Pass();
+  std::vector<std::string> texts{Upper(header.series_description()), Upper(header.protocol_name())};
+  for (const std::string& type : header.image_type()) texts.push_back(Upper(type));
+  const bool silent = texts[0].empty() && texts[1].empty();
+  for (const std::string& wanted : input.phase_texts()) {
+    for (const std::string& text : texts) {
+      if (absl::StrContains(text, Upper(wanted))) return checks.Pass();
+    }
+  }
+  if (silent) return checks.Missing("phase");
+  checks.Fail("PHASE", "", "series description, protocol and image type name none of the accepted phases");
 }
 
 void CheckLossy(const Input& input, const Header& header, Checks& checks, Indication& out) {
@@ -208,27 +275,41 @@ Indication CheckIndication(const Input& input, const Volume& volume) {
   Checks checks(input, out);
   const Header& header = volume.representative;
   CheckImageTypes(input, header, checks);
-  CheckUnits(header, checks);
+  CheckUnits(volume, checks);
   CheckRegion(input, header, checks);
   // A patient's age is not repeated in a reason.
   checks.Range(input.age_years(), "AGE", AgeYears(header), "age", /*show_value=*/false);
   checks.Range(input.kvp(), "KVP", header.has_kvp() ? std::optional<double>(header.kvp()) : std::nullopt,
                "kvp");
+  CheckContrast(input, header, checks);
+  CheckPhase(input, header, checks);
   CheckLossy(input, header, checks, out);
+  CheckPlane(input, header, checks);
+  checks.Range(
+      input.slice_thickness_mm(), "SLICE_THICKNESS",
+      header.has_slice_thickness_mm() ? std::optional<double>(header.slice_thickness_mm()) : std::nullopt,
+      "slice_thickness");
   if (volume.geometry) {
-    const auto& size = volume.geometry->size_ijk();
-    const auto& spacing = volume.geometry->spacing_mm();
+    const volume::Geometry& scanned = volume.acquired ? *volume.acquired : *volume.geometry;
+    const auto& size = scanned.size_ijk();
+    const auto& spacing = scanned.spacing_mm();
     checks.Range(input.slice_spacing_mm(), "SLICE_SPACING", spacing[2], "slice_spacing");
     checks.Range(input.field_of_view_mm(), "FIELD_OF_VIEW",
                  std::min(size[0] * spacing[0], size[1] * spacing[1]), "field_of_view");
   }
-  const auto slices = static_cast<std::uint32_t>(volume.slices.size());
+  // What was acquired counts, not what can be interpolated.
+  const std::uint32_t synthetic = volume.synthetic_slices();
+  const std::uint32_t slices = static_cast<std::uint32_t>(volume.slices.size()) - synthetic;
   if ((input.slices().has_min() && slices < input.slices().min()) ||
       (input.slices().has_max() && slices > input.slices().max())) {
     checks.Fail("SLICES", absl::StrCat(slices), "the number of slices is outside of the accepted range");
   }
   for (const tomoserve::v1::Reason& reason : volume.reasons) {
-    if (reason.code() == "NO_RESCALE") out.limitations.push_back("NO_RESCALE");
+    if (reason.code() == "NO_RESCALE") out.limitations.push_back(reason.code());
+    if (volume.verdict != Verdict::kResample) continue;
+    if (reason.code() == "GANTRY_TILT" || reason.code() == "MISSING_SLICES") {
+      out.limitations.push_back(absl::StrCat(reason.code(), "(", reason.value(), ")"));
+    }
   }
   return out;
 }

@@ -3,6 +3,10 @@
 
 #include <array>
 #include <cmath>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -27,6 +31,7 @@ inline Vector3 Cross(const Vector3& a, const Vector3& b) {
 }
 
 using base::MakeReason;
+using Header = ipc::v1::InstanceHeader;
 
 // One instance with its effective SOP UID (derived where the header has none).
 struct Known {
@@ -35,17 +40,53 @@ struct Known {
   bool conflict = false;  // another content has the same SOP UID
 };
 
-// An instance that could be a slice, with its place. Vectors are unit vectors.
+// A frame (of a classic instance its only one, of a mosaic a tile) that could be a slice, with its place.
+// Vectors are unit vectors. `known` outlives it.
 struct Candidate {
-  Known known;
+  const Known* known = nullptr;
+  std::uint32_t frame = 0;                           // from 0
+  const ipc::v1::FrameHeader* functional = nullptr;  // of an enhanced instance
+  std::shared_ptr<const ipc::v1::InstanceHeader>
+      unframed;  // of an enhanced one: its header without the frames
+  std::optional<ipc::v1::Tile> tile;
   Vector3 position{};
   Vector3 row{};              // direction of increasing column number
   Vector3 column{};           // direction of increasing row number
   double row_spacing = 0;     // PixelSpacing[0]: distance between rows, along `column`
   double column_spacing = 0;  // PixelSpacing[1]: distance between columns, along `row`
 
-  const ipc::v1::InstanceHeader& header() const { return known.instance->header; }
+  const ipc::v1::InstanceHeader& header() const {
+    return unframed != nullptr ? *unframed : known->instance->header;
+  }
+  std::uint32_t rows() const { return tile ? tile->rows() : header().rows(); }
+  std::uint32_t columns() const { return tile ? tile->columns() : header().columns(); }
+  // What the frame says: its functional groups, or the header of a classic instance.
+  std::optional<double> RescaleSlope() const;
+  std::optional<double> RescaleIntercept() const;
+  const std::string& RescaleType() const;
+  std::optional<double> TriggerTimeMs() const;
+  const google::protobuf::RepeatedPtrField<std::string>& ImageType() const;
 };
+
+// Instances no slices can be made of, for one reason.
+struct Hopeless {
+  std::uint64_t amount = 0;  // of instances, or of their frames
+  std::vector<Candidate> instances;
+};
+
+// The instances of one series, sorted out.
+struct SortedInstances {
+  std::vector<Candidate> candidates;                                 // that can be placed and read
+  std::vector<Candidate> defective;                                  // that cannot; counted in `fatal`
+  std::map<std::pair<std::string, std::string>, Hopeless> hopeless;  // by code and, of some, SOP Class UID
+  std::vector<SetAside> harmless;                                    // in order of code
+  std::vector<SetAside> fatal;                                       // in order of code
+};
+
+// `instances` outlive the result.
+SortedInstances SortOut(const std::vector<Known>& instances);
+
+bool HasImageType(const google::protobuf::RepeatedPtrField<std::string>& values, std::string_view wanted);
 
 // Identity: removes duplicates, marks conflicts, in an order that depends on contents only.
 std::vector<Known> UniqueInstances(const std::vector<Instance>& instances);
@@ -60,16 +101,34 @@ std::string SeriesUidOf(const Known& known, const std::string& study_uid);
 void BuildVolumes(const std::vector<Known>& instances, Series& series);
 
 // Splits slices of one orientation, matrix and spacing into stacks in which no position repeats, and judges
-// each. Several stacks where an attribute tells them apart; else one REJECT volume.
+// each. Several stacks where something tells them apart; else one REJECT volume. `slices` is not empty.
 std::vector<Volume> BuildStacks(const std::vector<Candidate>& slices);
 
 // Sorts by position and judges one stack.
 Volume JudgeStack(const std::vector<Candidate>& slices);
 
+// Which stack each of `slices` belongs to, so that no position repeats in a stack. `by` names the attributes
+// that tell them apart.
+struct StackSplit {
+  std::vector<std::vector<Candidate>> stacks;
+  std::string by;
+};
+
+// Empty `stacks` where nothing tells them apart. `places` gives each slice's position as a number, the same
+// for slices at the same position.
+StackSplit SplitStacks(const std::vector<Candidate>& slices, const std::vector<std::uint32_t>& places);
+
+// Makes a volume REJECT: what was interpolated or shifted becomes what was stored again. `reason` comes
+// first.
+void Reject(Volume& volume, tomoserve::v1::Reason reason);
+
 // A REJECT volume without geometry that lists `slices` in the given order.
-Volume RejectedVolume(const std::vector<Known>& slices, tomoserve::v1::Reason reason);
+Volume RejectedVolume(const std::vector<Candidate>& slices, tomoserve::v1::Reason reason);
 
 // The slices of a volume and its representative header (worst lossy ratio of all).
 void FillSlices(const std::vector<Candidate>& slices, Volume& volume);
+
+// What the stored values mean: rescale, unit, lossy compression.
+void JudgeValues(const std::vector<Candidate>& slices, Volume& volume);
 
 }  // namespace tomoserve::series

@@ -22,12 +22,14 @@ struct Match {
   const Series* series = nullptr;
   const Volume* volume = nullptr;
   std::vector<std::string> limitations;
-  std::size_t kernel = 0;    // place in the preferred list
-  long long spacing_um = 0;  // distance between slices
-  long long slices = 0;      // negative count
-  std::size_t order = 0;     // of the series, then the volume
+  std::uint32_t synthetic = 0;  // slices that nobody acquired
+  int resampled = 0;            // 1: its grid is not that of its slices
+  std::size_t kernel = 0;       // place in the preferred list
+  long long spacing_um = 0;     // distance between slices
+  long long slices = 0;         // negative count
+  std::size_t order = 0;        // of the series, then the volume
 
-  auto Rank() const { return std::tie(kernel, spacing_um, slices, order); }
+  auto Rank() const { return std::tie(synthetic, resampled, kernel, spacing_um, slices, order); }
 };
 
 // Place of the volume's kernel in the recipe's list; the list's length if it is not there. Convolution Kernel
@@ -49,7 +51,11 @@ std::size_t KernelPlace(const tomoserve::v1::Input& input, const std::string& ke
 // The first thing that made `other` come after `best`.
 Reason Outranked(const Match& best, const Match& other) {
   const char* by = "ORDER";
-  if (best.kernel != other.kernel) {
+  if (best.synthetic != other.synthetic) {
+    by = "SYNTHETIC_SLICES";
+  } else if (best.resampled != other.resampled) {
+    by = "RESAMPLED";
+  } else if (best.kernel != other.kernel) {
     by = "KERNEL";
   } else if (best.spacing_um != other.spacing_um) {
     by = "SLICE_SPACING";
@@ -92,7 +98,10 @@ Outcome Judge(const tomoserve::v1::Input& input, const Series& series) {
       }
       continue;
     }
-    if (volume.verdict != Verdict::kAccept || !volume.geometry) {
+    const bool usable =
+        volume.verdict == Verdict::kAccept ||
+        (volume.verdict == Verdict::kResample && volume.synthetic_slices() <= input.max_synthetic_slices());
+    if (!usable || !volume.geometry) {
       for (const Reason& reason : volume.reasons) AddOnce(outcome.rejected, reason);
       continue;
     }
@@ -100,6 +109,8 @@ Outcome Judge(const tomoserve::v1::Input& input, const Series& series) {
     match.series = &series;
     match.volume = &volume;
     match.limitations = std::move(indication.limitations);
+    match.synthetic = volume.synthetic_slices();
+    match.resampled = volume.verdict == Verdict::kResample ? 1 : 0;
     match.kernel = KernelPlace(input, volume.representative.convolution_kernel());
     match.spacing_um = std::llround(volume.geometry->spacing_mm()[2] * 1000);
     match.slices = -static_cast<long long>(volume.geometry->size_ijk()[2]);
@@ -108,9 +119,16 @@ Outcome Judge(const tomoserve::v1::Input& input, const Series& series) {
   return outcome;
 }
 
-tomoserve::v1::SeriesUse Unused(const Series& series, const Reason& reason) {
+tomoserve::v1::SeriesUse UseOf(const Series& series) {
   tomoserve::v1::SeriesUse use;
   use.set_series_instance_uid(series.series_instance_uid);
+  use.set_modality(series.modality);
+  use.set_instances(series.instances);
+  return use;
+}
+
+tomoserve::v1::SeriesUse Unused(const Series& series, const Reason& reason) {
+  tomoserve::v1::SeriesUse use = UseOf(series);
   *use.add_reasons() = reason;
   return use;
 }
@@ -158,8 +176,7 @@ Selection Select(const tomoserve::v1::Recipe& recipe, const StudySeries& study) 
     const Series& series = study.series[n];
     const Outcome& outcome = outcomes[n];
     if (selection.series == &series) {
-      tomoserve::v1::SeriesUse use;
-      use.set_series_instance_uid(series.series_instance_uid);
+      tomoserve::v1::SeriesUse use = UseOf(series);
       use.set_analysed(true);
       for (const Reason& reason : selection.volume->reasons) *use.add_reasons() = reason;
       selection.uses.push_back(std::move(use));

@@ -32,6 +32,11 @@ std::optional<std::int32_t> SeriesNumber(const std::vector<Known>& instances) {
 
 }  // namespace
 
+std::uint32_t Volume::synthetic_slices() const {
+  return static_cast<std::uint32_t>(std::count_if(
+      slices.begin(), slices.end(), [](const VolumeSlice& slice) { return slice.synthetic.has_value(); }));
+}
+
 StudySeries BuildStudy(const std::vector<Instance>& instances) {
   StudySeries study;
   const std::vector<Known> unique = UniqueInstances(instances);

@@ -94,6 +94,41 @@ TEST(EnclosedAirTest, StoredValuesGiveTheSameAsTheVolume) {
   }
 }
 
+TEST(EnclosedAirTest, StoredValuesOfACorrectedVolumeGiveTheSameToo) {
+  const auto stored_geometry = testing::AxialGeometry({180, 160, 30}, {2, 2, 5}, {-180, -180, 0});
+  const auto geometry = testing::AxialGeometry({180, 180, 30}, {2, 2, 5}, {-180, -180, 0});
+  const at::Tensor chest = Chest(stored_geometry, true);
+  testing::StoredVolume stored(stored_geometry);
+  std::size_t at = 0;
+  for (std::uint32_t k = 0; k < 30; ++k) {
+    for (std::uint32_t j = 0; j < 160; ++j) {
+      for (std::uint32_t i = 0; i < 180; ++i)
+        stored.At(i, j, k) = static_cast<std::int16_t>(testing::Floats(chest)[at++]);
+    }
+  }
+  std::vector<StoredSlice> slices = stored.Slices();
+  for (std::size_t k = 0; k < slices.size(); ++k) {
+    if (k == 12 || k == 13) {
+      slices[k] = {};
+      slices[k].between = Between{11, 14, static_cast<double>(k - 11) / 3};
+    } else {
+      slices[k].slope = 1;
+      slices[k].intercept = 0;
+      slices[k].shift = Shift{{0, 0.6 * static_cast<double>(k)}, {180, 160}, -1024};
+    }
+  }
+  const auto hu = StoredToFloat(slices, geometry.size_ijk(), {2, {}});
+  ASSERT_TRUE(hu.ok()) << hu.status();
+  const auto expected = FindEnclosedAir(*hu, geometry, {2, {}});
+  const auto found = FindEnclosedAir(slices, geometry, {2, {}});
+  ASSERT_TRUE(found.ok()) << found.status();
+  EXPECT_GT(found->voxels, 0u);
+  EXPECT_EQ(found->voxels, expected->voxels);
+  EXPECT_EQ(found->first_k, expected->first_k);
+  EXPECT_EQ(found->last_k, expected->last_k);
+  EXPECT_EQ(found->touches_in_plane_border, expected->touches_in_plane_border);
+}
+
 TEST(EnclosedAirTest, RefusesAnotherShape) {
   const auto geometry = testing::AxialGeometry({4, 5, 6}, {1, 1, 1});
   EXPECT_EQ(base::ReasonOf(FindEnclosedAir(at::full({4, 5, 6}, 0, at::kFloat), geometry, {}).status()),

@@ -3,8 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <limits>
 #include <map>
+#include <set>
+#include <tuple>
 
 #include "series/headers.h"
 #include "tomoserve/series/selection.h"
@@ -51,6 +54,41 @@ constexpr double kNumbers[] = {0,
                                std::numeric_limits<double>::infinity(),
                                -std::numeric_limits<double>::infinity()};
 
+// Functional groups: mostly of a stack.
+void AddFrames(Random& random, ipc::v1::InstanceHeader& h) {
+  h.set_sop_class_uid("1.2.840.10008.5.1.4.1.1.2.1");
+  const std::uint64_t frames = random.Below(6);
+  h.set_frames(static_cast<std::uint32_t>(random.OneIn(8) ? random.Below(9) : frames));
+  for (std::uint64_t n = 0; n < frames; ++n) {
+    auto& frame = *h.add_frame();
+    for (const double value : {10.0, 20.0, 2.5 * static_cast<double>(n)}) frame.add_image_position(value);
+    for (const double value : {1.0, 0.0, 0.0, 0.0, 1.0, 0.0}) frame.add_image_orientation(value);
+    for (const double value : {0.5, 0.75}) frame.add_pixel_spacing_mm(value);
+    if (random.OneIn(2)) frame.set_rescale_slope(random.OneIn(8) ? random.Of(kNumbers) : 1);
+    if (random.OneIn(12)) frame.set_image_position(static_cast<int>(random.Below(3)), random.Of(kNumbers));
+    if (random.OneIn(12)) frame.set_image_orientation(static_cast<int>(random.Below(6)), random.Of(kNumbers));
+    if (random.OneIn(12)) frame.set_pixel_spacing_mm(static_cast<int>(random.Below(2)), random.Of(kNumbers));
+    if (random.OneIn(20)) frame.mutable_image_orientation()->Truncate(3);
+    if (random.OneIn(6)) frame.set_trigger_time_ms(random.Of(kNumbers));
+    if (random.OneIn(6))
+      frame.add_dimension_index_values(static_cast<std::uint32_t>(random.Below(4) * 0x7FFFFFFFu));
+    if (random.OneIn(6)) frame.add_diffusion_direction(random.Of(kNumbers));
+    if (random.OneIn(20)) frame.add_frame_type("LOCALIZER");
+  }
+}
+
+void AddMosaic(Random& random, ipc::v1::InstanceHeader& h) {
+  auto& mosaic = *h.mutable_mosaic();
+  h.set_rows(8);
+  h.set_columns(12);
+  mosaic.set_slices(static_cast<std::uint32_t>(random.OneIn(4) ? random.Below(3) * 0x7FFFFFFFu : 3));
+  mosaic.set_tile_rows(random.OneIn(4) ? static_cast<std::uint32_t>(random.Below(20)) : 4);
+  mosaic.set_tile_columns(random.OneIn(4) ? static_cast<std::uint32_t>(random.Below(20)) : 6);
+  for (const double value : {1.0, 2.0, random.OneIn(4) ? random.Of(kNumbers) : 3.0})
+    mosaic.add_first_position(value);
+  for (const double value : {0.0, 0.0, random.OneIn(4) ? random.Of(kNumbers) : 2.0}) mosaic.add_step(value);
+}
+
 // Mostly a slice of a stack, with a few fields replaced by anything.
 Instance AnyInstance(Random& random, std::uint32_t index) {
   Instance instance = Slice(index, 2.5 * static_cast<double>(random.Below(12)));
@@ -82,6 +120,9 @@ Instance AnyInstance(Random& random, std::uint32_t index) {
   if (random.OneIn(12)) h.set_lossy_ratio(random.Of(kNumbers));
   if (random.OneIn(12)) h.set_patient_age(random.OneIn(2) ? "999Y" : "\xff\xfeY");
   if (random.OneIn(20)) h.add_image_type(random.OneIn(2) ? "LOCALIZER" : "MOSAIC");
+  if (random.OneIn(6)) h.set_instance_number(static_cast<int>(random.Below(20)));
+  if (random.OneIn(12)) AddFrames(random, h);
+  if (random.OneIn(20)) AddMosaic(random, h);
   return instance;
 }
 
@@ -95,46 +136,56 @@ TEST(HostileHeadersTest, EveryInstanceIsAccountedForOnce) {
   input.mutable_slice_spacing_mm()->set_max(5);
   input.mutable_field_of_view_mm()->set_min(1);
   input.set_max_lossy_ratio(10);
+  input.set_max_synthetic_slices(1);
   input.set_when_missing(tomoserve::v1::WHEN_MISSING_WARN);
 
   Random random(11);
   int accepted = 0;
+  int resampled = 0;
   int chosen = 0;
   for (int round = 0; round < 4000; ++round) {
     std::vector<Instance> instances;
     const auto count = static_cast<std::uint32_t>(1 + random.Below(14));
     for (std::uint32_t n = 0; n < count; ++n) instances.push_back(AnyInstance(random, n));
     const StudySeries study = BuildStudy(instances);
-    std::map<std::string, int> contents;  // per SOP UID
-    for (const Instance& instance : instances) {
-      if (!instance.header.sop_instance_uid().empty()) ++contents[instance.header.sop_instance_uid()];
-    }
+    std::map<std::uint32_t, std::set<std::tuple<std::uint32_t, std::uint32_t, std::uint32_t>>> slices_of;
     for (const Series& series : study.series) {
-      std::size_t seen = 0;
-      for (const SetAside& aside : series.set_aside) seen += aside.count;
+      std::size_t set_aside = 0;
+      for (const SetAside& aside : series.set_aside) set_aside += aside.count;
+      std::set<std::uint32_t> seen;
       bool conflict = false;
       for (const Volume& volume : series.volumes) {
-        seen += volume.slices.size();
         ASSERT_FALSE(volume.slices.empty());
         for (const std::string& code : Codes(volume)) conflict = conflict || code == "DUPLICATE_CONFLICT";
-        if (volume.verdict == Verdict::kAccept) {
-          ++accepted;
-          ASSERT_TRUE(volume.geometry);
-          ASSERT_EQ(volume.geometry->size_ijk()[2], volume.slices.size());
-          for (const VolumeSlice& slice : volume.slices) {
-            ASSERT_TRUE(std::isfinite(slice.slope) && slice.slope != 0 && std::isfinite(slice.intercept));
-            ASSERT_NE(slice.stored_type, ipc::v1::STORED_TYPE_UNSPECIFIED);
-          }
-        } else {
+        for (const VolumeSlice& slice : volume.slices) {
+          seen.insert(slice.index);
+          if (slice.synthetic) continue;
+          const std::uint32_t row = slice.tile ? slice.tile->first_row() : 0;
+          const std::uint32_t column = slice.tile ? slice.tile->first_column() : 0;
+          ASSERT_TRUE(slices_of[slice.index].insert({slice.frame, row, column}).second) << "twice";
+        }
+        if (volume.verdict == Verdict::kReject) {
           ASSERT_FALSE(volume.reasons.empty());
           for (const std::string& code : Codes(volume)) ASSERT_FALSE(code.empty());
+          ASSERT_EQ(volume.synthetic_slices(), 0u);
+          continue;
+        }
+        ++(volume.verdict == Verdict::kAccept ? accepted : resampled);
+        ASSERT_TRUE(volume.geometry);
+        ASSERT_EQ(volume.geometry->size_ijk()[2], volume.slices.size());
+        for (const VolumeSlice& slice : volume.slices) {
+          ASSERT_TRUE(std::isfinite(slice.slope) && slice.slope != 0 && std::isfinite(slice.intercept));
+          ASSERT_NE(slice.stored_type, ipc::v1::STORED_TYPE_UNSPECIFIED);
+          ASSERT_TRUE(slice.shift_ij[0] >= 0 && slice.shift_ij[1] >= 0);
+          if (slice.synthetic) {
+            ASSERT_FALSE(volume.slices.at(slice.synthetic->before).synthetic);
+            ASSERT_FALSE(volume.slices.at(slice.synthetic->after).synthetic);
+          }
         }
       }
       // Of two contents of one SOP UID one is dropped.
-      if (conflict) {
-        ASSERT_LE(seen, series.instances);
-      } else {
-        ASSERT_EQ(seen, series.instances);
+      if (!conflict) {
+        ASSERT_GE(seen.size() + set_aside, series.instances);
       }
     }
     const Selection selection = Select(recipe, study);
@@ -143,11 +194,13 @@ TEST(HostileHeadersTest, EveryInstanceIsAccountedForOnce) {
     ASSERT_TRUE(selection.volume != nullptr || !selection.reasons.empty());
     if (selection.volume != nullptr) {
       ++chosen;
-      ASSERT_EQ(selection.volume->verdict, Verdict::kAccept);
+      ASSERT_NE(selection.volume->verdict, Verdict::kReject);
+      ASSERT_LE(selection.volume->synthetic_slices(), 1u);
     }
   }
   // The generator still makes stacks, too.
   EXPECT_GT(accepted, 100);
+  EXPECT_GT(resampled, 20);
   EXPECT_GT(chosen, 50);
 }
 

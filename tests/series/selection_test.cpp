@@ -199,7 +199,7 @@ TEST(SelectionTest, LossyImages) {
 
 TEST(SelectionTest, ValuesThatAreNoHounsfieldUnits) {
   EXPECT_EQ(Outcome({}, [](Header& h) { h.set_rescale_type("HU"); }), "chosen");
-  EXPECT_EQ(Outcome({}, [](Header& h) { h.set_rescale_type("MGML"); }), "not applicable: NOT_HU()");
+  EXPECT_EQ(Outcome({}, [](Header& h) { h.set_rescale_type("MGML"); }), "not applicable: NOT_HU(MGML)");
   EXPECT_EQ(Outcome({},
                     [](Header& h) {
                       h.clear_rescale_slope();
@@ -224,6 +224,46 @@ TEST(SelectionTest, FittingButRejectedGeometryIsInconclusive) {
   const Selection other = Select(CtRecipe([](Input& i) { i.mutable_slices()->set_min(50); }), study);
   EXPECT_FALSE(other.inconclusive);
   EXPECT_EQ(Text(other.reasons), "SLICES(5)");
+}
+
+TEST(SelectionTest, ARecipeSaysHowManySlicesMayBeInterpolated) {
+  std::vector<Instance> stack = SeriesOf(1, 9, 2.5);
+  stack.erase(stack.begin() + 5, stack.begin() + 7);
+  const StudySeries study = BuildStudy(stack);
+  const auto with = [&](std::uint32_t slices) {
+    return Select(CtRecipe([&](Input& i) { i.set_max_synthetic_slices(slices); }), study);
+  };
+  EXPECT_TRUE(with(0).inconclusive);
+  EXPECT_EQ(Text(with(1).reasons), "MISSING_SLICES(2)");
+  const Selection selection = with(2);
+  ASSERT_NE(selection.volume, nullptr);
+  EXPECT_THAT(selection.limitations, ElementsAre("MISSING_SLICES(2)"));
+  EXPECT_EQ(selection.uses[0].reasons(0).code(), "MISSING_SLICES");
+  // Slices that nobody acquired do not count as slices, and a complete volume comes first, however thick.
+  EXPECT_EQ(Select(CtRecipe([](Input& i) {
+                     i.set_max_synthetic_slices(2);
+                     i.mutable_slices()->set_min(8);
+                   }),
+                   study)
+                .volume,
+            nullptr);
+  const StudySeries two = BuildStudy(stack + SeriesOf(2, 9, 3));
+  const Selection complete = Select(CtRecipe([](Input& i) { i.set_max_synthetic_slices(2); }), two);
+  EXPECT_EQ(complete.series, &two.series[1]);
+  EXPECT_EQ(complete.uses[0].reasons(0).value(), "SYNTHETIC_SLICES");
+}
+
+TEST(SelectionTest, ACorrectedTiltIsUsedAndNamed) {
+  std::vector<Instance> stack = SeriesOf(1, 5, 2.5);
+  for (std::size_t n = 0; n < stack.size(); ++n) {
+    stack[n].header.set_image_position(1, 0.4 * static_cast<double>(n));
+  }
+  const StudySeries study = BuildStudy(stack);
+  const Selection selection = Select(CtRecipe(), study);
+  ASSERT_NE(selection.volume, nullptr);
+  EXPECT_THAT(selection.limitations, ElementsAre("GANTRY_TILT(9.09)"));
+  const StudySeries two = BuildStudy(stack + SeriesOf(2, 5, 5));
+  EXPECT_EQ(Select(CtRecipe(), two).uses[0].reasons(0).value(), "RESAMPLED");
 }
 
 TEST(SelectionTest, RanksByKernelThenSpacingThenSlicesThenOrder) {

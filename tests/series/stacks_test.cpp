@@ -123,15 +123,104 @@ TEST(SeriesTest, AttributesThatRepeatNoPositionDoNotSplit) {
   EXPECT_EQ(OnlyVolume(stack).verdict, Verdict::kAccept);
 }
 
-TEST(SeriesTest, PhasesByTriggerTimeAreRejected) {
+TEST(SeriesTest, PhasesByTriggerTimeAreVolumes) {
   std::vector<Instance> stack;
   for (std::uint32_t n = 0; n < 12; ++n) {
     stack.push_back(Slice(n, 2.0 * (n / 3)));
-    stack.back().header.set_trigger_time_ms(40.0 * (n % 3));
+    // Gated times are a little different at each position.
+    stack.back().header.set_trigger_time_ms(40.0 * (n % 3) + 0.5 * (n / 3));
   }
+  const StudySeries study = BuildStudy(stack);
+  ASSERT_THAT(study.series[0].volumes, SizeIs(3));
+  for (std::uint32_t phase = 0; phase < 3; ++phase) {
+    const Volume& volume = study.series[0].volumes[phase];
+    EXPECT_EQ(volume.verdict, Verdict::kAccept);
+    EXPECT_EQ(ValueOf(volume, "SPLIT_BY"), "trigger_time");
+    EXPECT_THAT(Indices(volume), ElementsAre(phase, 3 + phase, 6 + phase, 9 + phase));
+  }
+}
+
+TEST(SeriesTest, IncompletePhasesAreRejected) {
+  std::vector<Instance> stack;
+  for (std::uint32_t n = 0; n < 12; ++n) {
+    stack.push_back(Slice(n, 2.0 * (n / 3)));
+    stack.back().header.set_trigger_time_ms(40.0 * (n % 3) + 0.5 * (n / 3));
+  }
+  stack.pop_back();
   const Volume volume = OnlyVolume(stack);
+  EXPECT_EQ(volume.verdict, Verdict::kReject);
   EXPECT_THAT(Codes(volume), ElementsAre("MULTI_PHASE"));
   EXPECT_EQ(ValueOf(volume, "MULTI_PHASE"), "3");
+}
+
+TEST(SeriesTest, PhasesOfCtAreSplitByTheirAcquisitionTime) {
+  std::vector<Instance> stack;
+  for (std::uint32_t n = 0; n < 12; ++n) {
+    stack.push_back(Slice(n, 2.5 * (n % 6)));
+    stack.back().header.set_acquisition_time(n < 6 ? "10150" + std::to_string(n % 6) + ".25"
+                                                   : "10160" + std::to_string(n % 6));
+  }
+  const StudySeries study = BuildStudy(stack);
+  ASSERT_THAT(study.series[0].volumes, SizeIs(2));
+  EXPECT_EQ(ValueOf(study.series[0].volumes[0], "SPLIT_BY"), "acquisition_time");
+  EXPECT_THAT(Indices(study.series[0].volumes[0]), ElementsAre(0, 1, 2, 3, 4, 5));
+}
+
+TEST(SeriesTest, TimePointsWithoutAnyTimeAreSplitByWholeRunsOfInstanceNumbers) {
+  const auto with = [](auto number) {
+    std::vector<Instance> stack;
+    for (std::uint32_t n = 0; n < 12; ++n) {
+      stack.push_back(Slice(n, 2.5 * (n % 4)));
+      stack.back().header.set_instance_number(number(n / 4, n % 4));
+    }
+    return stack;
+  };
+  // One volume after the other, and all times of a slice after each other.
+  for (const auto& stack : {with([](std::uint32_t time, std::uint32_t k) { return 5 + 4 * time + k; }),
+                            with([](std::uint32_t time, std::uint32_t k) { return 5 + time + 3 * k; })}) {
+    const StudySeries study = BuildStudy(stack);
+    ASSERT_THAT(study.series[0].volumes, SizeIs(3));
+    EXPECT_EQ(ValueOf(study.series[0].volumes[1], "SPLIT_BY"), "instance_number");
+    EXPECT_THAT(Indices(study.series[0].volumes[1]), ElementsAre(4, 5, 6, 7));
+  }
+  // Numbers that start again, or that follow neither order, tell nothing apart.
+  EXPECT_THAT(Codes(OnlyVolume(with([](std::uint32_t, std::uint32_t k) { return k; }))),
+              ElementsAre("DUPLICATE_POSITIONS"));
+  EXPECT_THAT(
+      Codes(OnlyVolume(with([](std::uint32_t time, std::uint32_t k) { return (4 * time + k) * 7 % 13; }))),
+      ElementsAre("DUPLICATE_POSITIONS"));
+}
+
+TEST(SeriesTest, DiffusionIsSplitByDirectionAndWeighting) {
+  std::vector<Instance> stack;
+  const double directions[][3] = {{1, 0, 0}, {0, 1, 0}};
+  for (std::uint32_t n = 0; n < 20; ++n) {
+    stack.push_back(Slice(n, 2.0 * (n / 5)));
+    const std::uint32_t weighting = n % 5;  // none, then two directions with two b values
+    auto& h = stack.back().header;
+    h.set_diffusion_b_value(weighting == 0 ? 0 : weighting < 3 ? 500 : 1000);
+    if (weighting == 0) continue;
+    for (const double value : directions[weighting % 2]) h.add_diffusion_direction(value);
+  }
+  const StudySeries study = BuildStudy(stack);
+  ASSERT_THAT(study.series[0].volumes, SizeIs(5));
+  for (const Volume& volume : study.series[0].volumes) {
+    EXPECT_EQ(volume.verdict, Verdict::kAccept);
+    EXPECT_EQ(ValueOf(volume, "SPLIT_BY"), "b_value,diffusion_direction");
+  }
+  EXPECT_EQ(study.series[0].volumes[0].representative.diffusion_b_value(), 0);
+}
+
+TEST(SeriesTest, MagnitudeAndPhaseAreSplitByImageType) {
+  std::vector<Instance> stack;
+  for (std::uint32_t n = 0; n < 8; ++n) {
+    stack.push_back(Slice(n, 2.0 * (n / 2)));
+    for (const char* value : {"ORIGINAL", "PRIMARY", n % 2 == 0 ? "M" : "P"})
+      stack.back().header.add_image_type(value);
+  }
+  const StudySeries study = BuildStudy(stack);
+  ASSERT_THAT(study.series[0].volumes, SizeIs(2));
+  EXPECT_EQ(ValueOf(study.series[0].volumes[0], "SPLIT_BY"), "image_type");
 }
 
 TEST(SeriesTest, RejectsPositionsThatNothingTellsApart) {
@@ -167,30 +256,6 @@ TEST(SeriesTest, LocalizersPicturesAndObjectsAreSetAside) {
     codes.push_back(aside.reason.code());
   }
   EXPECT_THAT(codes, ElementsAre("LOCALIZER", "NOT_AN_IMAGE", "OWN_OBJECT", "PICTURE"));
-}
-
-TEST(SeriesTest, RejectsMultiframeMosaicAndOtherClasses) {
-  std::vector<Instance> stack = Stack(2);
-  for (Instance& instance : stack) {
-    instance.header.set_sop_class_uid("1.2.840.10008.5.1.4.1.1.4.1");
-    instance.header.set_modality("MR");
-    instance.header.set_frames(12);
-  }
-  Volume volume = OnlyVolume(stack);
-  EXPECT_THAT(Codes(volume), ElementsAre("ENHANCED_MULTIFRAME"));
-  EXPECT_EQ(ValueOf(volume, "ENHANCED_MULTIFRAME"), "24");
-  EXPECT_EQ(BuildStudy(stack).series[0].frames, 24u);
-
-  stack = Stack(2);
-  for (Instance& instance : stack) instance.header.add_image_type("MOSAIC");
-  EXPECT_THAT(Codes(OnlyVolume(stack)), ElementsAre("MOSAIC"));
-
-  stack = Stack(4);
-  for (Instance& instance : stack) {
-    instance.header.set_sop_class_uid("1.2.840.10008.5.1.4.1.1.128");
-    instance.header.set_modality("PT");
-  }
-  EXPECT_THAT(Codes(OnlyVolume(stack)), ElementsAre("SOP_CLASS_UNSUPPORTED"));
 }
 
 }  // namespace

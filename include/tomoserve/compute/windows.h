@@ -10,13 +10,14 @@
 
 #include "absl/status/statusor.h"
 #include "tomoserve/v1/recipe.pb.h"
+#include "tomoserve/volume/run_bytes.h"
 
 namespace tomoserve::compute {
 
 using Xyz = std::array<std::int64_t, 3>;
 
 // Most windows that a run may have.
-inline constexpr std::int64_t kMaxWindows = 1 << 20;
+inline constexpr std::int64_t kMaxWindows = volume::kMaxWindows;
 
 // All windows of a run: one size, starts in the order in which outputs are summed. A start may lie before the
 // volume and an end after it: padding.

@@ -21,8 +21,10 @@ struct Selection {
   std::vector<std::string> limitations;        // e.g. TAG_MISSING(kvp) where the recipe only warns
 };
 
-// Pointers point into `study`. Ranking of several matches: preferred kernel, thinnest spacing, most slices,
-// then series order.
+// Pointers point into `study`. A volume that must be resampled counts as a match where its recipe allows as
+// many synthetic slices as it has (a corrected gantry tilt has none), with a limitation that says so. Ranking
+// of several matches: fewest synthetic slices, not resampled, preferred kernel, thinnest spacing, most
+// slices, then series order.
 Selection Select(const tomoserve::v1::Recipe& recipe, const StudySeries& study);
 
 }  // namespace tomoserve::series

@@ -2,6 +2,7 @@
 // docs/GEOMETRY.md.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -24,7 +25,16 @@ struct Instance {
 
 enum class Verdict { kAccept, kResample, kReject };
 
-// One slice of a volume: frame `frame` of instance `index`; value = stored * slope + intercept.
+// A slice that is interpolated because it is missing: (1 - weight) * slices[before] + weight * slices[after],
+// both acquired ones.
+struct Synthetic {
+  std::uint32_t before = 0;
+  std::uint32_t after = 0;
+  double weight = 0;  // in (0, 1)
+};
+
+// One slice of a volume: frame `frame` of instance `index`, or of a mosaic its tile;
+// value = stored * slope + intercept.
 struct VolumeSlice {
   std::uint32_t index = 0;
   std::uint32_t frame = 0;
@@ -32,32 +42,57 @@ struct VolumeSlice {
   double slope = 1;
   double intercept = 0;
   std::string sop_instance_uid;
+  std::optional<ipc::v1::Tile> tile;
+  // kResample: pixel (i, j) of the grid is at (i - shift_ij[0], j - shift_ij[1]) of the stored slice; >= 0.
+  std::array<double, 2> shift_ij{};
+  // kResample: nothing was stored here. The fields above but shift_ij are those of the nearer neighbour.
+  std::optional<Synthetic> synthetic;
 };
 
 // A candidate volume. `geometry` is absent where the verdict is kReject and none could be computed.
+//
+// kResample, each code with its number as `value`; `geometry` is the corrected grid, with one entry of
+// `slices` for each of its slices:
+//   GANTRY_TILT(deg; CT): the slices are shifted in their planes onto a grid with a right angle (a shear),
+//     large enough for all of them.
+//   MISSING_SLICES(n; the text says where): every step between slices is a multiple of the median; what is
+//     missing is interpolated between its neighbours. Whether a run may use such a volume its recipe says.
 // Codes of kReject, each with its number as `value`:
-//   MISSING_SLICES(n; the text says where), UNEVEN_SPACING(min,median,max mm), DUPLICATE_POSITIONS(n),
-//   MULTI_PHASE(phases), DUPLICATE_CONFLICT(SOP UIDs with two contents), MIXED_ORIENTATION(n stray slices),
-//   MIXED_MATRIX, MIXED_SPACING, MIXED_FRAME_OF_REFERENCE, MIXED_MODALITY (same), GANTRY_TILT(deg; CT),
-//   SHEAR(deg), SHIFTED_SLICES(n; off the stack's line), TOO_FEW_SLICES(n < 2), MIXED_RESCALE(n without),
+//   MISSING_SLICES(n) where more are missing than there are, GANTRY_TILT(deg) beyond 45, SHEAR(deg; not CT),
+//   UNEVEN_SPACING(min,median,max mm), DUPLICATE_POSITIONS(n), MULTI_PHASE(n; incomplete phases),
+//   DUPLICATE_CONFLICT(SOP UIDs with two contents), MIXED_ORIENTATION(n stray slices), MIXED_MATRIX,
+//   MIXED_SPACING, MIXED_FRAME_OF_REFERENCE, MIXED_MODALITY (same), MIXED_UNITS (PT), SHIFTED_SLICES(n; off
+//   the stack's line), TOO_FEW_SLICES(n < 2), TOO_MANY_SLICES(n), MIXED_RESCALE(n without),
 //   RESCALE_INVALID(n), NO_POSITION(n), NO_SPACING(n), ORIENTATION_INVALID(n), NO_PIXELS(n),
-//   PIXELS_UNSUPPORTED(n), ENHANCED_MULTIFRAME(frames), MOSAIC(n), SOP_CLASS_UNSUPPORTED(UID),
-//   GEOMETRY_INVALID(field).
-// Codes that may stand on kAccept: NO_RESCALE (CT without slope and intercept: 1 and 0 are used),
-// SPLIT_BY(attribute; one of several volumes of its series).
+//   PIXELS_UNSUPPORTED(n), NO_FUNCTIONAL_GROUPS(frames), FRAMES_INCONSISTENT(n), MOSAIC(n; without a readable
+//   CSA header), MOSAIC_INVALID(n), SOP_CLASS_UNSUPPORTED(UID), GEOMETRY_INVALID(field).
+// Codes that may stand on any verdict: NO_RESCALE (CT without slope and intercept: 1 and 0 are used),
+// NOT_HU(what the values are instead, where that is known), LOSSY(ratio, where it is known),
+// SPLIT_BY(attributes; one of several volumes of its series).
 struct Volume {
   Verdict verdict = Verdict::kReject;
   std::vector<tomoserve::v1::Reason> reasons;
   std::optional<volume::Geometry> geometry;
+  // kResample: the slices' own grid, before they are shifted: k runs along the slices' normal, and what is
+  // missing counts.
+  std::optional<volume::Geometry> acquired;
   std::vector<VolumeSlice> slices;  // k ascending along row x column
-  // Header of the first slice, for selection (modality, image type, kernel, ...); lossy and lossy_ratio are
+  // Columns and rows of a stored slice; `geometry` may have more.
+  std::array<std::uint32_t, 2> stored_size_ij{};
+  // What the values are: "HU"; of PT the term of Units (0054,1001), e.g. "BQML", or "GML" for a standardised
+  // uptake value; of MR, and where nothing says, empty. PT that is stored in Bq/ml is not turned into SUV.
+  std::string unit;
+  // Header of the first slice, for selection (modality, image type, kernel, ...), with what its frame's
+  // functional groups say in the fields of the same meaning and without the frames; lossy and lossy_ratio are
   // the worst of all slices. Holds patient data like any header.
   ipc::v1::InstanceHeader representative;
+
+  std::uint32_t synthetic_slices() const;  // how many of `slices` are
 };
 
-// Instances that are in no volume. LOCALIZER, NOT_AN_IMAGE, PICTURE and OWN_OBJECT leave the series' volumes
-// as they are; any other reason means that a slice of the stack cannot be placed or read, and makes every
-// volume of the series REJECT with the same code.
+// Instances, or single frames of enhanced ones, that are in no volume. LOCALIZER, NOT_AN_IMAGE, PICTURE and
+// OWN_OBJECT leave the series' volumes as they are; any other reason means that a slice of the stack cannot
+// be placed or read, and makes every volume of the series REJECT with the same code.
 struct SetAside {
   std::uint32_t count = 0;
   tomoserve::v1::Reason reason;

@@ -35,10 +35,17 @@ struct Shown {
 
 Shown Look(const series::Volume& volume, const LocalStudies& local, ipc::HelperPool& helpers) {
   Shown shown{&volume, volume.verdict, volume.reasons, std::nullopt};
-  if (volume.verdict != series::Verdict::kAccept) return shown;
+  if (volume.verdict == series::Verdict::kReject) return shown;
   auto measured = local.Measure(volume, helpers);
   if (measured.ok()) {
     shown.voxels = *std::move(measured);
+    const auto implausible = volume::WhyNotHounsfield(shown.voxels->hounsfield);
+    if (volume.unit == "HU" && implausible) {
+      v1::Reason& remark = shown.reasons.emplace_back();
+      remark.set_code("HU_IMPLAUSIBLE");
+      remark.set_value(*implausible);
+      remark.set_text("a patient's CT in Hounsfield units has other shares of tissue and dense values");
+    }
     return shown;
   }
   shown.verdict = series::Verdict::kReject;
@@ -62,21 +69,31 @@ const char* Name(series::Verdict verdict) {
   return "REJECT";
 }
 
-Json ToJson(const Shown& shown) {
-  Json json;
-  if (const auto& geometry = shown.volume->geometry) {
-    json["sizeIjk"] = geometry->size_ijk();
-    json["spacingMm"] = geometry->spacing_mm();
-    json["originLpsMm"] = geometry->origin_lps().mm;
-    json["directionI"] = geometry->directions()[0];
-    json["directionJ"] = geometry->directions()[1];
-    json["directionK"] = geometry->directions()[2];
-  } else {
+// The six fields of a grid; null without one.
+void AddGrid(const volume::Geometry* geometry, Json& json) {
+  if (geometry == nullptr) {
     for (const char* key :
          {"sizeIjk", "spacingMm", "originLpsMm", "directionI", "directionJ", "directionK"}) {
       json[key] = nullptr;
     }
+    return;
   }
+  json["sizeIjk"] = geometry->size_ijk();
+  json["spacingMm"] = geometry->spacing_mm();
+  json["originLpsMm"] = geometry->origin_lps().mm;
+  json["directionI"] = geometry->directions()[0];
+  json["directionJ"] = geometry->directions()[1];
+  json["directionK"] = geometry->directions()[2];
+}
+
+const volume::Geometry* AcquiredGrid(const series::Volume& volume) {
+  if (volume.acquired) return &*volume.acquired;
+  return volume.geometry ? &*volume.geometry : nullptr;
+}
+
+Json ToJson(const Shown& shown) {
+  Json json;
+  AddGrid(AcquiredGrid(*shown.volume), json);
   json["channels"] = 1;
   json["verdict"] = Name(shown.verdict);
   json["reasons"] = Json::array();
@@ -87,6 +104,10 @@ Json ToJson(const Shown& shown) {
   json["min"] = shown.voxels ? Json(shown.voxels->min) : Json(nullptr);
   json["max"] = shown.voxels ? Json(shown.voxels->max) : Json(nullptr);
   json["mean"] = shown.voxels ? Json(shown.voxels->mean) : Json(nullptr);
+  json["unit"] = shown.volume->unit.empty() ? Json(nullptr) : Json(shown.volume->unit);
+  json["syntheticSlices"] = shown.volume->synthetic_slices();
+  json["analysedGrid"] = nullptr;
+  if (shown.verdict == series::Verdict::kResample) AddGrid(&*shown.volume->geometry, json["analysedGrid"]);
   return json;
 }
 
@@ -97,7 +118,7 @@ std::string Sentence(const v1::Reason& reason) {
 
 void PrintVolume(const Shown& shown) {
   std::printf("  %s", Name(shown.verdict));
-  if (const auto& geometry = shown.volume->geometry) {
+  if (const volume::Geometry* const geometry = AcquiredGrid(*shown.volume)) {
     const auto& size = geometry->size_ijk();
     const auto& spacing = geometry->spacing_mm();
     std::printf("  %u x %u x %u voxels of %.4g x %.4g x %.4g mm, axes %s", size[0], size[1], size[2],

@@ -32,7 +32,10 @@ at::Tensor ToDevice(std::span<const Value> values, at::Device device) {
 // A stream of a device; a CPU has none.
 using Stream = std::optional<c10::Stream>;
 
-// The caller's, on which everything but uploads runs.
+// The calling thread's current one, on which everything but uploads runs. That may be the device's default
+// stream: work of one thread is in order on it too, and the twins of this room's tests run there. Which
+// stream a worker's threads share is the engine's to say (ComputeDevice::Use, called by each of them before);
+// a refusal here would have to know it.
 Stream CurrentStream(at::Device device);
 // One beside it, from ATen's pool.
 Stream CopyStream(at::Device device);

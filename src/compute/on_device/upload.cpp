@@ -1,6 +1,7 @@
 #include "compute/on_device/upload.h"
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
 
 #include <algorithm>
 #include <array>
@@ -26,7 +27,10 @@ struct Chunk {
 std::vector<Chunk> ChunksOf(std::span<const StoredSlice> slices) {
   std::vector<Chunk> chunks;
   for (std::size_t k = 0; k < slices.size(); ++k) {
-    const bool fits = !chunks.empty() && slices[k].type == slices[k - 1].type &&
+    if (slices[k].between) continue;
+    const bool fits = !chunks.empty() && chunks.back().first + chunks.back().count == k &&
+                      slices[k].type == slices[k - 1].type &&
+                      slices[k].bytes.size() == slices[k - 1].bytes.size() &&
                       (chunks.back().count + 1) * slices[k].bytes.size() <= std::size_t{kStagingBytes};
     if (fits) {
       ++chunks.back().count;
@@ -54,6 +58,23 @@ at::Tensor ToDouble(const at::Tensor& bytes, ipc::v1::StoredType type) {
     default:
       return bytes.to(at::kDouble);  // U8; CheckSlices has refused all others
   }
+}
+
+// Values moved along their last dimension into one of `size`, mixed with those of the pixel before; `outside`
+// where there is none.
+at::Tensor Shifted(const at::Tensor& values, const AxisShift& shift, std::int64_t size, double outside) {
+  const auto moved = [&](std::int64_t by) {
+    std::vector<std::int64_t> shape = values.sizes().vec();
+    shape.back() = size;
+    const at::Tensor to = at::full(shape, outside, values.options());
+    const std::int64_t count = std::min(values.size(-1), size - by);
+    if (count > 0) to.narrow(-1, by, count).copy_(values.narrow(-1, 0, count));
+    return to;
+  };
+  const at::Tensor here = moved(shift.whole);
+  if (shift.rest == 0) return here;
+  // The order of Mix: each product is rounded, then the sum.
+  return here.mul_(1 - shift.rest).add_(moved(shift.whole + 1).mul_(shift.rest));
 }
 
 // A place of the ring: pinned memory, its copy on the device, and when either may be written again.
@@ -101,6 +122,9 @@ class Uploader {
       ring.back().converted.Set(main_);
     }
     for (std::size_t n = 0; n < chunks.size(); ++n) TS_RETURN_IF_ERROR(Send(chunks[n], ring[n % kRing]));
+    for (std::size_t k = 0; k < slices_.size(); ++k) {
+      if (slices_[k].between) Interpolate(static_cast<std::int64_t>(k), *slices_[k].between);
+    }
     return volume_;
   }
 
@@ -125,9 +149,38 @@ class Uploader {
     const auto count = static_cast<std::int64_t>(chunk.count);
     const at::Tensor values = ToDouble(raw, slices_[chunk.first].type).view({count, -1});
     values.mul_(slopes_.narrow(0, first, count)).add_(intercepts_.narrow(0, first, count));
-    volume_.narrow(0, first, count).view({count, -1}).copy_(values);
+    PutDown(values, first);
     buffer.converted.Set(main_);
     return absl::OkStatus();
+  }
+
+  // Rescaled slices, [n][values], from slice `first` of the volume on.
+  void PutDown(const at::Tensor& values, std::int64_t first) {
+    const at::Tensor to = volume_.narrow(0, first, values.size(0));
+    const auto of_chunk =
+        slices_.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(values.size(0)));
+    if (std::none_of(of_chunk.begin(), of_chunk.end(),
+                     [](const StoredSlice& slice) { return slice.shift.has_value(); })) {
+      to.view({values.size(0), -1}).copy_(values);
+      return;
+    }
+    for (std::int64_t n = 0; n < values.size(0); ++n) {
+      const std::optional<Shift>& shift = of_chunk[static_cast<std::size_t>(n)].shift;
+      if (!shift) {
+        to.select(0, n).view({-1}).copy_(values.select(0, n));
+        continue;
+      }
+      const at::Tensor slice = values.select(0, n).view({shift->stored_size_ij[1], shift->stored_size_ij[0]});
+      const at::Tensor along_i = Shifted(slice, AxisShift(shift->ij[0]), volume_.size(2), shift->outside);
+      to.select(0, n).copy_(
+          Shifted(along_i.t(), AxisShift(shift->ij[1]), volume_.size(1), shift->outside).t());
+    }
+  }
+
+  void Interpolate(std::int64_t k, const Between& between) {
+    const at::Tensor before = volume_.select(0, between.before).to(at::kDouble);
+    const at::Tensor after = volume_.select(0, between.after).to(at::kDouble);
+    volume_.select(0, k).copy_(before.mul(1 - between.weight).add_(after.mul(between.weight)));
   }
 
   std::span<const StoredSlice> slices_;

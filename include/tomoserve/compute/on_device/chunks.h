@@ -6,13 +6,13 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "tomoserve/volume/run_bytes.h"
+
 namespace tomoserve::compute::on_device {
 
-// Values of one piece: enough to fill a device, and 64 MiB as doubles.
-inline constexpr std::int64_t kChunkValues = std::int64_t{1} << 23;
-
-// Bytes of stored values that travel at once, as far as whole slices allow.
-inline constexpr std::int64_t kStagingBytes = std::int64_t{16} << 20;
+// Where the memory of a run is predicted, these two are known as well.
+inline constexpr std::int64_t kChunkValues = volume::kPieceValues;
+inline constexpr std::int64_t kStagingBytes = volume::kStagingBytes;
 
 // Slices of `slice_values` values each that make a piece; at least one.
 inline std::int64_t SlicesOfChunk(std::int64_t slice_values) {

@@ -1,0 +1,129 @@
+// What a recipe may ask of a volume beyond modality and size: plane, thickness, contrast, phase.
+#include "series/indication.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "series/headers.h"
+#include "series/volumes.h"
+
+namespace tomoserve::series {
+namespace {
+
+using tomoserve::v1::Input;
+using Header = ipc::v1::InstanceHeader;
+
+// "fits", with its limitations, or "CODE(value)" of the first check that failed.
+std::string Judged(const std::function<void(Input&)>& ask, const std::function<void(Header&)>& change = {}) {
+  std::vector<Instance> stack = Stack(5);
+  for (Instance& instance : stack) {
+    if (change) change(instance.header);
+  }
+  Input input;
+  ask(input);
+  const Indication indication = CheckIndication(input, OnlyVolume(stack));
+  if (indication.misfit)
+    return indication.misfit->reason.code() + "(" + indication.misfit->reason.value() + ")";
+  std::string text = "fits";
+  for (const std::string& limitation : indication.limitations) text += " " + limitation;
+  return text;
+}
+
+// Slices one after the other along `k`, with rows along `row` and columns along `column`.
+std::function<void(Header&)> Orient(std::initializer_list<double> orientation, int k) {
+  return [orientation = std::vector<double>(orientation), k](Header& header) {
+    const double z = header.image_position(2);
+    for (int i = 0; i < 6; ++i) header.set_image_orientation(i, orientation[static_cast<std::size_t>(i)]);
+    header.set_image_position(2, 0);
+    header.set_image_position(k, z);
+  };
+}
+
+TEST(IndicationTest, PlaneOfTheSlices) {
+  const auto coronal = Orient({1, 0, 0, 0, 0, -1}, 1);
+  const auto sagittal = Orient({0, 1, 0, 0, 0, -1}, 0);
+  const auto axial_only = [](Input& i) { i.add_planes(tomoserve::v1::PLANE_AXIAL); };
+  EXPECT_EQ(Judged(axial_only), "fits");
+  EXPECT_EQ(Judged(axial_only, coronal), "ORIENTATION(CORONAL)");
+  EXPECT_EQ(Judged(axial_only, sagittal), "ORIENTATION(SAGITTAL)");
+  const auto others = [](Input& i) {
+    i.add_planes(tomoserve::v1::PLANE_CORONAL);
+    i.add_planes(tomoserve::v1::PLANE_SAGITTAL);
+  };
+  EXPECT_EQ(Judged(others), "ORIENTATION(AXIAL)");
+  EXPECT_EQ(Judged(others, coronal), "fits");
+  EXPECT_EQ(Judged(others, sagittal), "fits");
+  EXPECT_EQ(Judged([](Input&) {}, coronal), "fits") << "nothing is asked";
+}
+
+TEST(IndicationTest, AnObliqueStackHasItsNearestPlane) {
+  Volume volume = OnlyVolume(Stack(5));
+  Input input;
+  input.add_planes(tomoserve::v1::PLANE_AXIAL);
+  const auto turn = [&](double degrees) {  // about the patient's left-right axis
+    const double angle = degrees * 3.14159265358979 / 180;
+    volume.representative.set_image_orientation(4, std::cos(angle));
+    volume.representative.set_image_orientation(5, std::sin(angle));
+    return CheckIndication(input, volume).misfit.has_value();
+  };
+  EXPECT_FALSE(turn(44));
+  EXPECT_TRUE(turn(46));
+  EXPECT_FALSE(turn(-44));
+}
+
+TEST(IndicationTest, AMissingOrientationRefusesOrWarns) {
+  Volume volume = OnlyVolume(Stack(5));
+  volume.representative.clear_image_orientation();
+  Input input;
+  input.add_planes(tomoserve::v1::PLANE_AXIAL);
+  EXPECT_EQ(CheckIndication(input, volume).misfit->reason.code(), "TAG_MISSING");
+  input.set_when_missing(tomoserve::v1::WHEN_MISSING_WARN);
+  EXPECT_EQ(CheckIndication(input, volume).limitations, std::vector<std::string>{"TAG_MISSING(orientation)"});
+}
+
+TEST(IndicationTest, SliceThicknessIsNotTheirDistance) {
+  const auto thin = [](Input& i) { i.mutable_slice_thickness_mm()->set_max(1.5); };
+  const auto thick = [](double mm) { return [mm](Header& h) { h.set_slice_thickness_mm(mm); }; };
+  EXPECT_EQ(Judged(thin, thick(1.25)), "fits");
+  EXPECT_EQ(Judged(thin, thick(5)), "SLICE_THICKNESS(5)");
+  EXPECT_EQ(Judged(thin), "TAG_MISSING(slice_thickness)");
+  EXPECT_EQ(Judged([&](Input& i) {
+              thin(i);
+              i.set_when_missing(tomoserve::v1::WHEN_MISSING_WARN);
+            }),
+            "fits TAG_MISSING(slice_thickness)");
+}
+
+TEST(IndicationTest, Contrast) {
+  const auto with = [](Input& i) { i.set_contrast(tomoserve::v1::CONTRAST_WITH); };
+  const auto without = [](Input& i) { i.set_contrast(tomoserve::v1::CONTRAST_WITHOUT); };
+  const auto agent = [](const char* text) { return [text](Header& h) { h.set_contrast_agent(text); }; };
+  EXPECT_EQ(Judged(with, agent("OMNIPAQUE 350")), "fits");
+  EXPECT_EQ(Judged(with, agent("none")), "CONTRAST(NONE)");
+  EXPECT_EQ(Judged(with), "TAG_MISSING(contrast)");
+  // The standard has the attribute only where contrast was used.
+  EXPECT_EQ(Judged(without), "fits");
+  EXPECT_EQ(Judged(without, agent(" No ")), "fits");
+  // The agent is free text and is not repeated.
+  EXPECT_EQ(Judged(without, agent("OMNIPAQUE 350")), "CONTRAST(AGENT)");
+  EXPECT_EQ(Judged([](Input&) {}, agent("OMNIPAQUE 350")), "fits");
+}
+
+TEST(IndicationTest, Phase) {
+  const auto portal = [](Input& i) {
+    i.add_phase_texts("portal");
+    i.add_phase_texts("venous");
+  };
+  EXPECT_EQ(Judged(portal, [](Header& h) { h.set_series_description("Abdomen PORTAL 70s"); }), "fits");
+  EXPECT_EQ(Judged(portal, [](Header& h) { h.set_protocol_name("Liver Venous"); }), "fits");
+  EXPECT_EQ(Judged(portal, [](Header& h) { h.add_image_type("PORTAL_VENOUS"); }), "fits");
+  EXPECT_EQ(Judged(portal, [](Header& h) { h.set_series_description("Abdomen arterial"); }), "PHASE()");
+  EXPECT_EQ(Judged(portal), "TAG_MISSING(phase)");
+}
+
+}  // namespace
+}  // namespace tomoserve::series
