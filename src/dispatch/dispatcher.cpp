@@ -9,12 +9,11 @@
 #include "absl/strings/str_cat.h"
 #include "dispatch/device_names.h"
 #include "dispatch/dispatcher_impl.h"
-#include "dispatch/planning.h"
+#include "dispatch/helper_limits.h"
 #include "tomoserve/base/clock.h"
 #include "tomoserve/base/log.h"
 #include "tomoserve/base/status.h"
 #include "tomoserve/base/strings.h"
-#include "tomoserve/findings/flag.h"
 
 namespace tomoserve::dispatch {
 namespace {
@@ -35,6 +34,10 @@ absl::Status CheckHeader(const v1::SubmissionHeader& header) {
   if (!v1::StudyRole_IsValid(header.role())) return invalid("role", "no such role");
   if (header.completion() == v1::COMPLETION_SETTLE && header.settle_seconds() == 0) {
     return invalid("settle_seconds", "completion SETTLE needs a number of seconds");
+  }
+  for (const v1::ExpectedSeries& expected : header.expected_series()) {
+    if (!expected.series_instance_uid().empty() && expected.instances() > 0) continue;
+    return invalid("expected_series", "an expected series needs its UID and at least one instance");
   }
   if (header.idempotency_key().size() > 256) return invalid("idempotency_key", "at most 256 bytes");
   return absl::OkStatus();
@@ -124,7 +127,10 @@ DispatcherImpl::DispatcherImpl(DispatcherOptions options, std::unique_ptr<ipc::H
                   .subscriptions = subscriptions_,
                   .observer = observer_,
                   .build = options_.build,
-                  .patience = options_.patience},
+                  .patience = options_.patience,
+                  .generations = {.generations = options_.config.max_generations_per_hour(),
+                                  .within_us = options_.patience.generation_window.count() * 1000},
+                  .max_study_age_days = static_cast<double>(options_.config.max_study_age_days())},
                  devices_),
       intake_(*store_, coordinator_, std::chrono::milliseconds(options_.config.idle_upload_ms()),
               [this](const std::string& study_uid) { scheduler_.StudyChanged(study_uid); }),
@@ -138,6 +144,10 @@ DispatcherImpl::DispatcherImpl(DispatcherOptions options, std::unique_ptr<ipc::H
                              absl::StatusOr<std::optional<v1::SubmissionReceipt>> receipt = Draining();
                              coordinator_.Run([&] { receipt = intake_.Commit(proposal); });
                              return receipt;
+                           },
+                       .add_notices =
+                           [this](const std::string& study_uid, const std::vector<v1::Reason>& notices) {
+                             coordinator_.Run([&] { intake_.AddStudyNotices(study_uid, notices); });
                            },
                        .observer = &observer_} {}
 
@@ -163,7 +173,7 @@ absl::Status DispatcherImpl::CleanSpool() {
     TS_RETURN_IF_ERROR(spool_.Remove(submission_id));
     base::Log(base::LogLevel::kInfo, "upload_removed", {{"submission_id", submission_id}});
   }
-  return absl::OkStatus();
+  return store_->ForgetKeyless("");
 }
 
 absl::Status DispatcherImpl::Resume() {
@@ -212,11 +222,9 @@ absl::StatusOr<std::unique_ptr<Upload>> DispatcherImpl::OpenUpload(const v1::Sub
                        absl::StrCat(options_.config.limits().open_uploads()),
                        "too many uploads are open; try again");
   }
-  TS_ASSIGN_OR_RETURN(const std::vector<const models::Model*> models, catalogue_->Resolve(header.models()));
-  std::vector<store::WantedModel> wanted;
-  for (const models::Model* model : models) {
-    TS_ASSIGN_OR_RETURN(wanted.emplace_back(), catalogue_->Want(*model));
-  }
+  const bool solicited =
+      !header.models().empty() || header.force_rerun() || header.role() == v1::STUDY_ROLE_PRIOR;
+  TS_ASSIGN_OR_RETURN(std::vector<store::WantedModel> wanted, Wanted(header.models(), solicited));
   const auto check_disk = [this]() -> absl::Status {
     TS_ASSIGN_OR_RETURN(const std::uint64_t free_bytes, spool_.FreeBytes());
     if (free_bytes >= options_.config.limits().min_free_bytes()) return absl::OkStatus();
@@ -230,68 +238,15 @@ absl::StatusOr<std::unique_ptr<Upload>> DispatcherImpl::OpenUpload(const v1::Sub
   return UploadSession::Open(upload_services_, std::move(begun.submission), std::move(wanted), [ticket] {});
 }
 
-absl::StatusOr<v1::Study> DispatcherImpl::GetStudy(std::string_view study_uid) {
-  TS_ASSIGN_OR_RETURN(store::StoredStudy row, store_->GetStudy(study_uid));
-  TS_ASSIGN_OR_RETURN(std::vector<store::StoredRun> stored, store_->RunsOfStudy(study_uid));
-  v1::Study study;
-  *study.mutable_ref() = std::move(row.ref);
-  study.set_state(row.state);
-  study.set_instances(row.instances);
-  study.set_priority(row.priority);
-  for (v1::Reason& notice : row.notices) *study.add_notices() = std::move(notice);
-  study.mutable_received_at()->set_seconds(row.received_us / 1000000);
-  study.mutable_received_at()->set_nanos(static_cast<std::int32_t>(row.received_us % 1000000) * 1000);
-  std::vector<v1::Run> runs;
-  for (store::StoredRun& run : stored) {
-    if (run.run.state() == v1::RUN_STATE_RUNNING) run.run.set_progress(scheduler_.Progress(run.run.run_id()));
-    runs.push_back(std::move(run.run));
-  }
-  *study.mutable_summary() = findings::Summarise(runs);
-  for (v1::Run& run : runs) *study.add_runs() = std::move(run);
-  return study;
-}
-
-absl::StatusOr<v1::Study> DispatcherImpl::CloseStudy(std::string_view study_uid) {
-  TS_RETURN_IF_ERROR(OnCoordinator([&] { return intake_.Close(std::string(study_uid)); }));
-  return GetStudy(study_uid);
-}
-
-absl::StatusOr<v1::CancelStudyResponse> DispatcherImpl::CancelStudy(std::string_view study_uid,
-                                                                    std::string_view submission_id) {
-  v1::CancelStudyResponse response;
-  TS_RETURN_IF_ERROR(OnCoordinator([&]() -> absl::Status {
-    TS_ASSIGN_OR_RETURN(const std::vector<std::string> run_ids,
-                        store_->CancelSubmission(study_uid, submission_id));
-    for (const std::string& run_id : run_ids) response.add_cancelled_run_ids(run_id);
-    scheduler_.Cancelled(run_ids);
-    return absl::OkStatus();
-  }));
-  TS_ASSIGN_OR_RETURN(*response.mutable_study(), GetStudy(study_uid));
-  return response;
-}
-
-absl::StatusOr<v1::PlanStudyResponse> DispatcherImpl::PlanStudy(const v1::PlanStudyRequest& request) {
-  TS_ASSIGN_OR_RETURN(const std::vector<const models::Model*> models, catalogue_->Resolve(request.models()));
-  TS_RETURN_IF_ERROR(store_->GetStudy(request.study_instance_uid()).status());
-  TS_ASSIGN_OR_RETURN(const std::shared_ptr<const StudyInput> study,
-                      LoadStudyInput(*store_, request.study_instance_uid()));
-  v1::PlanStudyResponse response;
-  const std::vector<DeviceInfo> infos = devices_.Infos();  // in the order of readiness
+absl::StatusOr<std::vector<store::WantedModel>> DispatcherImpl::Wanted(
+    const google::protobuf::RepeatedPtrField<v1::ModelSelector>& selectors, bool solicited) const {
+  TS_ASSIGN_OR_RETURN(const std::vector<const models::Model*> models, catalogue_->Resolve(selectors));
+  std::vector<store::WantedModel> wanted;
   for (const models::Model* model : models) {
-    std::optional<WindowSpeed> fastest;
-    std::uint64_t weight_bytes = 0;
-    const std::vector<v1::DeviceReadiness> readiness = devices_.ReadinessOf(model->model_digest);
-    for (std::size_t i = 0; i < readiness.size() && i < infos.size(); ++i) {
-      const v1::DeviceReadiness& device = readiness[i];
-      if (device.readiness() != v1::MODEL_READINESS_WARM) continue;
-      weight_bytes = std::max(weight_bytes, device.weight_bytes());
-      const WindowSpeed speed{.ms_per_window = device.ms_per_window(), .lanes = std::max(1u, infos[i].lanes)};
-      const auto ms = [](const WindowSpeed& of) { return of.ms_per_window / of.lanes; };
-      if (speed.ms_per_window > 0 && (!fastest || ms(speed) < ms(*fastest))) fastest = speed;
-    }
-    *response.add_runs() = PlanRun(*model, ChooseInput(model->recipe, study), fastest, weight_bytes);
+    TS_ASSIGN_OR_RETURN(wanted.emplace_back(), catalogue_->Want(*model));
+    wanted.back().solicited = solicited;
   }
-  return response;
+  return wanted;
 }
 
 std::vector<ModelStatus> DispatcherImpl::Models() {
@@ -331,7 +286,7 @@ absl::StatusOr<std::unique_ptr<Dispatcher>> StartDispatcher(DispatcherOptions op
   ipc::HelperPoolOptions helpers;
   helpers.program = options.helper_program;
   helpers.leases = std::max(1u, options.config.helper_leases());
-  helpers.limits.set_instance_bytes(options.config.limits().instance_bytes());
+  SetHelperLimits(options.config.limits(), helpers);
   if (::access(helpers.program.c_str(), X_OK) != 0) {
     return base::Error(absl::StatusCode::kFailedPrecondition, "PROGRAM_MISSING", helpers.program,
                        "the helpers' program is not there");

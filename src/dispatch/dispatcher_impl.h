@@ -38,6 +38,7 @@ class DispatcherImpl final : public Dispatcher {
   absl::StatusOr<v1::CancelStudyResponse> CancelStudy(std::string_view study_uid,
                                                       std::string_view submission_id) override;
   absl::StatusOr<v1::PlanStudyResponse> PlanStudy(const v1::PlanStudyRequest& request) override;
+  absl::StatusOr<v1::RerunStudyResponse> RerunStudy(const v1::RerunStudyRequest& request) override;
   std::vector<ModelStatus> Models() override;
   std::vector<DeviceInfo> Devices() override;
   store::JobStore& store() override { return *store_; }
@@ -56,7 +57,7 @@ class DispatcherImpl final : public Dispatcher {
   DispatcherImpl(DispatcherOptions options, std::unique_ptr<ipc::HelperPool> helpers,
                  std::unique_ptr<store::JobStore> store, store::Spool spool,
                  std::unique_ptr<Catalogue> catalogue);
-  // Removes spool files that nobody can resume.
+  // Removes uploads that nobody can resume, their spool files and their rows.
   absl::Status CleanSpool();
   absl::Status Resume();
   // Forgets uploads that nobody resumed in time; again every hour.
@@ -65,6 +66,9 @@ class DispatcherImpl final : public Dispatcher {
   absl::StatusOr<std::unique_ptr<Upload>> OpenUpload(const v1::SubmissionHeader& header);
   // What the coordinator knows. Errors: those of CheckAlive.
   absl::StatusOr<Activity> AskCoordinator(std::chrono::milliseconds patience);
+  // Rows of models that are wanted, as good as the catalogue has them now.
+  absl::StatusOr<std::vector<store::WantedModel>> Wanted(
+      const google::protobuf::RepeatedPtrField<v1::ModelSelector>& selectors, bool solicited) const;
   // Runs `task` on the coordinator. Errors: those of the task, DRAINING.
   absl::Status OnCoordinator(const std::function<absl::Status()>& task);
 

@@ -10,6 +10,8 @@
 namespace tomoserve::dispatch {
 namespace {
 
+constexpr std::uint64_t kMaxFrames = 200'000;
+
 std::string StudyUid(const ipc::v1::InstanceHeader& header) {
   series::Instance instance;
   instance.header.set_study_instance_uid(header.study_instance_uid());
@@ -50,8 +52,15 @@ v1::InstanceStatus InstanceJudge::Judge(const store::SpoolRecord& record, const 
   const std::string sop_uid = header.sop_instance_uid().empty()
                                   ? base::UidFromSeed("instance|" + record.sha256)
                                   : header.sop_instance_uid();
+  const auto frames = static_cast<std::uint64_t>(header.frame_size());
+  if (frames_ + frames > kMaxFrames) {
+    return Refuse(record.instance_key,
+                  MakeReason("TOO_MANY_FRAMES", absl::StrCat(kMaxFrames),
+                             "the submission's instances have more frames than the limit"));
+  }
   const auto [place, is_new] = contents_.emplace(sop_uid, record.sha256);
   if (is_new) {
+    frames_ += frames;
     accepted_.push_back({.record = record, .header = header, .sop_uid = sop_uid});
     status.set_outcome(v1::INSTANCE_OUTCOME_ACCEPTED);
     return status;

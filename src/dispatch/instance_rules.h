@@ -41,8 +41,9 @@ class InstanceJudge {
   // `result` is never kUnavailable: that says nothing of the file. Refusals: the header pass's own codes;
   // OWN_OBJECT (made by this server: never analysed again); STUDY_MISMATCH (value: the instance's Study
   // Instance UID); NO_STUDY_UID (a study without a UID can only be sent whole, as FINAL); IDENTITY_MISMATCH
-  // (value: the field); DUPLICATE_CONFLICT (same SOP Instance UID, other content: the first one stays; value:
-  // the UID).
+  // (value: the field); TOO_MANY_FRAMES (of enhanced instances; each one's header is held in memory; value:
+  // the limit, 200,000 in a submission); DUPLICATE_CONFLICT (same SOP Instance UID, other content: the first
+  // one stays; value: the UID).
   v1::InstanceStatus Judge(const store::SpoolRecord& record, const ipc::HeaderResult& result);
 
   // Refuses an instance before its bytes are read.
@@ -67,6 +68,7 @@ class InstanceJudge {
   bool study_known_ = false;
   std::string study_uid_;
   KnownContents contents_;
+  std::uint64_t frames_ = 0;  // of accepted enhanced instances
   std::vector<AcceptedInstance> accepted_;
   std::vector<v1::InstanceStatus> refused_;
   std::uint32_t duplicates_ = 0;

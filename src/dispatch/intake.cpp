@@ -8,6 +8,11 @@
 #include "tomoserve/base/status.h"
 
 namespace tomoserve::dispatch {
+namespace {
+
+constexpr char kIdle[] = "STUDY_IDLE";
+
+}  // namespace
 
 Intake::Intake(store::JobStore& store, TaskQueue& coordinator, std::chrono::milliseconds idle,
                std::function<void(const std::string&)> changed)
@@ -27,7 +32,10 @@ absl::StatusOr<std::optional<v1::SubmissionReceipt>> Intake::Commit(const Propos
              {"bytes", static_cast<std::int64_t>(receipt.bytes())},
              {"runs", static_cast<std::int64_t>(receipt.run_ids_size())}});
   // Durable from here on: what fails now is caught up with at the next start.
-  if (const auto study = store_.GetStudy(study_uid); study.ok()) StartTimer(*study);
+  if (const auto study = store_.GetStudy(study_uid); study.ok()) {
+    EndIdle(*study);
+    StartTimer(*study);
+  }
   changed_(study_uid);
   return receipt;
 }
@@ -35,6 +43,7 @@ absl::StatusOr<std::optional<v1::SubmissionReceipt>> Intake::Commit(const Propos
 absl::Status Intake::Close(const std::string& study_uid) {
   TS_ASSIGN_OR_RETURN(const store::StoredStudy study, store_.GetStudy(study_uid));
   timers_.erase(study_uid);
+  EndIdle(study);
   if (study.state == v1::STUDY_STATE_COMPLETE) return absl::OkStatus();
   TS_RETURN_IF_ERROR(store_.SetStudyState(study_uid, v1::STUDY_STATE_COMPLETE));
   base::Log(base::LogLevel::kInfo, "study_closed", {{"study", base::HashedUid(study_uid)}});
@@ -81,15 +90,29 @@ void Intake::Settled(const std::string& study_uid) {
 }
 
 void Intake::Idle(const std::string& study_uid) {
-  const auto study = store_.GetStudy(study_uid);
-  if (!study.ok()) return;
-  std::vector<v1::Reason> notices = study->notices;
-  AddNotices({MakeReason("STUDY_IDLE", "", "more instances were announced, but none came for a long time")},
-             notices);
-  if (const absl::Status status = store_.SetNotices(study_uid, notices); !status.ok()) {
+  AddStudyNotices(study_uid,
+                  {MakeReason(kIdle, "", "more instances were announced, but none came for a long time")});
+  base::Log(base::LogLevel::kWarning, "study_idle", {{"study", base::HashedUid(study_uid)}});
+}
+
+void Intake::EndIdle(const store::StoredStudy& study) {
+  std::vector<v1::Reason> notices = study.notices;
+  const auto is_idle = [](const v1::Reason& notice) { return notice.code() == kIdle; };
+  if (std::erase_if(notices, is_idle) == 0) return;
+  if (const absl::Status status = store_.SetNotices(study.study_uid, notices); !status.ok()) {
     base::Log(base::LogLevel::kError, "notice_failed", {{"reason", base::ReasonOf(status)}});
   }
-  base::Log(base::LogLevel::kWarning, "study_idle", {{"study", base::HashedUid(study_uid)}});
+}
+
+void Intake::AddStudyNotices(const std::string& study_uid, const std::vector<v1::Reason>& notices) {
+  const auto study = store_.GetStudy(study_uid);
+  if (!study.ok()) return;
+  std::vector<v1::Reason> all = study->notices;
+  AddNotices(notices, all);
+  if (all.size() == study->notices.size()) return;
+  if (const absl::Status status = store_.SetNotices(study_uid, all); !status.ok()) {
+    base::Log(base::LogLevel::kError, "notice_failed", {{"reason", base::ReasonOf(status)}});
+  }
 }
 
 }  // namespace tomoserve::dispatch

@@ -26,6 +26,8 @@ class Intake {
   absl::StatusOr<std::optional<v1::SubmissionReceipt>> Commit(const Proposal& proposal);
   // Everything is there. Errors: UNKNOWN_STUDY.
   absl::Status Close(const std::string& study_uid);
+  // Adds what is not there yet; a study that is not there has no notices.
+  void AddStudyNotices(const std::string& study_uid, const std::vector<v1::Reason>& notices);
   // Takes up the timers of open studies after a start.
   absl::Status Resume();
 
@@ -33,6 +35,8 @@ class Intake {
   void StartTimer(const store::StoredStudy& study);
   void Settled(const std::string& study_uid);
   void Idle(const std::string& study_uid);
+  // More came, or nothing is waited for any more.
+  void EndIdle(const store::StoredStudy& study);
 
   store::JobStore& store_;
   TaskQueue& coordinator_;

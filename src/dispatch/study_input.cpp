@@ -57,6 +57,16 @@ RunInput ChooseInput(const v1::Recipe& recipe, std::shared_ptr<const StudyInput>
     for (std::uint32_t i = 0; i < study->instances.size(); ++i) indices.insert(i);
   }
   input.digest = DigestOf(*study, indices);
+  std::map<std::string_view, std::uint32_t> there;
+  for (const series::Series& series : study->series.series) {
+    there.emplace(series.series_instance_uid, series.instances);
+  }
+  for (const auto& [uid, instances] : study->expected) {
+    const bool chosen =
+        input.selection.series != nullptr && input.selection.series->series_instance_uid == uid;
+    const auto series = there.find(uid);
+    if (!chosen && (series == there.end() || series->second < instances)) ++input.incomplete_series;
+  }
   if (const series::Series* series = input.selection.series; series != nullptr) {
     if (const auto expected = study->expected.find(series->series_instance_uid);
         expected != study->expected.end()) {
@@ -65,6 +75,29 @@ RunInput ChooseInput(const v1::Recipe& recipe, std::shared_ptr<const StudyInput>
     }
   }
   input.study = std::move(study);
+  return input;
+}
+
+RunInput WithoutVolume(RunInput input, const v1::Reason& reason) {
+  base::Sha256 digest;
+  digest.Update(reason.code());
+  digest.Update(" ");
+  digest.Update(input.digest);
+  input.digest = digest.HexDigest();
+  series::Selection& selection = input.selection;
+  selection.volume = nullptr;
+  selection.series = nullptr;
+  selection.inconclusive = false;
+  selection.reasons = {reason};
+  selection.limitations.clear();
+  for (v1::SeriesUse& use : selection.uses) {
+    use.set_analysed(false);
+    use.clear_reasons();
+    *use.add_reasons() = reason;
+  }
+  input.expectation = false;
+  input.missing = 0;
+  input.incomplete_series = 0;
   return input;
 }
 

@@ -33,6 +33,8 @@ struct RunInput {
   std::string digest;
   bool expectation = false;   // a submitter said how many instances the chosen series has
   std::uint32_t missing = 0;  // that many of them are not there
+  // Other series that a submitter expects and that are not whole.
+  std::uint32_t incomplete_series = 0;
 };
 
 // Reads a study. Blocks on the store; for a pool thread. Errors: UNKNOWN_STUDY.
@@ -41,5 +43,9 @@ absl::StatusOr<std::shared_ptr<const StudyInput>> LoadStudyInput(store::JobStore
 
 // Pure.
 RunInput ChooseInput(const v1::Recipe& recipe, std::shared_ptr<const StudyInput> study);
+
+// The same without a volume, for this one reason, which stands at every series; with a digest of its own.
+// Pure.
+RunInput WithoutVolume(RunInput input, const v1::Reason& reason);
 
 }  // namespace tomoserve::dispatch

@@ -115,9 +115,7 @@ absl::StatusOr<Proposal> ComposeProposal(const std::string& submission_id, const
                      "an instance with this SOP Instance UID and other content is there already; it stays"));
     }
   }
-  for (const v1::InstanceStatus& status : receipt.refused()) {
-    if (status.reason().code() == "DUPLICATE_CONFLICT") AddNotices({status.reason()}, notices);
-  }
+  if (const auto notice = ConflictNotice(receipt.refused())) AddNotices({*notice}, notices);
   for (const AcceptedInstance& instance : added) {
     store::StoredInstance& row = acknowledgement.instances.emplace_back();
     row.sop_uid = instance.sop_uid;
@@ -135,7 +133,7 @@ absl::StatusOr<Proposal> ComposeProposal(const std::string& submission_id, const
     return Invalid("NO_IMAGES", absl::StrCat(added.size()), "no instance of the study is an image");
   }
   if (stored.size() + added.size() > limits.study_instances()) {
-    return Invalid("STUDY_TOO_LARGE", absl::StrCat(limits.study_instances()),
+    return Invalid("TOO_MANY_INSTANCES", absl::StrCat(limits.study_instances()),
                    "the study has too many instances");
   }
   if (bytes + receipt.bytes() > limits.study_bytes()) {

@@ -62,6 +62,12 @@ UploadSession::~UploadSession() {
     writer_.reset();
     base::Log(base::LogLevel::kInfo, "upload_dropped", {{"submission_id", submission_.submission_id}});
   }
+  if (!receipt_ && submission_.idempotency_key.empty()) {
+    // What is left after an error goes at the next start.
+    if (const absl::Status status = services_.store.ForgetKeyless(submission_.submission_id); !status.ok()) {
+      base::Log(base::LogLevel::kWarning, "upload_not_forgotten", {{"reason", base::ReasonOf(status)}});
+    }
+  }
   released_();
 }
 
@@ -169,7 +175,7 @@ absl::Status UploadSession::StartInstance(const v1::InstanceStart& start) {
   } else if (!keys_.insert(key).second) {
     return Invalid("KEY_REPEATED", key, "two instances of the submission have the same key");
   } else if (keys_.size() > limits.study_instances()) {
-    return Invalid("STUDY_TOO_LARGE", absl::StrCat(limits.study_instances()),
+    return Invalid("TOO_MANY_INSTANCES", absl::StrCat(limits.study_instances()),
                    "the submission has too many instances");
   } else if (start.size_bytes() > limits.instance_bytes()) {
     pass_->Refuse(key, MakeReason("INSTANCE_TOO_LARGE", absl::StrCat(start.size_bytes()),
@@ -255,10 +261,13 @@ absl::StatusOr<v1::SubmissionReceipt> UploadSession::Commit() {
       if (!instances.ok() && !absl::IsNotFound(instances.status())) return instances.status();
       if (instances.ok()) stored = *std::move(instances);
     }
-    TS_ASSIGN_OR_RETURN(const Proposal proposal,
-                        ComposeProposal(submission_.submission_id, *judge, study_uid, stored, models_,
-                                        services_.limits, base::NowUs()));
-    TS_ASSIGN_OR_RETURN(const auto receipt, services_.commit(proposal));
+    const auto proposal = ComposeProposal(submission_.submission_id, *judge, study_uid, stored, models_,
+                                          services_.limits, base::NowUs());
+    if (!proposal.ok()) {
+      if (!stored.empty()) NoteConflicts(*judge, study_uid);
+      return proposal.status();
+    }
+    TS_ASSIGN_OR_RETURN(const auto receipt, services_.commit(*proposal));
     if (!receipt) continue;
     if (services_.observer != nullptr) {
       services_.observer->OnSubmissionAcknowledged({.receipt = *receipt,
@@ -267,11 +276,16 @@ absl::StatusOr<v1::SubmissionReceipt> UploadSession::Commit() {
                                                     .acknowledge_ms = base::MonotonicMs() - judged_ms});
     }
     // All of it was there already.
-    if (proposal.acknowledgement.instances.empty()) RemoveSpool();
+    if (proposal->acknowledgement.instances.empty()) RemoveSpool();
     return *receipt;
   }
   return base::Error(absl::StatusCode::kAborted, "STUDY_BUSY", "",
                      "other submissions of the study came in between");
+}
+
+void UploadSession::NoteConflicts(const InstanceJudge& judge, const std::string& study_uid) const {
+  const std::optional<v1::Reason> notice = ConflictNotice(judge.refused());
+  if (notice && services_.add_notices) services_.add_notices(study_uid, {*notice});
 }
 
 }  // namespace tomoserve::dispatch

@@ -28,6 +28,8 @@ struct UploadServices {
   config::v1::Limits limits;
   // Commits on the coordinator. Nothing comes back if the study has changed since the proposal was composed.
   std::function<absl::StatusOr<std::optional<v1::SubmissionReceipt>>(const Proposal&)> commit;
+  // Adds notices to a study that is there, on the coordinator.
+  std::function<void(const std::string& study_uid, const std::vector<v1::Reason>& notices)> add_notices;
   Observer* observer = nullptr;  // null: nobody
 };
 
@@ -52,6 +54,8 @@ class UploadSession final : public Upload {
   UploadSession(UploadServices& services, store::Submission submission,
                 std::vector<store::WantedModel> models, std::function<void()> released);
   absl::Status OpenSpool();
+  // What was refused because the study has other content under its UIDs is noted there.
+  void NoteConflicts(const InstanceJudge& judge, const std::string& study_uid) const;
   // Removes the spool file unless acknowledged instances lie in it.
   void RemoveSpool();
   absl::Status StartInstance(const v1::InstanceStart& start);

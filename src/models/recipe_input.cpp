@@ -54,7 +54,19 @@ absl::Status CheckInput(const v1::Input& input, int index) {
   for (int i = 0; i < input.preferred_kernels_size(); ++i) {
     if (IsBlank(input.preferred_kernels(i))) return Invalid(Path(path("preferred_kernels"), i), "is empty");
   }
+  for (int i = 0; i < input.phase_texts_size(); ++i) {
+    if (IsBlank(input.phase_texts(i))) return Invalid(Path(path("phase_texts"), i), "is empty");
+  }
+  for (int i = 0; i < input.planes_size(); ++i) {
+    const std::string place = Path(path("planes"), i);
+    if (input.planes(i) == v1::PLANE_UNSPECIFIED) return Invalid(place, "is no plane");
+    if (std::find(input.planes().begin(), input.planes().begin() + i, input.planes(i)) !=
+        input.planes().begin() + i) {
+      return Invalid(place, "stands twice");
+    }
+  }
   TS_RETURN_IF_ERROR(CheckRange(path("slice_spacing_mm"), input.slice_spacing_mm(), 0, 1000));
+  TS_RETURN_IF_ERROR(CheckRange(path("slice_thickness_mm"), input.slice_thickness_mm(), 0, 1000));
   TS_RETURN_IF_ERROR(CheckRange(path("kvp"), input.kvp(), 0, 1000));
   TS_RETURN_IF_ERROR(CheckRange(path("age_years"), input.age_years(), 0, 200));
   TS_RETURN_IF_ERROR(CheckRange(path("field_of_view_mm"), input.field_of_view_mm(), 0, 10000));

@@ -5,9 +5,6 @@ namespace tomoserve::models {
 
 absl::Status CheckSupported(const v1::Recipe& recipe) {
   if (recipe.inputs_size() > 1) return Unsupported("inputs", "more than one input is not supported yet");
-  if (recipe.inputs(0).max_synthetic_slices() > 0) {
-    return Unsupported("inputs[0].max_synthetic_slices", "interpolated slices are not supported yet");
-  }
 
   const v1::Preparation& preparation = recipe.preparation();
   if (preparation.has_crop()) return Unsupported("preparation.crop", "cropping is not supported yet");

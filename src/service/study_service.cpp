@@ -79,9 +79,13 @@ grpc::ServerUnaryReactor* StudyServiceImpl::UpdateStudy(grpc::CallbackServerCont
 }
 
 grpc::ServerUnaryReactor* StudyServiceImpl::RerunStudy(grpc::CallbackServerContext* context,
-                                                       const v1::RerunStudyRequest*,
-                                                       v1::RerunStudyResponse*) {
-  return NotYetUnary(context, "RerunStudy");
+                                                       const v1::RerunStudyRequest* request,
+                                                       v1::RerunStudyResponse* response) {
+  return OnPool(pool_, context, [=, this]() -> absl::Status {
+    auto rerun = dispatcher_.RerunStudy(*request);
+    if (rerun.ok()) *response = *std::move(rerun);
+    return rerun.status();
+  });
 }
 
 grpc::ServerUnaryReactor* StudyServiceImpl::DeleteStudy(grpc::CallbackServerContext* context,

@@ -24,6 +24,11 @@ TEST_F(UploadTest, ADroppedUploadWithoutAKeyLeavesNothing) {
     EXPECT_EQ(SpoolFiles(), 1u);
   }
   EXPECT_EQ(SpoolFiles(), 0u);
+  EXPECT_THAT(*dispatcher_->store().SubmissionIds(), IsEmpty());
+  // One that is refused as a whole leaves nothing either.
+  EXPECT_FALSE(Submit(Wanting({"m"}), {"no DICOM"}).ok());
+  EXPECT_EQ(SpoolFiles(), 0u);
+  EXPECT_THAT(*dispatcher_->store().SubmissionIds(), IsEmpty());
 }
 
 TEST_F(UploadTest, AKeyResumesADroppedUpload) {
@@ -115,7 +120,8 @@ class StaleRowTest : public UploadTest {
           TS_ASSIGN_OR_RETURN(v1::SubmissionReceipt receipt,
                               dispatcher_->store().Acknowledge(proposal.acknowledgement));
           return receipt;
-        }});
+        },
+        .add_notices = nullptr});
   }
   absl::StatusOr<std::unique_ptr<Upload>> Open(const store::Submission& submission) {
     return UploadSession::Open(*services_, submission, {}, [] {});
@@ -193,6 +199,7 @@ TEST_F(UploadTest, UploadsThatNobodyCanResumeAreRemovedAtTheStart) {
   }
   Start();
   EXPECT_THAT(*spool->List(), ElementsAre(kept->submission.submission_id));
+  EXPECT_THAT(*dispatcher_->store().SubmissionIds(), ElementsAre(kept->submission.submission_id));
 }
 
 }  // namespace

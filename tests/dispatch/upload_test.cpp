@@ -153,12 +153,13 @@ TEST_F(UploadTest, LargeInstancesAreRefusedBeforeTheirBytes) {
   EXPECT_EQ(receipt->instances_refused(), 1u);
 }
 
-TEST_F(UploadTest, StudiesHaveLimits) {
+TEST_F(UploadTest, StudiesHaveALimitOfInstances) {
   AddModel("m", "ok");
   options_.config.mutable_limits()->set_study_instances(5);
   Start();
   const auto receipt = Submit(Wanting({"m"}), FakeStudy().Files());
-  EXPECT_EQ(base::ReasonOf(receipt.status()), "STUDY_TOO_LARGE");
+  EXPECT_EQ(base::ReasonOf(receipt.status()), "TOO_MANY_INSTANCES");
+  EXPECT_EQ(base::ValueOf(receipt.status()), "5");
   EXPECT_EQ(SpoolFiles(), 0u);
   // Over several submissions too.
   FakeStudy study;
@@ -166,7 +167,25 @@ TEST_F(UploadTest, StudiesHaveLimits) {
   more.set_completion(v1::COMPLETION_MORE_EXPECTED);
   MustSubmit(more, {study.File(0), study.File(1), study.File(2)});
   EXPECT_EQ(base::ReasonOf(Submit(more, {study.File(3), study.File(4), study.File(5)}).status()),
-            "STUDY_TOO_LARGE");
+            "TOO_MANY_INSTANCES");
+}
+
+TEST_F(UploadTest, StudiesHaveALimitOfBytes) {
+  AddModel("m", "ok");
+  FakeStudy study;
+  const std::uint64_t limit = study.File(0).size() + study.File(1).size() + study.File(2).size();
+  options_.config.mutable_limits()->set_study_bytes(limit);
+  Start();
+  const auto receipt = Submit(Wanting({"m"}), {study.File(0), study.File(1), study.File(2), study.File(3)});
+  EXPECT_EQ(base::ReasonOf(receipt.status()), "STUDY_TOO_LARGE");
+  EXPECT_EQ(base::ValueOf(receipt.status()), std::to_string(limit));
+  EXPECT_EQ(SpoolFiles(), 0u);
+  // Over several submissions too; what fills the limit exactly is taken.
+  v1::SubmissionHeader more = Wanting({"m"});
+  more.set_completion(v1::COMPLETION_MORE_EXPECTED);
+  MustSubmit(more, {study.File(0), study.File(1)});
+  MustSubmit(more, {study.File(2)});
+  EXPECT_EQ(base::ReasonOf(Submit(more, {study.File(3)}).status()), "STUDY_TOO_LARGE");
 }
 
 TEST_F(UploadTest, BytesMustMatchTheAnnouncedSize) {

@@ -76,6 +76,17 @@ INSTANTIATE_TEST_SUITE_P(
              "inputs[0].region_texts[0]"},
         Case{"Kernel", [](R r) { r.mutable_inputs(0)->add_preferred_kernels(""); },
              "inputs[0].preferred_kernels[0]"},
+        Case{"PhaseText", [](R r) { r.mutable_inputs(0)->add_phase_texts(" "); }, "inputs[0].phase_texts[0]"},
+        Case{"NoPlane", [](R r) { r.mutable_inputs(0)->add_planes(v1::PLANE_UNSPECIFIED); },
+             "inputs[0].planes[0]"},
+        Case{"SamePlane",
+             [](R r) {
+               r.mutable_inputs(0)->add_planes(v1::PLANE_AXIAL);
+               r.mutable_inputs(0)->add_planes(v1::PLANE_AXIAL);
+             },
+             "inputs[0].planes[1]"},
+        Case{"ThicknessRange", [](R r) { r.mutable_inputs(0)->mutable_slice_thickness_mm()->set_min(-1); },
+             "inputs[0].slice_thickness_mm"},
         Case{"SpacingRange", [](R r) { r.mutable_inputs(0)->mutable_slice_spacing_mm()->set_min(4); },
              "inputs[0].slice_spacing_mm"},
         Case{"NegativeRange", [](R r) { r.mutable_inputs(0)->mutable_kvp()->set_min(-1); }, "inputs[0].kvp"},
@@ -351,8 +362,6 @@ INSTANTIATE_TEST_SUITE_P(
                r.mutable_network()->set_input_channels(2);
              },
              "inputs"},
-        Case{"SyntheticSlices", [](R r) { r.mutable_inputs(0)->set_max_synthetic_slices(1); },
-             "inputs[0].max_synthetic_slices"},
         Case{"Crop", [](R r) { r.mutable_preparation()->mutable_crop(); }, "preparation.crop"},
         Case{"IntensityFirst", [](R r) { r.mutable_preparation()->set_intensity_before_spacing(true); },
              "preparation.intensity_before_spacing"},

@@ -2,18 +2,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <atomic>
-#include <filesystem>
-#include <mutex>
+#include <chrono>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
-#include "grpcpp/generic/generic_stub.h"
 #include "grpcpp/grpcpp.h"
-#include "service/status.h"
-#include "tomoserve/base/status.h"
+#include "service/fake_dispatcher.h"
 #include "tomoserve/service/server.h"
 #include "tomoserve/v1/model_service.grpc.pb.h"
 #include "tomoserve/v1/study_service.grpc.pb.h"
@@ -21,124 +17,6 @@
 
 namespace tomoserve::service {
 namespace {
-
-// What the uploads of a test did; outlives them.
-struct Record {
-  std::mutex mutex;
-  std::vector<std::string> keys;
-  std::string bytes;
-  std::atomic<int> finished = 0;
-  std::atomic<int> dropped = 0;
-};
-
-class FakeUpload final : public dispatch::Upload {
- public:
-  FakeUpload(Record& record, std::optional<v1::SubmissionReceipt> receipt)
-      : record_(record), receipt_(std::move(receipt)) {}
-  ~FakeUpload() override { ++record_.dropped; }
-  v1::UploadState state() const override {
-    v1::UploadState state;
-    state.set_submission_id("submission");
-    return state;
-  }
-  std::optional<v1::SubmissionReceipt> receipt() const override { return receipt_; }
-  absl::Status BeginInstance(const v1::InstanceStart& start) override {
-    const std::lock_guard lock(record_.mutex);
-    record_.keys.push_back(start.instance_key());
-    return absl::OkStatus();
-  }
-  absl::Status Append(std::string_view bytes) override {
-    const std::lock_guard lock(record_.mutex);
-    record_.bytes += bytes;
-    if (bytes == "full") {
-      return base::Error(absl::StatusCode::kResourceExhausted, "DISK_FULL", "0", "no space is left");
-    }
-    return absl::OkStatus();
-  }
-  std::vector<v1::InstanceStatus> TakeStatuses() override { return {}; }
-  absl::StatusOr<v1::SubmissionReceipt> Finish() override {
-    ++record_.finished;
-    v1::SubmissionReceipt receipt;
-    receipt.set_study_instance_uid("1.2.3");
-    receipt.add_run_ids("run");
-    return receipt;
-  }
-
- private:
-  Record& record_;
-  std::optional<v1::SubmissionReceipt> receipt_;
-};
-
-class FakeDispatcher final : public dispatch::Dispatcher {
- public:
-  absl::StatusOr<std::unique_ptr<dispatch::Upload>> BeginUpload(const v1::SubmissionHeader& header) override {
-    if (!header.models().empty() && header.models(0).name() == "nobody") {
-      return base::Error(absl::StatusCode::kNotFound, "UNKNOWN_MODEL", "nobody", "no such model");
-    }
-    std::optional<v1::SubmissionReceipt> receipt;
-    if (header.idempotency_key() == "known") {
-      receipt.emplace();
-      receipt->set_submission_id("earlier");
-    }
-    return std::make_unique<FakeUpload>(record, receipt);
-  }
-  absl::StatusOr<v1::Study> GetStudy(std::string_view study_uid) override {
-    if (study_uid != "1.2.3") {
-      return base::Error(absl::StatusCode::kNotFound, "UNKNOWN_STUDY", "", "no such study");
-    }
-    v1::Study study;
-    v1::Run& run = *study.add_runs();
-    run.set_run_id("run");
-    run.set_state(done ? v1::RUN_STATE_DONE : v1::RUN_STATE_RUNNING);
-    study.mutable_summary()->set_state(done ? v1::SUMMARY_STATE_FINAL : v1::SUMMARY_STATE_PENDING);
-    return study;
-  }
-  absl::StatusOr<v1::Study> CloseStudy(std::string_view study_uid) override { return GetStudy(study_uid); }
-  absl::StatusOr<v1::CancelStudyResponse> CancelStudy(std::string_view, std::string_view) override {
-    return v1::CancelStudyResponse();
-  }
-  absl::StatusOr<v1::PlanStudyResponse> PlanStudy(const v1::PlanStudyRequest&) override {
-    return v1::PlanStudyResponse();
-  }
-  std::vector<dispatch::ModelStatus> Models() override {
-    return {{.model = &model, .activation = {}, .devices = {}}};
-  }
-  std::vector<dispatch::DeviceInfo> Devices() override { return {}; }
-  store::JobStore& store() override { std::abort(); }  // no test here reads the store
-  Subscription Subscribe(std::function<void(const std::string&, const std::string&)> changed) override {
-    const std::lock_guard lock(mutex);
-    subscriber = std::move(changed);
-    return std::make_shared<int>(0);
-  }
-  std::string NotReady() override { return is_ready ? "" : "STARTING"; }
-  absl::Status CheckAlive(std::chrono::milliseconds) override { return absl::OkStatus(); }
-  absl::StatusOr<dispatch::Activity> Observe(std::chrono::milliseconds) override {
-    return dispatch::Activity();
-  }
-  void Drain(std::chrono::milliseconds) override {}
-
-  void CompleteRun() {
-    done = true;
-    std::function<void(const std::string&, const std::string&)> call;
-    {
-      const std::lock_guard lock(mutex);
-      call = subscriber;
-    }
-    if (call) call("1.2.3", "run");
-  }
-
-  Record record;
-  models::Model model = [] {
-    models::Model made;
-    made.name = "finder";
-    made.version = "1";
-    return made;
-  }();
-  std::atomic<bool> done = false;
-  std::atomic<bool> is_ready = true;
-  std::mutex mutex;
-  std::function<void(const std::string&, const std::string&)> subscriber;
-};
 
 class ServiceTest : public ::testing::Test {
  protected:
@@ -348,65 +226,6 @@ TEST_F(ServiceTest, MethodsOfLaterVersionsSaySo) {
   v1::WatchFlagsResponse flags;
   EXPECT_FALSE(reader->Read(&flags));
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::UNIMPLEMENTED);
-}
-
-TEST(ServerTest, HealthEndsBeforeTheServer) {
-  FakeDispatcher dispatcher;
-  dispatcher.is_ready = false;
-  auto server = StartServer({.listen = "127.0.0.1:0"}, dispatcher);
-  ASSERT_TRUE(server.ok());
-  const auto channel =
-      grpc::CreateChannel(absl::StrCat("127.0.0.1:", (*server)->port()), grpc::InsecureChannelCredentials());
-  // grpc.health.v1.HealthCheckResponse {status}: 1 is SERVING, 2 is NOT_SERVING; on the wire 08 and the
-  // number.
-  const auto health = [&] {
-    grpc::GenericStub stub(channel);
-    grpc::ClientContext context;
-    grpc::CompletionQueue queue;
-    const grpc::Slice nothing("");
-    const grpc::ByteBuffer request(&nothing, 1);
-    const auto call = stub.PrepareUnaryCall(&context, "/grpc.health.v1.Health/Check", request, &queue);
-    call->StartCall();
-    grpc::ByteBuffer answer;
-    grpc::Status status;
-    call->Finish(&answer, &status, nullptr);
-    void* tag = nullptr;
-    bool ok = false;
-    queue.Next(&tag, &ok);
-    std::vector<grpc::Slice> slices;
-    if (!status.ok() || !answer.Dump(&slices).ok() || slices.empty() || slices[0].size() != 2) return -1;
-    return static_cast<int>(slices[0].begin()[1]);
-  };
-  EXPECT_EQ(health(), 2);
-  dispatcher.is_ready = true;
-  (*server)->UpdateHealth();
-  EXPECT_EQ(health(), 1);
-  (*server)->StopServing();
-  EXPECT_EQ(health(), 2);
-  (*server)->UpdateHealth();
-  EXPECT_EQ(health(), 2);
-}
-
-TEST(ServerTest, OnlyLoopbackIsServed) {
-  FakeDispatcher dispatcher;
-  for (const char* listen :
-       {"0.0.0.0:0", "[::]:0", "192.168.1.1:0", "example.org:0", "127.0.0.1.evil.example:0"}) {
-    const auto server = StartServer({.listen = listen}, dispatcher);
-    ASSERT_FALSE(server.ok()) << listen;
-    EXPECT_EQ(base::ReasonOf(server.status()), "NOT_LOOPBACK") << listen;
-  }
-  for (const char* listen : {"127.0.0.1", "127.0.0.1:x", "127.0.0.1:70000"}) {
-    EXPECT_EQ(base::ReasonOf(StartServer({.listen = listen}, dispatcher).status()), "LISTEN_INVALID")
-        << listen;
-  }
-}
-
-TEST(ServerTest, TakenPortIsSaid) {
-  FakeDispatcher dispatcher;
-  const auto first = StartServer({.listen = "127.0.0.1:0"}, dispatcher);
-  ASSERT_TRUE(first.ok());
-  const auto second = StartServer({.listen = absl::StrCat("127.0.0.1:", (*first)->port())}, dispatcher);
-  EXPECT_EQ(base::ReasonOf(second.status()), "LISTEN_FAILED");
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Runs: generations, take-over, blame, results.
+// Runs: states, take-over, blame, results.
 #include <gmock/gmock.h>
 
 #include <algorithm>
@@ -15,20 +15,6 @@ using ::testing::IsEmpty;
 
 class RunTest : public StoreTest {
  protected:
-  void SetInput(const std::string& run_id, const std::string& digest) {
-    const auto taken_over = store_->SetRunInput(run_id, digest);
-    ASSERT_TRUE(taken_over.ok()) << taken_over.status();
-    ASSERT_FALSE(*taken_over);
-  }
-  void Start(const std::string& run_id, const std::string& digest) {
-    SetInput(run_id, digest);
-    ASSERT_EQ(store_->MarkRunning(run_id), absl::OkStatus());
-  }
-  std::string CurrentRun(const std::string& study_uid) {
-    const auto runs = store_->RunsOfStudy(study_uid);
-    EXPECT_TRUE(runs.ok() && runs->size() == 1);
-    return runs->front().run.run_id();
-  }
   std::vector<std::string> ResultFiles() {
     std::vector<std::string> names;
     for (const auto& entry : std::filesystem::directory_iterator(folder_.path() + "/results")) {
@@ -214,59 +200,28 @@ TEST_F(RunTest, FailedRunIsTriedAgain) {
   EXPECT_THAT(FlagRuns(), ElementsAre(third));
 }
 
-TEST_F(RunTest, LateInstancesMakeANewGenerationThatSupersedes) {
-  const std::string first = OneRun("1.2");
-  Start(first, "old");
-  Finish(first, v1::FLAG_STATE_FLAGGED, v1::FLAG_LEVEL_URGENT);
-
-  const std::string second = Submit("1.2", {"1.2.1", "1.2.2"}, {Model("lung")}).run_ids(0);
-  EXPECT_NE(second, first);
-  EXPECT_EQ(Run(second).generation, 2u);
-  EXPECT_EQ(CurrentRun("1.2"), second);
-  EXPECT_THAT(FlagRuns(), ElementsAre(first));  // the old answer stands until there is a new one
-  Start(second, "new");
-  Finish(second, v1::FLAG_STATE_NO_FINDING);
-  EXPECT_THAT(FlagRuns(), ElementsAre(second));
-  EXPECT_THAT(Feed(), ElementsAre("CREATED " + first, "CREATED " + second, "SUPERSEDED " + first));
-  EXPECT_EQ(Run(first).run.flag().level(), v1::FLAG_LEVEL_URGENT);  // kept
-}
-
-TEST_F(RunTest, LateInstancesRenewRunsOfOtherSubmittersToo) {
-  const std::string lung = OneRun("1.2");
-  Finish(lung, v1::FLAG_STATE_NO_FINDING);
-  const auto late = Submit("1.2", {"1.2.2"}, {Model("liver")});
-  EXPECT_EQ(late.run_ids_size(), 1);
-  const auto runs = store_->RunsOfStudy("1.2");
-  ASSERT_EQ(runs->size(), 2u);
-  EXPECT_EQ((*runs)[1].run.model(), "lung");
-  EXPECT_EQ((*runs)[1].generation, 2u);
-  EXPECT_EQ((*runs)[1].run.state(), v1::RUN_STATE_QUEUED);
-}
-
-TEST_F(RunTest, LateInstancesDoNotRenewWhatNobodyWants) {
-  const auto first = Submit("1.2", {"1.2.1"}, {Model("lung")});
-  Finish(first.run_ids(0), v1::FLAG_STATE_NO_FINDING);
-  ASSERT_TRUE(store_->CancelSubmission("1.2", first.submission_id()).ok());
-  Submit("1.2", {"1.2.2"}, {Model("liver")});
-  EXPECT_EQ((*store_->RunsOfStudy("1.2"))[1].run.run_id(), first.run_ids(0));
-}
-
-TEST_F(RunTest, UnchangedInputTakesTheEarlierResultOver) {
+TEST_F(RunTest, UnchangedInputIsAnsweredByTheEarlierRunAndIsNoGeneration) {
   const std::string first = OneRun("1.2");
   Start(first, "same");
   v1::Run result = Result(first, v1::FLAG_STATE_FLAGGED, v1::FLAG_LEVEL_INFO);
   result.mutable_provenance()->set_generation(1);
   ASSERT_EQ(store_->CommitResult(result, LabelMap()), absl::OkStatus());
   const std::string second = Submit("1.2", {"1.2.2"}, {Model("lung")}).run_ids(0);
-  const auto taken_over = store_->SetRunInput(second, "same");
-  ASSERT_TRUE(taken_over.ok()) << taken_over.status();
-  EXPECT_TRUE(*taken_over);
+  const auto decision = store_->SetRunInput(second, "same");
+  ASSERT_TRUE(decision.ok()) << decision.status();
+  EXPECT_TRUE(decision->taken_over);
   EXPECT_EQ(StateOf(second), v1::RUN_STATE_DONE);
   EXPECT_EQ(Run(second).run.run_id(), second);
   EXPECT_EQ(Run(second).run.flag().level(), v1::FLAG_LEVEL_INFO);
-  EXPECT_EQ(Run(second).run.provenance().generation(), 1u);
-  EXPECT_THAT(FlagRuns(), ElementsAre(second));
-  // Both generations lead to the one file, also after a restart.
+  EXPECT_EQ(Run(second).generation, 1u);
+  EXPECT_EQ(Run(second).same_as, first);
+  // The worklist and the study know one run, and nothing was superseded.
+  EXPECT_THAT(FlagRuns(), ElementsAre(first));
+  EXPECT_THAT(Feed(), ElementsAre("CREATED " + first));
+  EXPECT_EQ(CurrentRun("1.2"), first);
+  const std::string third = Submit("1.2", {"1.2.3"}, {Model("lung")}).run_ids(0);
+  EXPECT_EQ(Run(third).generation, 2u);
+  // Both ids lead to the one file, also after a restart.
   Reopen();
   EXPECT_THAT(ResultFiles(), ElementsAre(first + ".zst"));
   for (const std::string& id : {first, second}) {
@@ -284,48 +239,6 @@ TEST_F(RunTest, TakesOverOnlyTheSameModelAndRecipe) {
   WantedModel other_recipe = Model("lung");
   other_recipe.recipe_digest = "other";
   SetInput(Submit("1.2", {}, {other_recipe}).run_ids(0), "same");
-}
-
-TEST_F(RunTest, LateInstancesClearTheInputOfAQueuedRun) {
-  const std::string id = OneRun("1.2");
-  SetInput(id, "old");
-  EXPECT_EQ(Submit("1.2", {"1.2.2"}, {Model("lung")}).run_ids(0), id);
-  EXPECT_EQ(Reason(store_->MarkRunning(id)), "RUN_INPUT_MISSING");
-  SetInput(id, "again");
-  Submit("1.2", {"1.2.3"}, {Model("liver")});  // somebody else's instances
-  EXPECT_EQ(Run(id).input_digest, "");
-}
-
-TEST_F(RunTest, LateInstancesDuringARunWaitForTheNextGeneration) {
-  const std::string first = OneRun("1.2");
-  Start(first, "old");
-  const std::string second = Submit("1.2", {"1.2.2"}, {Model("lung")}).run_ids(0);
-  EXPECT_NE(second, first);
-  EXPECT_EQ(StateOf(first), v1::RUN_STATE_RUNNING);
-  // The newer one is faster: the older one's late answer makes no line.
-  Start(second, "new");
-  Finish(second, v1::FLAG_STATE_NO_FINDING);
-  Finish(first, v1::FLAG_STATE_FLAGGED, v1::FLAG_LEVEL_URGENT);
-  EXPECT_THAT(FlagRuns(), ElementsAre(second));
-  EXPECT_THAT(Feed(), ElementsAre("CREATED " + second));
-}
-
-TEST_F(RunTest, FailedGenerationDoesNotHideTheFlagBeforeIt) {
-  const std::string first = OneRun("1.2");
-  Finish(first, v1::FLAG_STATE_FLAGGED, v1::FLAG_LEVEL_CRITICAL);
-  const std::string second = Submit("1.2", {"1.2.2"}, {Model("lung")}).run_ids(0);
-  v1::Reason reason;
-  reason.set_code("OUT_OF_MEMORY");
-  ASSERT_EQ(store_->CommitFailure(second, reason), absl::OkStatus());
-  EXPECT_THAT(FlagRuns(), ElementsAre(first, second));
-}
-
-TEST_F(RunTest, CancelledGenerationDoesNotHideTheRunBeforeIt) {
-  const std::string first = OneRun("1.2");
-  Finish(first, v1::FLAG_STATE_NO_FINDING);
-  Submit("1.2", {"1.2.2"}, {Model("lung")});
-  ASSERT_EQ(store_->CancelSubmission("1.2", "")->size(), 1u);
-  EXPECT_EQ(CurrentRun("1.2"), first);
 }
 
 TEST_F(RunTest, LabelMapsComeBackAndDamageIsTyped) {

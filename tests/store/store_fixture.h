@@ -130,6 +130,21 @@ class StoreTest : public ::testing::Test {
     return receipt.run_ids_size() == 1 ? receipt.run_ids(0) : "";
   }
 
+  void SetInput(const std::string& run_id, const std::string& digest) {
+    const auto decision = store_->SetRunInput(run_id, digest);
+    ASSERT_TRUE(decision.ok()) << decision.status();
+    ASSERT_FALSE(decision->taken_over);
+    ASSERT_EQ(decision->held_until_us, 0);
+  }
+  void Start(const std::string& run_id, const std::string& digest) {
+    SetInput(run_id, digest);
+    ASSERT_EQ(store_->MarkRunning(run_id), absl::OkStatus());
+  }
+  std::string CurrentRun(const std::string& study_uid) {
+    const auto runs = store_->RunsOfStudy(study_uid);
+    EXPECT_TRUE(runs.ok() && runs->size() == 1);
+    return runs->front().run.run_id();
+  }
   void Finish(const std::string& run_id, v1::FlagState state,
               v1::FlagLevel level = v1::FLAG_LEVEL_UNSPECIFIED) {
     ASSERT_EQ(store_->CommitResult(Result(run_id, state, level), std::nullopt), absl::OkStatus());

@@ -337,5 +337,20 @@ TEST_F(SubmissionTest, ForgetsOldUploadsOnly) {
   EXPECT_EQ(Reason(store_->GetSubmission(old)), "UNKNOWN_SUBMISSION");
 }
 
+TEST_F(SubmissionTest, ForgetsWhatNobodyCanResume) {
+  v1::SubmissionHeader header;
+  header.set_idempotency_key("key");
+  const std::string keyed = Begin(header);
+  const std::string dropped = Begin();
+  const std::string other = Begin();
+  const auto acknowledged = Submit("1.2", {"1.2.1"}, {});
+  for (const std::string& id : {dropped, keyed, acknowledged.submission_id()}) {
+    EXPECT_EQ(store_->ForgetKeyless(id), absl::OkStatus());
+  }
+  EXPECT_THAT(*store_->SubmissionIds(), UnorderedElementsAre(keyed, other, acknowledged.submission_id()));
+  EXPECT_EQ(store_->ForgetKeyless(""), absl::OkStatus());
+  EXPECT_THAT(*store_->SubmissionIds(), UnorderedElementsAre(keyed, acknowledged.submission_id()));
+}
+
 }  // namespace
 }  // namespace tomoserve::store

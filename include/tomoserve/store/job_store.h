@@ -73,6 +73,11 @@ struct StoredRun {
   std::int64_t deadline_us = 0;  // 0: none
   v1::ActivationStage stage = v1::ACTIVATION_STAGE_ACTIVE;
   bool listed = true;  // false: SHADOW or a prior
+  // A living submission asked for it in so many words (WantedModel::solicited).
+  bool solicited = true;
+  // Set where the input turned out to be that of this earlier generation: the row answers for its id with
+  // that run's result, and is no generation of its own.
+  std::string same_as;
 };
 
 // A model that a submission wants run.
@@ -82,6 +87,23 @@ struct WantedModel {
   std::string model_digest;
   std::string recipe_digest;
   v1::ActivationStage stage = v1::ACTIVATION_STAGE_ACTIVE;
+  // The submitter named the model, forced a rerun, or said that the study is a prior: the study's age does
+  // not matter. False: "every model that applies".
+  bool solicited = true;
+};
+
+// How many generations of one run a study may have within a time; forced ones are not counted and not held.
+struct GenerationLimit {
+  std::uint32_t generations = 3;
+  std::int64_t within_us = 3600ll * 1000000;
+};
+
+// What became of a QUEUED run whose input is known.
+struct InputDecision {
+  // DONE (or, where the earlier run was that, QUARANTINED) at once, with an earlier run's result.
+  bool taken_over = false;
+  // Not 0: nothing was changed, the study has had its generations for now; ask again then.
+  std::int64_t held_until_us = 0;
 };
 
 // What an acknowledgement commits, all or nothing.
@@ -135,15 +157,18 @@ class JobStore {
   // second call returns the first one's receipt and changes nothing. Runs: a wanted model has one newest
   // generation per (study, model digest, recipe digest). QUEUED: it is shared (new instances clear its
   // input). DONE, RUNNING or QUARANTINED: shared, unless there are new instances or the header says
-  // force_rerun; then a new generation is QUEUED. FAILED or CANCELLED: a new generation. New instances do the
-  // same for the runs that other living submissions want. Priority and role of the study: the higher, and
-  // CURRENT before PRIOR; lines of the worklist follow.
-  // Errors: UNKNOWN_SUBMISSION, kAlreadyExists INSTANCE_CONFLICT (value: the UID; same UID, other content),
-  // kInvalidArgument STUDY_UID_MISSING.
+  // force_rerun; then a new generation is QUEUED, which SetRunInput drops again where its input is the old
+  // one. FAILED, CANCELLED, or STALE_STUDY where the model is solicited now: a new generation. New instances
+  // do the same for the runs that other living submissions want. Priority and role of the study: the higher,
+  // and CURRENT before PRIOR; lines of the worklist follow. Errors: UNKNOWN_SUBMISSION, kAlreadyExists
+  // INSTANCE_CONFLICT (value: the UID; same UID, other content), kInvalidArgument STUDY_UID_MISSING.
   virtual absl::StatusOr<v1::SubmissionReceipt> Acknowledge(const Acknowledgement& acknowledgement) = 0;
   // Forgets unacknowledged submissions that were begun or resumed before `before_us`; returns their ids so
   // that the caller removes their spool files.
   virtual absl::StatusOr<std::vector<std::string>> ForgetUploads(std::int64_t before_us) = 0;
+  // Forgets what nobody can resume: this submission, or with an empty id all, if without a key and
+  // unacknowledged. Not while such an upload is open.
+  virtual absl::Status ForgetKeyless(std::string_view submission_id) = 0;
   // Every submission id that is known (for cleaning the spool at start).
   virtual absl::StatusOr<std::vector<std::string>> SubmissionIds() = 0;
 
@@ -161,18 +186,20 @@ class JobStore {
                                                                     std::string_view submission_id) = 0;
 
   // --- Runs
-  // Newest generation of each, by model and version; a cancelled one does not hide an earlier one.
-  // UNKNOWN_STUDY.
+  // Newest generation of each, by model and version; a cancelled one does not hide an earlier one, and what
+  // is the same as an earlier one is not there. UNKNOWN_STUDY.
   virtual absl::StatusOr<std::vector<StoredRun>> RunsOfStudy(std::string_view study_uid) = 0;
   virtual absl::StatusOr<StoredRun> GetRun(std::string_view run_id) = 0;  // kNotFound UNKNOWN_RUN
   // QUEUED and RUNNING runs, most urgent first: priority, then deadline, then age.
   virtual absl::StatusOr<std::vector<StoredRun>> OpenRuns() = 0;
   // All methods that change a run: kNotFound UNKNOWN_RUN; kFailedPrecondition RUN_FINAL once it is DONE,
-  // FAILED, CANCELLED or QUARANTINED. Sets the digest of a QUEUED run's input. If another DONE run of the
-  // study has the same (input, model, recipe) digests and the submission did not force, its result is taken
-  // over with its provenance and the run is DONE at once (true). kFailedPrecondition RUN_RUNNING,
-  // kInvalidArgument INPUT_DIGEST_MISSING.
-  virtual absl::StatusOr<bool> SetRunInput(std::string_view run_id, std::string_view input_digest) = 0;
+  // FAILED, CANCELLED or QUARANTINED. Sets the digest of a QUEUED run's input. Unless the submission forced:
+  // If the generation before it is DONE or QUARANTINED with the same digests of input, model and recipe, this
+  // one is none: it becomes the `same_as` of that one, and worklist and RunsOfStudy stay as they are. If only
+  // an older DONE one has them, its result is taken over with its provenance. Otherwise, if `limit` is
+  // reached, it is held. kFailedPrecondition RUN_RUNNING, kInvalidArgument INPUT_DIGEST_MISSING.
+  virtual absl::StatusOr<InputDecision> SetRunInput(std::string_view run_id, std::string_view input_digest,
+                                                    const GenerationLimit& limit = {}) = 0;
   // kFailedPrecondition RUN_INPUT_MISSING where no input is set, or new instances have cleared it: set it
   // again.
   virtual absl::Status MarkRunning(std::string_view run_id) = 0;

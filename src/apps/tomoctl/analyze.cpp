@@ -1,4 +1,5 @@
 // tomoctl analyze: sends a study, waits for its runs, writes what came back.
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -162,6 +163,15 @@ absl::StatusOr<std::string> Download(v1::StudyService::Stub& stub, const std::st
   return bytes;
 }
 
+// What a run's files are called: its model; "model@version" where the model ran in several versions. No name
+// or version has an '@'.
+std::string FileName(const v1::Run& run, const std::vector<v1::Run>& runs) {
+  const bool several = std::any_of(runs.begin(), runs.end(), [&](const v1::Run& other) {
+    return other.model() == run.model() && other.version() != run.version();
+  });
+  return several ? absl::StrCat(run.model(), "@", run.version()) : run.model();
+}
+
 absl::Status WriteResults(const Options& options, v1::StudyService::Stub& stub, const v1::Study& study,
                           const std::vector<v1::Run>& runs) {
   const fs::path folder = options.output;
@@ -178,8 +188,8 @@ absl::Status WriteResults(const Options& options, v1::StudyService::Stub& stub, 
     v1::ResultInfo info;
     TS_ASSIGN_OR_RETURN(const std::string voxels,
                         Download(stub, run.run_id(), v1::RESULT_KIND_LABEL_MAP, info));
-    TS_RETURN_IF_ERROR(
-        WriteLabelMap((folder / absl::StrCat("labels_", run.model())).string(), info.label_map(), voxels));
+    const fs::path prefix = folder / absl::StrCat("labels_", FileName(run, runs));
+    TS_RETURN_IF_ERROR(WriteLabelMap(prefix.string(), info.label_map(), voxels));
   }
   return absl::OkStatus();
 }
@@ -251,7 +261,8 @@ void AddAnalyze(CLI::App& app, Context& context) {
   verb->add_option("--model", options->models,
                    "NAME[@VERSION], may be given several times; without: all active ones");
   verb->add_option("--output", options->output, "Folder for findings.json and label maps");
-  verb->add_flag("--save-labels", options->save_labels, "Also write label maps as labels_<model>.nii.gz")
+  verb->add_flag("--save-labels", options->save_labels,
+                 "Also write label maps as labels_<model>.nii.gz, or labels_<model>@<version>.nii.gz")
       ->needs("--output");
   verb->add_option("--priority", options->priority, "routine, urgent or stat")
       ->check(CLI::IsMember({"routine", "urgent", "stat"}));

@@ -121,6 +121,7 @@ class Measurer {
       min_ = std::min(min_, value);
       max_ = std::max(max_, value);
       sum_ += value;
+      hounsfield_.Add(value);
       // nearbyint rounds half to even in the default rounding mode.
       const auto word = static_cast<std::uint16_t>(
           static_cast<std::int16_t>(std::clamp(std::nearbyint(value), -32768.0, 32767.0)));
@@ -131,7 +132,9 @@ class Measurer {
     hash_.Update(std::string_view(words_.data(), words_.size()));
   }
 
-  VoxelStatistics Result() { return {hash_.HexDigest(), min_, max_, sum_ / static_cast<double>(count_)}; }
+  VoxelStatistics Result() {
+    return {hash_.HexDigest(), min_, max_, sum_ / static_cast<double>(count_), hounsfield_};
+  }
 
  private:
   base::Sha256 hash_;
@@ -140,6 +143,7 @@ class Measurer {
   double max_ = -std::numeric_limits<double>::infinity();
   double sum_ = 0;
   std::uint64_t count_ = 0;
+  volume::HounsfieldCounts hounsfield_;
 };
 
 }  // namespace
@@ -171,7 +175,7 @@ absl::StatusOr<LocalStudies> LocalStudies::Read(const std::vector<fs::path>& fil
     range.set_offset(offset);
     range.set_length(copied->bytes);
     offset += copied->bytes;
-    local.ranges_[number] = range;
+    local.files_[number].range = range;
     numbers.push_back(number);
     ranges.push_back(range);
     digests.push_back(std::move(copied->sha256));
@@ -187,6 +191,9 @@ absl::StatusOr<LocalStudies> LocalStudies::Read(const std::vector<fs::path>& fil
                                 std::string(headers[n].status().message())});
       continue;
     }
+    File& file = local.files_[numbers[n]];
+    file.rows = headers[n]->rows();
+    file.columns = headers[n]->columns();
     series::Instance instance{numbers[n], digests[n], *headers[n]};
     by_study[series::StudyUidOf(instance)].push_back(std::move(instance));
   }
@@ -199,33 +206,35 @@ absl::StatusOr<VoxelStatistics> LocalStudies::Measure(const series::Volume& volu
   if (!volume.geometry) {
     return base::Error(absl::StatusCode::kFailedPrecondition, "NO_GEOMETRY", "", "the volume has no grid");
   }
-  const std::uint32_t columns = volume.geometry->size_ijk()[0];
-  const std::uint32_t rows = volume.geometry->size_ijk()[1];
+  // What was acquired, as it was stored: neither shifted nor interpolated.
+  std::vector<const series::VolumeSlice*> slices;
   std::uint64_t slot_bytes = 0;
   for (const series::VolumeSlice& slice : volume.slices) {
+    if (slice.synthetic) continue;
+    slices.push_back(&slice);
     slot_bytes = std::max<std::uint64_t>(slot_bytes, base::BytesOf(slice.stored_type));
   }
-  slot_bytes *= std::uint64_t{rows} * columns;
+  const std::uint64_t pixels = std::uint64_t{volume.stored_size_ij[0]} * volume.stored_size_ij[1];
+  slot_bytes *= pixels;
   const std::uint64_t batch = std::clamp<std::uint64_t>(kDecodeBytes / slot_bytes, 1, kDecodeSlices);
 
   Measurer measurer;
-  for (std::size_t first = 0; first < volume.slices.size(); first += batch) {
-    const auto count =
-        static_cast<std::uint32_t>(std::min<std::uint64_t>(batch, volume.slices.size() - first));
+  for (std::size_t first = 0; first < slices.size(); first += batch) {
+    const auto count = static_cast<std::uint32_t>(std::min<std::uint64_t>(batch, slices.size() - first));
     TS_ASSIGN_OR_RETURN(const std::unique_ptr<ipc::Arena> arena,
                         ipc::Arena::Create(slot_bytes, count, nullptr));
     std::vector<ipc::HelperPool::Frame> frames;
     for (std::uint32_t n = 0; n < count; ++n) {
-      const series::VolumeSlice& slice = volume.slices[first + n];
-      frames.push_back({ranges_.at(slice.index), slice.frame, n, slice.stored_type, rows, columns});
+      const series::VolumeSlice& slice = *slices[first + n];
+      const File& file = files_.at(slice.index);
+      frames.push_back({file.range, slice.frame, n, slice.stored_type, file.rows, file.columns, slice.tile});
     }
     const std::vector<absl::Status> decoded = helpers.Decode(spool_.get(), frames, *arena);
     for (std::uint32_t n = 0; n < count; ++n) {
       TS_RETURN_IF_ERROR(decoded[n]);
-      const series::VolumeSlice& slice = volume.slices[first + n];
+      const series::VolumeSlice& slice = *slices[first + n];
       TS_ASSIGN_OR_RETURN(const ipc::Mapping mapping, arena->Read(n));
-      measurer.Add(slice,
-                   mapping.bytes().first(std::size_t{rows} * columns * base::BytesOf(slice.stored_type)));
+      measurer.Add(slice, mapping.bytes().first(pixels * base::BytesOf(slice.stored_type)));
     }
   }
   return measurer.Result();

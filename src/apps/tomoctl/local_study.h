@@ -14,18 +14,20 @@
 #include "tomoserve/base/unique_fd.h"
 #include "tomoserve/ipc/helper_pool.h"
 #include "tomoserve/series/study_series.h"
+#include "tomoserve/volume/hounsfield.h"
 
 namespace tomoserve::tomoctl {
 
 // A pool with the tomoserve-dicom that lies beside this program.
 absl::StatusOr<std::unique_ptr<ipc::HelperPool>> StartHelpers();
 
-// Rescaled values of one accepted volume.
+// Rescaled values of the slices of one volume, as they were acquired.
 struct VoxelStatistics {
   std::string sha256;  // values rounded half to even to int16 (saturated), little-endian, [k][j][i]
   double min = 0;
   double max = 0;
   double mean = 0;
+  volume::HounsfieldCounts hounsfield;  // of a CT in Hounsfield units
 };
 
 struct RefusedFile {
@@ -47,12 +49,19 @@ class LocalStudies {
   const std::vector<series::StudySeries>& studies() const { return studies_; }
   const std::vector<RefusedFile>& refused() const { return refused_; }
 
-  // Decodes a volume slice by slice. Errors: those of the helper for the first slice that fails.
+  // Decodes a volume with a geometry slice by slice. Errors: those of the helper for the first slice that
+  // fails.
   absl::StatusOr<VoxelStatistics> Measure(const series::Volume& volume, ipc::HelperPool& helpers) const;
 
  private:
+  struct File {
+    ipc::v1::SpoolRange range;
+    std::uint32_t rows = 0;
+    std::uint32_t columns = 0;
+  };
+
   base::UniqueFd spool_;
-  std::map<std::uint32_t, ipc::v1::SpoolRange> ranges_;  // by number of the file
+  std::map<std::uint32_t, File> files_;  // by their number
   std::vector<series::StudySeries> studies_;
   std::vector<RefusedFile> refused_;
 };

@@ -20,10 +20,12 @@ int Run(int argc, char** argv) {
   tomoserve::tomoctl::AddPhantom(app, context);
   tomoserve::tomoctl::AddAnalyze(app, context);
   tomoserve::tomoctl::AddCancel(app, context);
+  tomoserve::tomoctl::AddClose(app, context);
   tomoserve::tomoctl::AddFlags(app, context);
   tomoserve::tomoctl::AddHealth(app, context);
   tomoserve::tomoctl::AddModels(app, context);
   tomoserve::tomoctl::AddPlan(app, context);
+  tomoserve::tomoctl::AddRerun(app, context);
   tomoserve::tomoctl::AddWatch(app, context);
 
   try {

@@ -1,4 +1,4 @@
-// tomoctl plan, watch, cancel: one stored study.
+// tomoctl watch, cancel, close, rerun: one stored study.
 #include <cstdio>
 #include <iostream>
 #include <memory>
@@ -19,42 +19,6 @@ struct Options {
   std::vector<std::string> models;
   bool json = false;
 };
-
-std::string Sentence(const v1::Reason& reason) {
-  return absl::StrCat(reason.code(), reason.value().empty() ? "" : absl::StrCat("(", reason.value(), ")"),
-                      reason.text().empty() ? "" : absl::StrCat(": ", reason.text()));
-}
-
-int Plan(const Options& options, const Context& context) {
-  const auto stub = v1::StudyService::NewStub(Connect(context.server));
-  v1::PlanStudyRequest request;
-  request.set_study_instance_uid(options.study_uid);
-  for (const std::string& model : options.models) *request.add_models() = ParseModel(model);
-  v1::PlanStudyResponse response;
-  grpc::ClientContext call;
-  if (const grpc::Status status = stub->PlanStudy(&call, request, &response); !status.ok()) {
-    return Report(status, context.server);
-  }
-  if (options.json) {
-    PrintJson(response);
-    return kDone;
-  }
-  for (const v1::PlannedRun& run : response.runs()) {
-    std::printf("%s %s: %s\n", run.model().c_str(), run.version().c_str(),
-                run.applicable() ? "would run" : "would not run");
-    if (run.applicable()) {
-      std::printf("  %u windows, about %.1f s, %.0f MB\n", run.windows(), run.predicted_seconds(),
-                  static_cast<double>(run.predicted_bytes()) / 1e6);
-    }
-    for (const v1::Reason& reason : run.reasons()) std::printf("  %s\n", Sentence(reason).c_str());
-    for (const v1::SeriesUse& use : run.series()) {
-      std::printf("  series %s: %s\n", use.series_instance_uid().c_str(),
-                  use.analysed() ? "chosen" : "not chosen");
-      for (const v1::Reason& reason : use.reasons()) std::printf("    %s\n", Sentence(reason).c_str());
-    }
-  }
-  return kDone;
-}
 
 int Watch(const Options& options, const Context& context) {
   const auto stub = v1::StudyService::NewStub(Connect(context.server));
@@ -100,6 +64,41 @@ int Cancel(const Options& options, const Context& context) {
   return kDone;
 }
 
+int Close(const Options& options, const Context& context) {
+  const auto stub = v1::StudyService::NewStub(Connect(context.server));
+  v1::CloseStudyRequest request;
+  request.set_study_instance_uid(options.study_uid);
+  v1::CloseStudyResponse response;
+  grpc::ClientContext call;
+  if (const grpc::Status status = stub->CloseStudy(&call, request, &response); !status.ok()) {
+    return Report(status, context.server);
+  }
+  if (options.json) {
+    PrintJson(response);
+  } else {
+    std::printf("%u instances, %d runs\n", response.study().instances(), response.study().runs_size());
+  }
+  return kDone;
+}
+
+int Rerun(const Options& options, const Context& context) {
+  const auto stub = v1::StudyService::NewStub(Connect(context.server));
+  v1::RerunStudyRequest request;
+  request.set_study_instance_uid(options.study_uid);
+  for (const std::string& model : options.models) *request.add_models() = ParseModel(model);
+  v1::RerunStudyResponse response;
+  grpc::ClientContext call;
+  if (const grpc::Status status = stub->RerunStudy(&call, request, &response); !status.ok()) {
+    return Report(status, context.server);
+  }
+  if (options.json) {
+    PrintJson(response);
+  } else {
+    for (const std::string& run_id : response.run_ids()) std::printf("%s\n", run_id.c_str());
+  }
+  return kDone;
+}
+
 CLI::App* AddStudyVerb(CLI::App& app, Context& context, const char* name, const char* help,
                        int (*run)(const Options&, const Context&), const std::shared_ptr<Options>& options) {
   CLI::App* verb = app.add_subcommand(name, help);
@@ -111,16 +110,20 @@ CLI::App* AddStudyVerb(CLI::App& app, Context& context, const char* name, const 
 
 }  // namespace
 
-void AddPlan(CLI::App& app, Context& context) {
-  const auto options = std::make_shared<Options>();
-  AddStudyVerb(app, context, "plan", "What would run on a stored study, on which series, and why not", Plan,
-               options)
-      ->add_option("--model", options->models, "Only this model, may be given several times");
-}
-
 void AddWatch(CLI::App& app, Context& context) {
   AddStudyVerb(app, context, "watch", "Follow a study until all its runs are final", Watch,
                std::make_shared<Options>());
+}
+
+void AddClose(CLI::App& app, Context& context) {
+  AddStudyVerb(app, context, "close", "Say that everything of a study was sent", Close,
+               std::make_shared<Options>());
+}
+
+void AddRerun(CLI::App& app, Context& context) {
+  const auto options = std::make_shared<Options>();
+  AddStudyVerb(app, context, "rerun", "Run again on what is stored, also what is held", Rerun, options)
+      ->add_option("--model", options->models, "Only this model, may be given several times");
 }
 
 void AddCancel(CLI::App& app, Context& context) {

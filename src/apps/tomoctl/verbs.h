@@ -22,13 +22,15 @@ struct Context {
 // Without a server:
 void AddInspect(CLI::App& app, Context& context);
 void AddPhantom(CLI::App& app, Context& context);
+void AddPlan(CLI::App& app, Context& context);  // or with one
 // With one:
 void AddAnalyze(CLI::App& app, Context& context);
 void AddCancel(CLI::App& app, Context& context);
+void AddClose(CLI::App& app, Context& context);
 void AddFlags(CLI::App& app, Context& context);
 void AddHealth(CLI::App& app, Context& context);
 void AddModels(CLI::App& app, Context& context);
-void AddPlan(CLI::App& app, Context& context);
+void AddRerun(CLI::App& app, Context& context);
 void AddWatch(CLI::App& app, Context& context);
 
 }  // namespace tomoserve::tomoctl

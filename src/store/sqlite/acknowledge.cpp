@@ -53,9 +53,17 @@ absl::StatusOr<std::set<ModelKey>> WantedKeys(Database& database, std::string_vi
   }
 }
 
+bool IsStale(const v1::Run& run) {
+  return run.flag().state() == v1::FLAG_STATE_NOT_APPLICABLE &&
+         std::any_of(run.flag().reasons().begin(), run.flag().reasons().end(),
+                     [](const v1::Reason& reason) { return reason.code() == "STALE_STUDY"; });
+}
+
 // Whether a wanted run needs a new generation, given its newest one.
-bool NeedsNewGeneration(v1::RunState newest, bool new_instances, bool forced) {
-  switch (newest) {
+bool NeedsNewGeneration(const v1::Run& newest, bool new_instances, bool forced, bool solicited) {
+  // The study was not looked at because nobody had asked for it.
+  if (solicited && IsStale(newest)) return true;
+  switch (newest.state()) {
     case v1::RUN_STATE_QUEUED:
       return false;  // it will see the new instances
     case v1::RUN_STATE_FAILED:
@@ -137,13 +145,14 @@ absl::Status SqliteStore::WantRuns(const Acknowledgement& acknowledgement, const
     const ModelKey key(model.model_digest, model.recipe_digest);
     if (!seen.insert(key).second) continue;
     TS_RETURN_IF_ERROR(database_->Run(
-        "INSERT INTO wants (tenant, submission_id, model_digest, recipe_digest, study_uid) VALUES (?1, ?2, "
-        "?3, ?4, ?5)",
-        kTenant, acknowledgement.submission_id, model.model_digest, model.recipe_digest, study.study_uid));
+        "INSERT INTO wants (tenant, submission_id, model_digest, recipe_digest, study_uid, solicited) VALUES "
+        "(?1, ?2, ?3, ?4, ?5, ?6)",
+        kTenant, acknowledgement.submission_id, model.model_digest, model.recipe_digest, study.study_uid,
+        model.solicited));
     const auto found = newest.find(key);
     RunRow row;
     if (found == newest.end() ||
-        NeedsNewGeneration(found->second.stored.run.state(), new_instances, forced)) {
+        NeedsNewGeneration(found->second.stored.run, new_instances, forced, model.solicited)) {
       const std::uint32_t generation = found == newest.end() ? 1 : found->second.stored.generation + 1;
       TS_ASSIGN_OR_RETURN(row, NewGeneration(study, model, generation, forced));
     } else {

@@ -22,7 +22,9 @@ constexpr char kRunSelect[] =
     "SELECT r.run_id, r.study_uid, r.model, r.version, r.model_digest, r.recipe_digest, r.input_digest, "
     "r.generation, r.state, r.strikes, r.suspect, r.priority, r.deadline_us, r.stage, r.forced, "
     "r.created_us, "
-    "r.finished_us, r.result, s.role FROM runs r "
+    "r.finished_us, r.result, s.role, r.same_as, "
+    "EXISTS (SELECT 1 FROM wants w WHERE w.tenant = r.tenant AND w.study_uid = r.study_uid AND "
+    "w.model_digest = r.model_digest AND w.recipe_digest = r.recipe_digest AND w.solicited = 1) FROM runs r "
     "JOIN studies s ON s.tenant = r.tenant AND s.study_uid = r.study_uid WHERE r.tenant = ?1 ";
 
 absl::Status Unknown(std::string_view reason, std::string_view value, std::string_view text) {
@@ -81,7 +83,8 @@ absl::StatusOr<std::vector<RunRow>> AllRuns(Statement statement) {
     stored.model_digest = statement.Text(4);
     stored.recipe_digest = statement.Text(5);
     stored.input_digest = statement.Text(6);
-    stored.generation = statement.Uint32(7);
+    stored.same_as = statement.Text(19);
+    stored.generation = stored.same_as.empty() ? statement.Uint32(7) : stored.run.provenance().generation();
     stored.run.set_state(statement.EnumOf<v1::RunState>(8));
     stored.strikes = statement.Uint32(9);
     stored.suspect = statement.Bool(10);
@@ -95,6 +98,7 @@ absl::StatusOr<std::vector<RunRow>> AllRuns(Statement statement) {
     if (IsFinal(stored.run.state())) *stored.run.mutable_finished_at() = ToTimestamp(row.finished_us);
     stored.listed = stored.stage != v1::ACTIVATION_STAGE_SHADOW &&
                     statement.EnumOf<v1::StudyRole>(18) != v1::STUDY_ROLE_PRIOR;
+    stored.solicited = statement.Bool(20);
   }
 }
 
@@ -186,7 +190,8 @@ absl::StatusOr<std::vector<RunRow>> ReadRunsOfStudy(Database& database, std::str
   TS_ASSIGN_OR_RETURN(
       Statement query,
       database.Query(absl::StrCat(kRunSelect,
-                                  "AND r.study_uid = ?2 ORDER BY r.model, r.version, r.model_digest, "
+                                  "AND r.study_uid = ?2 AND r.same_as IS NULL ORDER BY r.model, r.version, "
+                                  "r.model_digest, "
                                   "r.recipe_digest, r.generation"),
                      kTenant, study_uid));
   return AllRuns(std::move(query));

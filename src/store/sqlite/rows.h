@@ -45,7 +45,8 @@ absl::StatusOr<RunRow> ReadRun(Database& database, std::string_view run_id);
 absl::StatusOr<Submission> ReadSubmission(Database& database, std::string_view submission_id);
 
 absl::StatusOr<std::vector<StoredStudy>> ReadOpenStudies(Database& database);
-// All generations: by model, version, digests, then generation.
+// All generations: by model, version, digests, then generation. Runs that are the same as an earlier one are
+// none.
 absl::StatusOr<std::vector<RunRow>> ReadRunsOfStudy(Database& database, std::string_view study_uid);
 // QUEUED and RUNNING: highest priority, nearest deadline, oldest first.
 absl::StatusOr<std::vector<RunRow>> ReadOpenRuns(Database& database);

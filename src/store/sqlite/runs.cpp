@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -11,6 +12,18 @@ std::vector<StoredRun> Stored(std::vector<RunRow> rows) {
   runs.reserve(rows.size());
   for (RunRow& row : rows) runs.push_back(std::move(row.stored));
   return runs;
+}
+
+// When a run with these earlier generations may start, 0: now.
+std::int64_t HeldUntil(const std::vector<RunRow>& earlier, const GenerationLimit& limit,
+                       std::int64_t now_us) {
+  std::vector<std::int64_t> recent;
+  for (const RunRow& row : earlier) {
+    if (!row.forced && row.created_us > now_us - limit.within_us) recent.push_back(row.created_us);
+  }
+  if (limit.generations == 0 || recent.size() < limit.generations) return 0;
+  std::sort(recent.begin(), recent.end());
+  return recent[recent.size() - limit.generations] + limit.within_us;
 }
 
 }  // namespace
@@ -50,13 +63,14 @@ absl::StatusOr<RunRow> SqliteStore::ReadOpenRun(std::string_view run_id) {
   return base::Error(absl::StatusCode::kFailedPrecondition, "RUN_FINAL", run_id, "the run is final");
 }
 
-absl::StatusOr<bool> SqliteStore::SetRunInput(std::string_view run_id, std::string_view input_digest) {
+absl::StatusOr<InputDecision> SqliteStore::SetRunInput(std::string_view run_id, std::string_view input_digest,
+                                                       const GenerationLimit& limit) {
   if (input_digest.empty()) {
     return base::Error(absl::StatusCode::kInvalidArgument, "INPUT_DIGEST_MISSING", "",
                        "an input needs a digest");
   }
   const std::scoped_lock lock(mutex_);
-  bool taken_over = false;
+  InputDecision decision;
   const absl::Status committed = database_->Transact([&]() -> absl::Status {
     TS_ASSIGN_OR_RETURN(RunRow row, ReadOpenRun(run_id));
     if (row.stored.run.state() != v1::RUN_STATE_QUEUED) {
@@ -64,29 +78,47 @@ absl::StatusOr<bool> SqliteStore::SetRunInput(std::string_view run_id, std::stri
                          "the run has started with the input that it had");
     }
     row.stored.input_digest = std::string(input_digest);
+    if (row.forced) return WriteRun(*database_, row);
+    TS_ASSIGN_OR_RETURN(std::vector<RunRow> rows, ReadRunsOfStudy(*database_, row.stored.study_uid));
+    std::erase_if(rows, [&](const RunRow& other) {
+      return !SameLine(other, row) || other.stored.generation >= row.stored.generation ||
+             other.stored.run.state() == v1::RUN_STATE_CANCELLED;
+    });
     const RunRow* earlier = nullptr;
-    TS_ASSIGN_OR_RETURN(const std::vector<RunRow> rows, ReadRunsOfStudy(*database_, row.stored.study_uid));
     for (const RunRow& other : rows) {
-      if (SameLine(other, row) && other.stored.run.state() == v1::RUN_STATE_DONE &&
-          other.stored.input_digest == input_digest) {
-        earlier = &other;
-      }
+      const v1::RunState state = other.stored.run.state();
+      const bool before = &other == &rows.back();
+      const bool final = state == v1::RUN_STATE_DONE || (before && state == v1::RUN_STATE_QUARANTINED);
+      if (final && other.stored.input_digest == input_digest) earlier = &other;
     }
-    if (row.forced || earlier == nullptr) return WriteRun(*database_, row);
-
-    const std::string id = row.stored.run.run_id();
-    row.stored.run = earlier->stored.run;
-    row.stored.run.set_run_id(id);
-    TS_RETURN_IF_ERROR(database_->Run(
-        "INSERT INTO result_files (tenant, run_id, file, stored_sha256, raw_bytes, raw_sha256, label_map) "
-        "SELECT tenant, ?3, file, stored_sha256, raw_bytes, raw_sha256, label_map FROM result_files "
-        "WHERE tenant = ?1 AND run_id = ?2",
-        kTenant, earlier->stored.run.run_id(), id));
-    taken_over = true;
-    return Finish(std::move(row), v1::RUN_STATE_DONE);
+    if (earlier != nullptr) {
+      decision.taken_over = true;
+      if (earlier == &rows.back()) row.stored.same_as = earlier->stored.run.run_id();
+      return TakeOver(std::move(row), *earlier);
+    }
+    decision.held_until_us = HeldUntil(rows, limit, now_us_());
+    return decision.held_until_us != 0 ? absl::OkStatus() : WriteRun(*database_, row);
   });
   if (!committed.ok()) return committed;
-  return taken_over;
+  return decision;
+}
+
+absl::Status SqliteStore::TakeOver(RunRow row, const RunRow& earlier) {
+  const std::string id = row.stored.run.run_id();
+  row.stored.run = earlier.stored.run;
+  row.stored.run.set_run_id(id);
+  TS_RETURN_IF_ERROR(database_->Run(
+      "INSERT INTO result_files (tenant, run_id, file, stored_sha256, raw_bytes, raw_sha256, label_map) "
+      "SELECT tenant, ?3, file, stored_sha256, raw_bytes, raw_sha256, label_map FROM result_files "
+      "WHERE tenant = ?1 AND run_id = ?2",
+      kTenant, earlier.stored.run.run_id(), id));
+  if (!row.stored.same_as.empty()) {
+    TS_RETURN_IF_ERROR(
+        database_->Run("UPDATE runs SET same_as = ?3, generation = -rowid WHERE tenant = ?1 AND run_id = ?2",
+                       kTenant, id, row.stored.same_as));
+  }
+  const v1::RunState state = earlier.stored.run.state();
+  return Finish(std::move(row), state);
 }
 
 absl::Status SqliteStore::MarkRunning(std::string_view run_id) {

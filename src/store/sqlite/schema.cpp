@@ -151,6 +151,11 @@ CREATE TABLE activations (         -- history; the last row of a version counts
 ) STRICT;
 CREATE INDEX activations_by_version ON activations (tenant, name, version, id);
 )sql",
+    // 2: a run that is the same as an earlier one has its negative rowid as generation.
+    R"sql(
+ALTER TABLE wants ADD COLUMN solicited INTEGER NOT NULL DEFAULT 1;  -- asked for in so many words
+ALTER TABLE runs ADD COLUMN same_as TEXT;                           -- run id of the earlier one; NULL: none
+)sql",
 };
 
 }  // namespace

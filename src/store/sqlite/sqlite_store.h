@@ -28,6 +28,7 @@ class SqliteStore final : public JobStore {
   absl::StatusOr<Submission> GetSubmission(std::string_view submission_id) override;
   absl::StatusOr<v1::SubmissionReceipt> Acknowledge(const Acknowledgement& acknowledgement) override;
   absl::StatusOr<std::vector<std::string>> ForgetUploads(std::int64_t before_us) override;
+  absl::Status ForgetKeyless(std::string_view submission_id) override;
   absl::StatusOr<std::vector<std::string>> SubmissionIds() override;
 
   absl::StatusOr<StoredStudy> GetStudy(std::string_view study_uid) override;
@@ -41,7 +42,8 @@ class SqliteStore final : public JobStore {
   absl::StatusOr<std::vector<StoredRun>> RunsOfStudy(std::string_view study_uid) override;
   absl::StatusOr<StoredRun> GetRun(std::string_view run_id) override;
   absl::StatusOr<std::vector<StoredRun>> OpenRuns() override;
-  absl::StatusOr<bool> SetRunInput(std::string_view run_id, std::string_view input_digest) override;
+  absl::StatusOr<InputDecision> SetRunInput(std::string_view run_id, std::string_view input_digest,
+                                            const GenerationLimit& limit) override;
   absl::Status MarkRunning(std::string_view run_id) override;
   absl::StatusOr<bool> RecordDeath(std::string_view run_id, bool alone, std::uint32_t max_strikes) override;
   absl::Status Requeue(std::string_view run_id) override;
@@ -71,6 +73,8 @@ class SqliteStore final : public JobStore {
                         const StoredStudy& study, bool new_instances, v1::SubmissionReceipt& receipt);
   absl::StatusOr<RunRow> NewGeneration(const StoredStudy& study, const WantedModel& model,
                                        std::uint32_t generation, bool forced);
+  // Ends a QUEUED run with the result of another one.
+  absl::Status TakeOver(RunRow row, const RunRow& earlier);
   // The row of a run that is not final. RUN_FINAL otherwise.
   absl::StatusOr<RunRow> ReadOpenRun(std::string_view run_id);
   // Writes a final state and what follows from it for the worklist.

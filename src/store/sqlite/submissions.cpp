@@ -77,6 +77,16 @@ absl::StatusOr<std::vector<std::string>> SqliteStore::ForgetUploads(std::int64_t
   return ids;
 }
 
+absl::Status SqliteStore::ForgetKeyless(std::string_view submission_id) {
+  const std::scoped_lock lock(mutex_);
+  return database_->Transact([&]() -> absl::Status {
+    return database_->Run(
+        "DELETE FROM submissions WHERE tenant = ?1 AND acknowledged = 0 AND idempotency_key IS NULL AND "
+        "(?2 = '' OR submission_id = ?2)",
+        kTenant, submission_id);
+  });
+}
+
 absl::StatusOr<std::vector<std::string>> SqliteStore::SubmissionIds() {
   const std::scoped_lock lock(mutex_);
   TS_ASSIGN_OR_RETURN(
