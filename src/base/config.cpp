@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -42,9 +43,7 @@ absl::Status Invalid(std::string_view field, std::string_view text) {
 }
 
 bool IsDevice(const std::string& name) {
-  if (name == "cpu" || name == "auto" || name == "cuda:all") return true;
-  const std::string digits = name.rfind("cuda:", 0) == 0 ? name.substr(5) : "";
-  return !digits.empty() && digits.size() <= 2 && digits.find_first_not_of("0123456789") == std::string::npos;
+  return name == "cpu" || name == "auto" || name == "cuda:all" || CudaIndex(name).has_value();
 }
 
 absl::Status CheckDevices(const config::v1::ServerConfig& config) {
@@ -77,6 +76,15 @@ Number Default(Number value, Number fallback) {
 
 }  // namespace
 
+std::optional<int> CudaIndex(std::string_view device) {
+  constexpr std::string_view kPrefix = "cuda:";
+  if (device.substr(0, kPrefix.size()) != kPrefix) return std::nullopt;
+  const std::string digits(device.substr(kPrefix.size()));
+  if (digits.empty() || digits.size() > 2) return std::nullopt;
+  if (digits.find_first_not_of("0123456789") != std::string::npos) return std::nullopt;
+  return std::stoi(digits);
+}
+
 absl::Status ParseTextproto(std::string_view text, std::string_view reason,
                             google::protobuf::Message& message) {
   google::protobuf::TextFormat::Parser parser;
@@ -101,10 +109,16 @@ absl::Status CompleteServerConfig(config::v1::ServerConfig& config) {
   if (config.models().empty()) return Invalid("models", "models: at least one model repository is needed");
   if (config.devices().empty()) config.add_devices("cpu");
   TS_RETURN_IF_ERROR(CheckDevices(config));
+  if (!config.lock_folder().empty() && config.lock_folder().front() != '/') {
+    // Every server of the host must mean the same folder.
+    return Invalid("lock_folder", "lock_folder: must be an absolute path");
+  }
   config.set_helper_leases(Default(config.helper_leases(), std::min(cores, 8u)));
   config.set_cpu_lanes(Default(config.cpu_lanes(), cores));
   config.set_device_grace_ms(Default<std::uint64_t>(config.device_grace_ms(), 30000));
   config.set_idle_upload_ms(Default<std::uint64_t>(config.idle_upload_ms(), 3600000));
+  config.set_max_study_age_days(Default(config.max_study_age_days(), 7u));
+  config.set_max_generations_per_hour(Default(config.max_generations_per_hour(), 3u));
   config::v1::Limits& limits = *config.mutable_limits();
   limits.set_instance_bytes(Default(limits.instance_bytes(), 512 * kMiB));
   if (limits.instance_bytes() > 2 * kGiB) {
@@ -115,6 +129,9 @@ absl::Status CompleteServerConfig(config::v1::ServerConfig& config) {
   limits.set_min_free_bytes(Default(limits.min_free_bytes(), kGiB));
   limits.set_arena_bytes(Default(limits.arena_bytes(), MemoryLimitBytes() / 2));
   limits.set_open_uploads(Default(limits.open_uploads(), 64u));
+  limits.set_nesting(Default(limits.nesting(), 64u));
+  limits.set_elements(Default(limits.elements(), 1'000'000u));
+  limits.set_pixel_bytes(Default(limits.pixel_bytes(), 4 * kGiB));
   return absl::OkStatus();
 }
 

@@ -20,11 +20,12 @@ constexpr char kWatchdog[] = "WATCHDOG";     // it hung
 constexpr char kProtocol[] = "PROTOCOL";     // it said what no worker says
 constexpr char kAsked[] = "ASKED";           // it lied, or kept a cancelled run
 constexpr char kNoStart[] = "NO_START";      // it could not be started
+constexpr char kLost[] = "DEVICE_LOST";      // its device does not work any more
 
 }  // namespace
 
 std::vector<std::string> WorkerDeathCauses() {
-  return {kSignal, kExit, kOomKiller, kWatchdog, kProtocol, kAsked, kNoStart};
+  return {kSignal, kExit, kOomKiller, kWatchdog, kProtocol, kAsked, kNoStart, kLost};
 }
 
 std::string CauseOf(const WorkerDeath& death) {
@@ -37,6 +38,8 @@ std::string CauseOf(const WorkerDeath& death) {
       return kAsked;
     case DeathCause::kNoStart:
       return kNoStart;
+    case DeathCause::kDeviceLost:
+      return kLost;
     case DeathCause::kItself:
       break;
   }
@@ -77,9 +80,11 @@ Activity Scheduler::Observe() const {
                                 .device_kind = infos[worker].device_kind,
                                 .ready = infos[worker].ready,
                                 .busy = !run_id.empty(),
+                                .is_gpu = !devices_.IsCpu(worker),
                                 .memory_bytes = devices_.MemoryBytesOf(worker),
                                 .predicted_bytes = devices_.WeightBytesOn(worker) +
                                                    (run == entries_.end() ? 0 : run->second.predicted_bytes),
+                                .gpu_used_bytes = devices_.GpuBytesUsedOn(worker),
                                 .worker_pid = devices_.ProcessOf(worker)});
   }
   return activity;
@@ -90,6 +95,9 @@ std::string DispatcherImpl::NotReady() {
   if (helpers_->zygote_pid() <= 0) return "HELPER_UNAVAILABLE";
   if (devices_.ready()) return "";
   const std::vector<DeviceInfo> infos = devices_.Infos();
+  const bool lost = std::any_of(infos.begin(), infos.end(),
+                                [](const DeviceInfo& info) { return info.unusable.code() == kLost; });
+  if (lost) return kLost;
   const bool gone = std::any_of(infos.begin(), infos.end(), [](const DeviceInfo& info) {
     return !info.ready && (info.restarts > 0 || !info.unusable.code().empty());
   });

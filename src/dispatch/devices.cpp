@@ -7,7 +7,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "dispatch/instance_rules.h"
-#include "dispatch/planning.h"
 #include "dispatch/worker_reply.h"
 #include "tomoserve/base/log.h"
 #include "tomoserve/base/status.h"
@@ -89,9 +88,10 @@ ModelOnDevice Devices::ModelOn(std::size_t worker, const std::string& model_dige
   return model == workers_[worker].models.end() ? ModelOnDevice() : model->second;
 }
 
-bool Devices::IsWarmSomewhere(const std::string& model_digest) const {
+bool Devices::IsWarmSomewhere(const std::string& model_digest, std::optional<std::size_t> except) const {
   for (std::size_t i = 0; i < workers_.size(); ++i) {
-    if (workers_[i].hello && ModelOn(i, model_digest).readiness == v1::MODEL_READINESS_WARM) return true;
+    if (except != i && workers_[i].hello && ModelOn(i, model_digest).readiness == v1::MODEL_READINESS_WARM)
+      return true;
   }
   return false;
 }
@@ -108,6 +108,11 @@ std::uint64_t Devices::MemoryBytesOf(std::size_t worker) const {
   return workers_[worker].hello ? workers_[worker].hello->memory_bytes() : 0;
 }
 
+std::uint64_t Devices::GpuBytesUsedOn(std::size_t worker) const {
+  if (IsCpu(worker) || !workers_[worker].handle) return 0;
+  return workers_[worker].handle->device_memory_used_bytes();
+}
+
 pid_t Devices::ProcessOf(std::size_t worker) const {
   return workers_[worker].handle ? workers_[worker].handle->pid() : 0;
 }
@@ -115,6 +120,7 @@ pid_t Devices::ProcessOf(std::size_t worker) const {
 std::optional<v1::Reason> Devices::RefusedEverywhere(const std::string& model_digest) const {
   std::optional<v1::Reason> reason;
   for (std::size_t i = 0; i < workers_.size(); ++i) {
+    if (workers_[i].lost) continue;
     ModelOnDevice model = ModelOn(i, model_digest);
     if (model.readiness != v1::MODEL_READINESS_REFUSED) return std::nullopt;
     reason = std::move(model.reason);
@@ -172,7 +178,7 @@ void Devices::HandleReply(std::size_t index, std::uint64_t life, const ipc::v1::
       HandleUnusable(worker, CleanReason(reply.unusable(), "DEVICE_UNAVAILABLE"));
       break;
     case ipc::v1::WorkerReply::kModel:
-      HandleModel(worker, reply.model());
+      HandleModel(index, reply.model());
       break;
     case ipc::v1::WorkerReply::kProgress:
       if (IsItsRun(worker, reply.progress().run_id())) events_->OnProgress(reply.progress());
@@ -181,12 +187,14 @@ void Devices::HandleReply(std::size_t index, std::uint64_t life, const ipc::v1::
       if (!IsItsRun(worker, reply.done().run_id())) return;
       worker.run_id.clear();
       Watch(worker);
+      LoadAgain(worker);
       events_->OnRunDone(index, life, reply.done());
       break;
     case ipc::v1::WorkerReply::kFailed:
       if (!IsItsRun(worker, reply.failed().run_id())) return;
       worker.run_id.clear();
       Watch(worker);
+      LoadAgain(worker);
       events_->OnRunFailed(reply.failed());
       break;
     default:
@@ -209,6 +217,8 @@ void Devices::HandleHello(Worker& worker, std::uint64_t life, const ipc::v1::Hel
   worker.unusable.reset();
   worker.loading = nullptr;
   worker.to_load.clear();
+  worker.to_load_again.clear();
+  worker.load_shortages.clear();
   for (const models::Model& model : catalogue_.repository().models()) {
     if (!model.good()) continue;
     ModelOnDevice& state = worker.models[model.model_digest];
@@ -238,25 +248,6 @@ void Devices::HandleHello(Worker& worker, std::uint64_t life, const ipc::v1::Hel
   LoadNext(worker);
 }
 
-void Devices::LoadNext(Worker& worker) {
-  worker.loading = nullptr;
-  while (!worker.to_load.empty()) {
-    const models::Model* model = worker.to_load.front();
-    worker.to_load.pop_front();
-    ModelOnDevice& state = worker.models[model->model_digest];
-    const absl::Status status = SendLoad(worker, *model);
-    if (status.ok()) {
-      state.readiness = v1::MODEL_READINESS_LOADING;
-      worker.loading = model;
-      break;
-    }
-    if (base::ReasonOf(status) == "PEER_GONE") return;
-    state.readiness = v1::MODEL_READINESS_REFUSED;
-    state.reason = ReasonFrom(status);
-  }
-  Watch(worker);
-}
-
 void Devices::Watch(Worker& worker) {
   const Patience& patience = options_.patience;
   StallBounds bounds;
@@ -274,50 +265,6 @@ void Devices::Watch(Worker& worker) {
   worker.handle->Watch(worker.life, bounds);
 }
 
-absl::Status Devices::SendLoad(Worker& worker, const models::Model& model) {
-  TS_ASSIGN_OR_RETURN(const std::vector<base::UniqueFd> files, models::Repository::OpenFiles(model));
-  ipc::v1::WorkerRequest request;
-  ipc::v1::LoadModel& load = *request.mutable_load();
-  load.set_model_digest(model.model_digest);
-  *load.mutable_recipe() = model.recipe;
-  std::vector<int> fds;
-  for (const base::UniqueFd& file : files) fds.push_back(file.get());
-  for (const std::string& sha256 : model.file_sha256) load.add_file_sha256(sha256);
-  return worker.handle->Send(worker.life, request, fds);
-}
-
-void Devices::HandleModel(Worker& worker, const ipc::v1::ModelState& reply) {
-  if (worker.loading == nullptr || worker.loading->model_digest != reply.model_digest()) {
-    base::Log(base::LogLevel::kError, "worker_lied", {{"device", worker.device}, {"field", "model_digest"}});
-    worker.handle->Kill(worker.life, DeathCause::kProtocol);
-    return;
-  }
-  const models::Model& model = *worker.loading;
-  ModelOnDevice& state = worker.models[model.model_digest];
-  worker.load_deaths.erase(model.model_digest);
-  if (reply.warm()) {
-    state.readiness = v1::MODEL_READINESS_WARM;
-    state.weight_bytes = reply.weight_bytes();
-    state.ms_per_window =
-        reply.ms_per_window() >= 0 && reply.ms_per_window() < 1e9 ? reply.ms_per_window() : 0;
-    state.window_ms = state.ms_per_window * PassesPerWindow(model.recipe);
-    base::Log(base::LogLevel::kInfo, "model_warm",
-              {{"device", worker.device},
-               {"model", model.name},
-               {"version", model.version},
-               {"ms", reply.load_ms()}});
-  } else {
-    state.readiness = v1::MODEL_READINESS_REFUSED;
-    state.reason = CleanReason(reply.refused(), "MODEL_REFUSED");
-    base::Log(base::LogLevel::kError, "model_refused",
-              {{"device", worker.device},
-               {"model", model.name},
-               {"version", model.version},
-               {"reason", state.reason.code()}});
-  }
-  LoadNext(worker);
-}
-
 void Devices::HandleUnusable(Worker& worker, v1::Reason reason) {
   base::Log(base::LogLevel::kError, "device_unusable",
             {{"device", worker.device}, {"reason", reason.code()}, {"value", reason.value()}});
@@ -326,7 +273,12 @@ void Devices::HandleUnusable(Worker& worker, v1::Reason reason) {
 
 void Devices::HandleDeath(std::size_t index, const WorkerDeath& death) {
   Worker& worker = workers_[index];
-  if (!death.said_hello && !worker.unusable) {
+  if (death.is_last) {
+    worker.lost = true;
+    HandleUnusable(worker, MakeReason("DEVICE_LOST", absl::StrCat(options_.patience.max_device_losses),
+                                      "the device was lost so often within a short time that it is not used "
+                                      "until the server is started again"));
+  } else if (!death.said_hello && !worker.unusable) {
     const std::string how = death.signal != 0 ? absl::StrCat("signal ", death.signal)
                                               : absl::StrCat("exit code ", death.exit_code);
     HandleUnusable(worker, MakeReason("DEVICE_UNAVAILABLE", how, "the worker ended before it was ready"));
@@ -335,12 +287,14 @@ void Devices::HandleDeath(std::size_t index, const WorkerDeath& death) {
   const std::string run_id = std::exchange(worker.run_id, "");
   worker.hello.reset();
   worker.to_load.clear();
+  worker.to_load_again.clear();
   ++worker.restarts;
   base::Log(base::LogLevel::kWarning, "worker_died",
             {{"device", worker.device},
              {"signal", static_cast<std::int64_t>(death.signal)},
              {"exit_code", static_cast<std::int64_t>(death.exit_code)},
              {"watchdog", death.cause == DeathCause::kWatchdog},
+             {"device_lost", death.cause == DeathCause::kDeviceLost},
              {"oom_killer", death.oom_killer}});
   for (auto& [digest, state] : worker.models) {
     if (state.readiness != v1::MODEL_READINESS_REFUSED) state = {};

@@ -46,7 +46,8 @@ struct ModelOnDevice {
 
 // Confined to the coordinator, but for the snapshots, which are thread-safe. Models are loaded one after the
 // other, demonstrations last; a model that kills its worker twice while it loads is refused there
-// (LOAD_CRASHED).
+// (LOAD_CRASHED), one that memory does not suffice for is tried again. A device that is lost several times
+// within a window is not used any more (DEVICE_LOST).
 class Devices {
  public:
   struct Options {
@@ -73,8 +74,10 @@ class Devices {
   bool IsLoading(std::size_t worker) const;
   bool IsCpu(std::size_t worker) const;
   ModelOnDevice ModelOn(std::size_t worker, const std::string& model_digest) const;
-  bool IsWarmSomewhere(const std::string& model_digest) const;
-  // Why no device will ever have this model; nothing while one has it or may get it.
+  // `except`: a worker that does not count.
+  bool IsWarmSomewhere(const std::string& model_digest, std::optional<std::size_t> except = {}) const;
+  // Why no device will ever have this model; nothing while one has it or may get it. A device that is lost
+  // for good will not get it, and says nothing about it.
   std::optional<v1::Reason> RefusedEverywhere(const std::string& model_digest) const;
   const ipc::v1::Hello& HelloOf(std::size_t worker) const { return *workers_[worker].hello; }
   std::uint64_t LifeOf(std::size_t worker) const { return workers_[worker].life; }
@@ -84,6 +87,8 @@ class Devices {
   std::uint64_t WeightBytesOn(std::size_t worker) const;
   // Memory that runs may use there; 0 until the worker has said hello.
   std::uint64_t MemoryBytesOf(std::size_t worker) const;
+  // Memory that the worker holds of its GPU, as it says; 0 of a CPU.
+  std::uint64_t GpuBytesUsedOn(std::size_t worker) const;
   // 0: no process lives.
   pid_t ProcessOf(std::size_t worker) const;
 
@@ -112,17 +117,24 @@ class Devices {
     std::optional<ipc::v1::Hello> hello;  // while alive
     std::map<std::string, ModelOnDevice> models;
     std::map<std::string, int> load_deaths;
+    std::map<std::string, std::uint32_t> load_shortages;  // of memory, in this life
     std::deque<const models::Model*> to_load;
+    std::deque<const models::Model*> to_load_again;  // once nothing else goes on there
     const models::Model* loading = nullptr;
     std::string run_id;
     double window_ms = 0;  // of the run's model
     std::uint32_t restarts = 0;
     std::optional<v1::Reason> unusable;  // why it could not start; nothing from its hello on
+    bool lost = false;                   // for good
   };
 
   void HandleReply(std::size_t index, std::uint64_t life, const ipc::v1::WorkerReply& reply);
   void HandleHello(Worker& worker, std::uint64_t life, const ipc::v1::Hello& hello);
-  void HandleModel(Worker& worker, const ipc::v1::ModelState& state);
+  void HandleModel(std::size_t index, const ipc::v1::ModelState& state);
+  // Whether a load that failed for want of memory is tried again: later, when no run is in flight.
+  bool WillLoadAgain(std::size_t index, const models::Model& model);
+  // Loads what waits for that, if nothing else goes on: a run's memory may be what it needs.
+  void LoadAgain(Worker& worker);
   void HandleDeath(std::size_t index, const WorkerDeath& death);
   void HandleUnusable(Worker& worker, v1::Reason reason);
   void LoadNext(Worker& worker);

@@ -31,7 +31,11 @@ void Devices::Publish() {
       v1::DeviceReadiness& readiness = devices.emplace_back();
       readiness.set_device(worker.device);
       readiness.set_readiness(state.readiness);
-      if (state.readiness == v1::MODEL_READINESS_REFUSED) *readiness.mutable_reason() = state.reason;
+      if (state.readiness == v1::MODEL_READINESS_REFUSED) {
+        *readiness.mutable_reason() = state.reason;
+      } else if (worker.unusable) {
+        *readiness.mutable_reason() = *worker.unusable;
+      }
       readiness.set_weight_bytes(state.weight_bytes);
       readiness.set_ms_per_window(state.ms_per_window);
     }

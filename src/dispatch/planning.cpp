@@ -8,13 +8,10 @@
 #include "tomoserve/base/status.h"
 #include "tomoserve/volume/orientation.h"
 #include "tomoserve/volume/resampling_grid.h"
+#include "tomoserve/volume/run_bytes.h"
 
 namespace tomoserve::dispatch {
 namespace {
-
-constexpr std::uint64_t kFloatBytes = 4;
-
-std::uint64_t Product(const std::array<std::uint64_t, 3>& size) { return size[0] * size[1] * size[2]; }
 
 std::uint32_t Clamped(double value) {
   return static_cast<std::uint32_t>(std::min(value, double{std::numeric_limits<std::uint32_t>::max()}));
@@ -35,27 +32,20 @@ double NnunetStarts(std::uint64_t n, std::uint64_t window, double overlap) {
   return std::ceil(static_cast<double>(padded - window) / step) + 1;
 }
 
-std::uint64_t WindowVoxels(const v1::Windows& windows, const std::array<std::uint64_t, 3>& size) {
-  if (windows.layout() == v1::WINDOW_LAYOUT_SLICES) {
-    return size[0] * size[1] * (1 + windows.context().before() + windows.context().after());
-  }
-  std::uint64_t voxels = 1;
-  for (const std::uint32_t n : windows.size()) voxels *= n;
-  return voxels;
-}
+// The prepared volume's grid, as far as a prediction needs it.
+struct PreparedGrid {
+  volume::Reorientation reorientation;
+  std::array<std::uint64_t, 3> size{};
+};
 
-}  // namespace
-
-absl::StatusOr<std::array<std::uint64_t, 3>> PreparedSize(const v1::Recipe& recipe,
-                                                          const volume::Geometry& grid) {
+absl::StatusOr<PreparedGrid> PrepareGrid(const v1::Recipe& recipe, const volume::Geometry& grid) {
+  PreparedGrid result;
   volume::Geometry prepared = grid;
   const v1::Preparation& preparation = recipe.preparation();
   if (!preparation.orientation().empty()) {
-    TS_ASSIGN_OR_RETURN(const volume::Reorientation reorientation,
-                        volume::ReorientationTo(prepared, preparation.orientation()));
-    TS_ASSIGN_OR_RETURN(prepared, volume::Reoriented(prepared, reorientation));
+    TS_ASSIGN_OR_RETURN(result.reorientation, volume::ReorientationTo(prepared, preparation.orientation()));
+    TS_ASSIGN_OR_RETURN(prepared, volume::Reoriented(prepared, result.reorientation));
   }
-  std::array<std::uint64_t, 3> size{};
   if (preparation.has_spacing() && preparation.spacing().spacing_mm_size() == 3) {
     std::array<double, 3> target{};
     std::copy(preparation.spacing().spacing_mm().begin(), preparation.spacing().spacing_mm().end(),
@@ -63,14 +53,22 @@ absl::StatusOr<std::array<std::uint64_t, 3>> PreparedSize(const v1::Recipe& reci
     if (preparation.spacing().rule() == v1::SPACING_RULE_NNUNET) {
       for (std::size_t axis = 0; axis < 3; ++axis) {
         const double n = prepared.size_ijk()[axis] * prepared.spacing_mm()[axis] / target[axis];
-        size[axis] = std::max<std::uint64_t>(1, static_cast<std::uint64_t>(std::nearbyint(n)));
+        result.size[axis] = std::max(1u, Clamped(std::nearbyint(n)));
       }
-      return size;
+      return result;
     }
     TS_ASSIGN_OR_RETURN(prepared, volume::MonaiSpacing(prepared, target));
   }
-  std::copy(prepared.size_ijk().begin(), prepared.size_ijk().end(), size.begin());
-  return size;
+  std::copy(prepared.size_ijk().begin(), prepared.size_ijk().end(), result.size.begin());
+  return result;
+}
+
+}  // namespace
+
+absl::StatusOr<std::array<std::uint64_t, 3>> PreparedSize(const v1::Recipe& recipe,
+                                                          const volume::Geometry& grid) {
+  TS_ASSIGN_OR_RETURN(const PreparedGrid prepared, PrepareGrid(recipe, grid));
+  return prepared.size;
 }
 
 std::uint32_t CountWindows(const v1::Windows& windows, const std::array<std::uint64_t, 3>& size) {
@@ -94,14 +92,13 @@ std::uint32_t PassesPerWindow(const v1::Recipe& recipe) {
 absl::StatusOr<Prediction> Predict(const v1::Recipe& recipe, const volume::Geometry& grid,
                                    const std::optional<WindowSpeed>& speed) {
   Prediction prediction;
-  TS_ASSIGN_OR_RETURN(prediction.prepared_size, PreparedSize(recipe, grid));
+  TS_ASSIGN_OR_RETURN(const PreparedGrid prepared, PrepareGrid(recipe, grid));
+  prediction.prepared_size = prepared.size;
   prediction.windows = CountWindows(recipe.windows(), prediction.prepared_size);
-  const std::uint64_t channels_in = recipe.network().input_channels();
-  const std::uint64_t channels_out = recipe.network().output_channels();
-  // The stored volume as float, the prepared one, the sums of outputs and weights, and one window in and out.
-  prediction.device_bytes =
-      kFloatBytes * (grid.voxels() + Product(prediction.prepared_size) * (channels_in + channels_out + 1) +
-                     WindowVoxels(recipe.windows(), prediction.prepared_size) * (channels_in + channels_out));
+  const volume::RunArrays arrays =
+      volume::ArraysOf(grid, prepared.reorientation, prepared.size, recipe.network().output_channels());
+  prediction.cpu_bytes = volume::LoopBytes(arrays);
+  prediction.gpu_bytes = volume::DeviceBytes(arrays);
   const double pass_seconds = speed ? speed->ms_per_window / 1000 : recipe.profile().cpu_seconds_per_window();
   const std::uint32_t lanes = speed ? std::max(1u, speed->lanes) : 1;
   const double rounds = std::ceil(static_cast<double>(prediction.windows) / lanes);
@@ -120,6 +117,10 @@ v1::PlannedRun PlanRun(const models::Model& model, const RunInput& input,
   for (const std::string& limitation : selection.limitations) {
     *plan.add_reasons() = MakeReason("LIMITATION", limitation, "the run would go on and say so");
   }
+  if (input.incomplete_series > 0) {
+    *plan.add_reasons() = MakeReason("EXPECTED_SERIES_INCOMPLETE", std::to_string(input.incomplete_series),
+                                     "so many other series are not whole yet");
+  }
   if (selection.volume == nullptr || !selection.volume->geometry) return plan;
   plan.set_applicable(true);
   if (input.missing > 0) {
@@ -132,7 +133,7 @@ v1::PlannedRun PlanRun(const models::Model& model, const RunInput& input,
     return plan;
   }
   plan.set_windows(prediction->windows);
-  plan.set_predicted_bytes(prediction->device_bytes + weight_bytes);
+  plan.set_predicted_bytes(std::max(prediction->cpu_bytes, prediction->gpu_bytes) + weight_bytes);
   plan.set_predicted_seconds(prediction->device_seconds);
   return plan;
 }

@@ -18,8 +18,11 @@ namespace tomoserve::dispatch {
 struct Prediction {
   std::array<std::uint64_t, 3> prepared_size{};  // voxels along the recipe's x, y, z, before padding
   std::uint32_t windows = 0;
-  std::uint64_t device_bytes = 0;  // weights left out: they are resident
-  double device_seconds = 0;       // 0: nothing was measured yet
+  // Of the run's arrays on a device of either kind (volume/run_bytes.h, as the worker counts them), without
+  // weights: they are resident.
+  std::uint64_t cpu_bytes = 0;
+  std::uint64_t gpu_bytes = 0;
+  double device_seconds = 0;  // 0: nothing was measured yet
 };
 
 // Size of the prepared volume: reoriented, then resampled by the recipe's rule. Cropping is not foreseen (its
@@ -45,7 +48,7 @@ struct WindowSpeed {
 absl::StatusOr<Prediction> Predict(const v1::Recipe& recipe, const volume::Geometry& grid,
                                    const std::optional<WindowSpeed>& speed);
 
-// One line of a plan.
+// One line of a plan. Its bytes are those of the kind of device that needs more.
 v1::PlannedRun PlanRun(const models::Model& model, const RunInput& input,
                        const std::optional<WindowSpeed>& speed, std::uint64_t weight_bytes);
 

@@ -1,6 +1,7 @@
 #include "dispatch/preparation.h"
 
 #include <algorithm>
+#include <array>
 #include <map>
 
 #include "absl/strings/str_cat.h"
@@ -24,11 +25,22 @@ absl::Status MayPass(const absl::Status& status) {
 }
 
 std::uint64_t SlotBytes(const series::Volume& volume) {
-  const auto& size = volume.geometry->size_ijk();
+  const auto& size = volume.stored_size_ij;
   std::uint32_t widest = 1;
   for (const series::VolumeSlice& slice : volume.slices)
     widest = std::max(widest, base::BytesOf(slice.stored_type));
   return std::uint64_t{size[0]} * size[1] * widest;
+}
+
+// Slices that something is decoded into: slot n is the n-th of them.
+std::uint32_t StoredSlices(const series::Volume& volume) {
+  return static_cast<std::uint32_t>(volume.slices.size()) - volume.synthetic_slices();
+}
+
+// Where slices are shifted onto a grid: the value beside them.
+double OutsideValue(const series::Volume& volume) {
+  constexpr double kAirHu = -1024;
+  return volume.representative.modality() == "CT" ? kAirHu : 0;
 }
 
 absl::Status FromKernel(const absl::Status& status) {
@@ -45,17 +57,19 @@ absl::Status Decode(const PreparationServices& services, const RunInput& input, 
   absl::Status unavailable;
   // One call per spool file; slices of late submissions lie in files of their own.
   std::map<std::string, std::vector<ipc::HelperPool::Frame>> frames;
-  for (std::uint32_t k = 0; k < volume.slices.size(); ++k) {
-    const series::VolumeSlice& slice = volume.slices[k];
+  std::uint32_t slot = 0;
+  for (const series::VolumeSlice& slice : volume.slices) {
+    if (slice.synthetic) continue;
     const store::StoredInstance& instance = input.study->instances[slice.index];
     ipc::HelperPool::Frame& frame = frames[instance.submission_id].emplace_back();
     frame.range.set_offset(instance.offset);
     frame.range.set_length(instance.length);
     frame.frame = slice.frame;
-    frame.slot = k;
+    frame.slot = slot++;
     frame.stored_type = slice.stored_type;
     frame.rows = instance.header.rows();
     frame.columns = instance.header.columns();
+    frame.tile = slice.tile;
   }
   for (const auto& [submission_id, wanted] : frames) {
     const auto spool = services.spool.OpenReadOnly(submission_id);
@@ -101,7 +115,7 @@ std::uint64_t HostBytes(const models::Model& model, const series::Volume& volume
   // The arena rounds each slot up to pages.
   constexpr std::uint64_t kPage = 4096;
   const std::uint64_t stride = (SlotBytes(volume) + kPage - 1) / kPage * kPage;
-  return stride * volume.slices.size() + LabelBytes(model, volume);
+  return stride * StoredSlices(volume) + LabelBytes(model, volume);
 }
 
 absl::StatusOr<std::unique_ptr<PreparedRun>> PrepareRun(const PreparationServices& services,
@@ -121,8 +135,7 @@ absl::StatusOr<std::unique_ptr<PreparedRun>> PrepareRun(const PreparationService
   // All at once, and not by the arena: what the ledger refuses others hold and give back, what the kernel
   // refuses nobody may ever give.
   TS_ASSIGN_OR_RETURN(prepared->share, LedgerShare::Take(services.ledger, host_bytes));
-  auto arena =
-      ipc::Arena::Create(SlotBytes(volume), static_cast<std::uint32_t>(volume.slices.size()), nullptr);
+  auto arena = ipc::Arena::Create(SlotBytes(volume), StoredSlices(volume), nullptr);
   if (!arena.ok()) return FromKernel(arena.status());
   prepared->arena = *std::move(arena);
   auto label_map = ipc::CreateSealedMemfd("labels", label_bytes);
@@ -133,12 +146,28 @@ absl::StatusOr<std::unique_ptr<PreparedRun>> PrepareRun(const PreparationService
   start.set_run_id(run_id);
   start.set_model_digest(model.model_digest);
   *start.mutable_geometry() = volume.geometry->ToProto();
-  for (std::uint32_t k = 0; k < volume.slices.size(); ++k) {
+  std::uint32_t slot = 0;
+  for (const series::VolumeSlice& from : volume.slices) {
     ipc::v1::Slice& slice = *start.add_slices();
-    *slice.mutable_slot() = prepared->arena->slot(k);
-    slice.set_stored_type(volume.slices[k].stored_type);
-    slice.set_slope(volume.slices[k].slope);
-    slice.set_intercept(volume.slices[k].intercept);
+    if (from.synthetic) {
+      slice.mutable_between()->set_before(from.synthetic->before);
+      slice.mutable_between()->set_after(from.synthetic->after);
+      slice.mutable_between()->set_weight(from.synthetic->weight);
+      continue;
+    }
+    *slice.mutable_slot() = prepared->arena->slot(slot++);
+    slice.set_stored_type(from.stored_type);
+    slice.set_slope(from.slope);
+    slice.set_intercept(from.intercept);
+    slice.set_shift_i(from.shift_ij[0]);
+    slice.set_shift_j(from.shift_ij[1]);
+  }
+  start.set_count_hounsfield(volume.unit == "HU");
+  const auto& size = volume.geometry->size_ijk();
+  if (volume.stored_size_ij != std::array{size[0], size[1]}) {
+    start.set_stored_columns(volume.stored_size_ij[0]);
+    start.set_stored_rows(volume.stored_size_ij[1]);
+    start.set_outside_value(OutsideValue(volume));
   }
   start.set_label_bytes(label_bytes);
   start.set_label_bytes_per_voxel(models::LabelBytesPerVoxel(model.recipe));

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -11,6 +13,7 @@
 #include "tomoserve/base/clock.h"
 #include "tomoserve/base/status.h"
 #include "tomoserve/findings/flag.h"
+#include "tomoserve/volume/hounsfield.h"
 
 namespace tomoserve::dispatch {
 namespace {
@@ -37,6 +40,11 @@ void AddTiming(v1::Run& run, const char* stage, double ms) {
   timing.set_ms(ms);
 }
 
+v1::Reason IncompleteSeries(const RunInput& input) {
+  return MakeReason("EXPECTED_SERIES_INCOMPLETE", absl::StrCat(input.incomplete_series),
+                    "so many other series have fewer instances than their submitter announced, or none");
+}
+
 // The worker knows neither the patient nor the slices' names.
 void NameFinding(const ResultContext& context, v1::Finding& finding) {
   for (const v1::Label& label : context.model.recipe.labels()) {
@@ -51,6 +59,12 @@ void NameFinding(const ResultContext& context, v1::Finding& finding) {
     finding.add_limitations(limitation);
 }
 
+std::optional<std::string> WhyNotHounsfield(const ipc::v1::RunDone& done) {
+  if (!done.has_hounsfield()) return std::nullopt;
+  const ipc::v1::HounsfieldCounts& counts = done.hounsfield();
+  return volume::WhyNotHounsfield({counts.all(), counts.body(), counts.tissue(), counts.dense()});
+}
+
 }  // namespace
 
 RunResult ResultWithoutVolume(const ResultContext& context) {
@@ -58,7 +72,11 @@ RunResult ResultWithoutVolume(const ResultContext& context) {
   RunResult result;
   result.run = BasicRun(context);
   v1::Flag& flag = *result.run.mutable_flag();
-  flag.set_state(selection.inconclusive ? v1::FLAG_STATE_INCONCLUSIVE : v1::FLAG_STATE_NOT_APPLICABLE);
+  // What has not come might have been what the recipe is for.
+  const bool waits = context.input.incomplete_series > 0;
+  flag.set_state(selection.inconclusive || waits ? v1::FLAG_STATE_INCONCLUSIVE
+                                                 : v1::FLAG_STATE_NOT_APPLICABLE);
+  if (waits) *flag.add_reasons() = IncompleteSeries(context.input);
   for (const v1::Reason& reason : selection.reasons) *flag.add_reasons() = reason;
   v1::Coverage& coverage = *result.run.mutable_coverage();
   for (const v1::SeriesUse& use : selection.uses) *coverage.add_series() = use;
@@ -72,7 +90,7 @@ absl::StatusOr<RunResult> FinishRun(const ResultContext& context, const Prepared
   const double began_ms = base::MonotonicMs();
   const v1::Recipe& recipe = context.model.recipe;
   const series::Volume& volume = *context.input.selection.volume;
-  TS_RETURN_IF_ERROR(CheckRunDone(recipe, *volume.geometry, done));
+  TS_RETURN_IF_ERROR(CheckRunDone(recipe, *volume.geometry, done, context.windows_total));
 
   RunResult result;
   result.run = BasicRun(context);
@@ -84,6 +102,14 @@ absl::StatusOr<RunResult> FinishRun(const ResultContext& context, const Prepared
                    [](const v1::Finding& a, const v1::Finding& b) { return a.score() > b.score(); });
   v1::Coverage coverage =
       findings::JudgeCoverage(recipe, *volume.geometry, done, context.input.selection.uses);
+  coverage.set_synthetic_slices(volume.synthetic_slices());
+  if (const auto implausible = WhyNotHounsfield(done)) {
+    // The network saw other values than it was made for: that it found nothing means nothing.
+    coverage.set_target(v1::COVERAGE_TARGET_UNKNOWN);
+    *coverage.add_reasons() =
+        MakeReason("HU_IMPLAUSIBLE", *implausible,
+                   "a patient's CT in Hounsfield units has other shares of tissue and dense values");
+  }
   for (const std::string& limitation : context.input.selection.limitations) {
     *coverage.add_reasons() =
         MakeReason("LIMITATION", limitation, "the recipe warns of this input and goes on");
@@ -94,6 +120,7 @@ absl::StatusOr<RunResult> FinishRun(const ResultContext& context, const Prepared
     *coverage.add_reasons() = MakeReason("EXPECTED_INSTANCES_MISSING", absl::StrCat(context.input.missing),
                                          "the series has fewer instances than its submitter announced");
   }
+  if (context.input.incomplete_series > 0) *coverage.add_reasons() = IncompleteSeries(context.input);
   *run.mutable_flag() = findings::JudgeFlag(recipe, findings, coverage);
   *run.mutable_coverage() = std::move(coverage);
   for (v1::Finding& finding : findings) *run.add_findings() = std::move(finding);

@@ -28,6 +28,7 @@ struct ResultContext {
   const models::Model& model;
   const RunInput& input;
   const std::string& build;
+  std::uint32_t windows_total = 0;  // that the worker spoke of while it computed; 0: it did not
 };
 
 // A run that needs no device: NOT_APPLICABLE, or INCONCLUSIVE where every candidate was rejected for its

@@ -1,4 +1,5 @@
-// Which run next, on which input, prepared when. What devices answer: scheduler_outcomes.cpp.
+// Which run next, prepared when. Which input a run gets: scheduler_inputs.cpp; what devices answer:
+// scheduler_outcomes.cpp.
 #include "dispatch/scheduler.h"
 
 #include <algorithm>
@@ -15,11 +16,7 @@
 namespace tomoserve::dispatch {
 namespace {
 
-// A store or a file system that fails now may work again soon.
-constexpr std::chrono::seconds kRetry{2};
 constexpr std::chrono::milliseconds kBlock{200};
-
-bool IsOpen(v1::RunState state) { return state == v1::RUN_STATE_QUEUED || state == v1::RUN_STATE_RUNNING; }
 
 }  // namespace
 
@@ -36,6 +33,8 @@ absl::Status Scheduler::Resume() {
     }
     AddRun(run);
     studies.insert(run.study_uid);
+    // What was held before is held again, or not.
+    if (const Entry* entry = Find(run.run.run_id()); entry != nullptr) SetHeldNotice(*entry, false);
   }
   for (const std::string& study_uid : studies) StudyChanged(study_uid);
   return absl::OkStatus();
@@ -47,6 +46,7 @@ void Scheduler::AddRun(const store::StoredRun& stored) {
   Entry& entry = place->second;
   entry.stored.priority = stored.priority;
   entry.stored.deadline_us = stored.deadline_us;
+  entry.stored.solicited = stored.solicited;
   if (!is_new) return;
   entry.stored = stored;
   entry.stop = std::make_shared<std::atomic<bool>>(false);
@@ -57,125 +57,6 @@ void Scheduler::AddRun(const store::StoredRun& stored) {
          MakeReason("MODEL_GONE", stored.run.model(),
                     "the version that was asked for is not in the repository any more, or was changed"));
   }
-}
-
-void Scheduler::StudyChanged(const std::string& study_uid) {
-  if (stopped_) return;
-  const auto runs = services_.store.RunsOfStudy(study_uid);
-  if (!runs.ok()) {
-    base::Log(base::LogLevel::kError, "study_not_read", {{"reason", base::ReasonOf(runs.status())}});
-    services_.coordinator.PostAfter(kRetry, [this, study_uid] { StudyChanged(study_uid); });
-    return;
-  }
-  for (const store::StoredRun& run : *runs) {
-    if (IsOpen(run.run.state())) AddRun(run);
-  }
-  const auto study = studies_.find(study_uid);
-  if (study == studies_.end()) return;
-  bool waiting = false;
-  for (const std::string& run_id : study->second.runs) {
-    Entry& entry = entries_.at(run_id);
-    // QUEUED in the store: it takes the study as it is now.
-    if (entry.phase == Phase::kReady && !entry.marked) {
-      entry.phase = Phase::kWaiting;
-      entry.input.reset();
-    }
-    waiting = waiting || entry.phase == Phase::kWaiting;
-  }
-  if (!waiting) return;
-  if (study->second.planning) {
-    study->second.again = true;
-  } else {
-    StartPlan(study_uid);
-  }
-}
-
-void Scheduler::StartPlan(const std::string& study_uid) {
-  StudyEntry& study = studies_.at(study_uid);
-  study.again = false;
-  study.plan = ++plans_;
-  std::map<std::string, const models::Model*> wanted;
-  for (const std::string& run_id : study.runs) {
-    const Entry& entry = entries_.at(run_id);
-    if (entry.phase == Phase::kWaiting && entry.model != nullptr) wanted.emplace(run_id, entry.model);
-  }
-  study.planning = services_.pool.Post([this, study_uid, wanted, number = study.plan] {
-    const auto row = services_.store.GetStudy(study_uid);
-    const bool complete = row.ok() && row->state == v1::STUDY_STATE_COMPLETE;
-    const auto plan = std::make_shared<absl::StatusOr<Plan>>(Plan());
-    if (const auto study_input = LoadStudyInput(services_.store, study_uid); study_input.ok()) {
-      for (const auto& [run_id, model] : wanted) {
-        (*plan)->emplace(run_id, std::make_shared<RunInput>(ChooseInput(model->recipe, *study_input)));
-      }
-    } else {
-      *plan = study_input.status();
-    }
-    services_.coordinator.Post(
-        [this, study_uid, number, plan, complete] { HandlePlan(study_uid, number, *plan, complete); });
-  });
-}
-
-void Scheduler::HandlePlan(const std::string& study_uid, std::uint64_t number,
-                           const absl::StatusOr<Plan>& plan, bool complete) {
-  const auto study = studies_.find(study_uid);
-  if (study == studies_.end() || study->second.plan != number || stopped_) return;
-  study->second.planning = false;
-  if (study->second.again) return StartPlan(study_uid);
-  if (!plan.ok()) {
-    base::Log(base::LogLevel::kError, "study_not_planned", {{"reason", base::ReasonOf(plan.status())}});
-    services_.coordinator.PostAfter(kRetry, [this, study_uid] { StudyChanged(study_uid); });
-    return;
-  }
-  for (const auto& [run_id, input] : *plan) {
-    Entry* entry = Find(run_id);
-    if (entry == nullptr || entry->phase != Phase::kWaiting) continue;
-    // A run starts when the study is complete or, with an expectation, its own series.
-    if (!complete && !(input->expectation && input->missing == 0)) continue;
-    if (input->study->series.identity_conflict) {
-      Fail(run_id, MakeReason("IDENTITY_CONFLICT", "",
-                              "the study holds instances of two patients: it is kept, but not analysed"));
-      continue;
-    }
-    GiveInput(*entry, input);
-  }
-  Pump();
-}
-
-bool Scheduler::IsBeingComputed(const Entry& entry, const std::string& input_digest) const {
-  const auto study = studies_.find(entry.stored.study_uid);
-  return std::any_of(study->second.runs.begin(), study->second.runs.end(), [&](const std::string& run_id) {
-    const Entry& other = entries_.at(run_id);
-    return &other != &entry && other.input != nullptr && other.phase != Phase::kWaiting &&
-           other.input->digest == input_digest && other.stored.model_digest == entry.stored.model_digest &&
-           other.stored.recipe_digest == entry.stored.recipe_digest;
-  });
-}
-
-void Scheduler::GiveInput(Entry& entry, std::shared_ptr<const RunInput> input) {
-  const std::string run_id = entry.stored.run.run_id();
-  if (IsBeingComputed(entry, input->digest)) return;
-  const auto taken_over = services_.store.SetRunInput(run_id, input->digest);
-  if (!taken_over.ok()) {
-    if (absl::IsFailedPrecondition(taken_over.status())) return End(run_id);
-    return Retry(run_id, "input_not_stored", taken_over.status(),
-                 [this, study_uid = entry.stored.study_uid] { StudyChanged(study_uid); });
-  }
-  if (*taken_over) {
-    services_.observer.OnRunTakenOver(entry.stored.run.model());
-    return End(run_id);
-  }
-  entry.input = std::move(input);
-  entry.stored.input_digest = entry.input->digest;
-  entry.ready_ms = base::MonotonicMs();
-  const series::Volume* volume = entry.input->selection.volume;
-  if (volume != nullptr && volume->geometry) {
-    entry.phase = Phase::kReady;
-    return;
-  }
-  entry.phase = Phase::kFinishing;
-  const ResultContext context{
-      .stored = entry.stored, .model = *entry.model, .input = *entry.input, .build = services_.build};
-  Commit(run_id, std::make_shared<RunResult>(ResultWithoutVolume(context)));
 }
 
 bool Scheduler::IsMoreUrgent(const Entry& a, const Entry& b) const {
@@ -221,9 +102,12 @@ void Scheduler::FillDevices() {
   for (std::size_t worker = 0; worker < devices_.count(); ++worker) {
     while (devices_.IsFree(worker)) {
       Entry* entry = MostUrgent(Phase::kPrepared, [&](const Entry& candidate) {
-        // A suspect is alone on its worker: no model is loaded beside it.
-        const bool alone = !candidate.stored.suspect || !devices_.IsLoading(worker);
-        return alone &&
+        // A suspect, or one that did not fit, is alone on its worker: no model is loaded beside it.
+        const bool must_be_alone = candidate.stored.suspect || candidate.memory_failures > 0;
+        if (must_be_alone && devices_.IsLoading(worker)) return false;
+        // Rather on another device than on the one that it saw the end of.
+        const bool avoids = candidate.device_losses > 0 && candidate.device == worker;
+        return !(avoids && devices_.IsWarmSomewhere(candidate.stored.model_digest, worker)) &&
                devices_.ModelOn(worker, candidate.stored.model_digest).readiness == v1::MODEL_READINESS_WARM;
       });
       if (entry == nullptr) break;
@@ -233,10 +117,12 @@ void Scheduler::FillDevices() {
         entry->phase = Phase::kOnDevice;
         entry->worker = devices_.HelloOf(worker);
         entry->on_cpu = devices_.IsCpu(worker);
+        entry->device = worker;
+        entry->windows_total = 0;
         if (const auto prediction =
                 Predict(entry->model->recipe, *entry->input->selection.volume->geometry, std::nullopt);
             prediction.ok()) {
-          entry->predicted_bytes = prediction->device_bytes;
+          entry->predicted_bytes = entry->on_cpu ? prediction->cpu_bytes : prediction->gpu_bytes;
         }
         base::Log(base::LogLevel::kInfo, "run_started",
                   {{"run_id", run_id},
@@ -338,11 +224,15 @@ void Scheduler::Rest(const std::string& run_id, const absl::Status& status) {
   for (std::uint32_t i = 1; i < entry.failed_preparations && delay < patience.longest_preparation; ++i) {
     delay *= 2;
   }
+  RestFor(entry, std::min(delay, patience.longest_preparation));
+  if (base::ReasonOf(status) == "HOST_MEMORY") MakeRoomFor(entry);
+}
+
+void Scheduler::RestFor(Entry& entry, std::chrono::milliseconds delay) {
   entry.needs_room = false;
   entry.resting = true;
   Release(entry);
-  if (base::ReasonOf(status) == "HOST_MEMORY") MakeRoomFor(entry);
-  services_.coordinator.PostAfter(std::min(delay, patience.longest_preparation), [this, run_id] {
+  services_.coordinator.PostAfter(delay, [this, run_id = entry.stored.run.run_id()] {
     Entry* rested = Find(run_id);
     if (rested == nullptr || stopped_) return;
     rested->resting = false;

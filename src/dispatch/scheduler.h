@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -42,6 +43,8 @@ class Scheduler final : public DeviceEvents {
     Observer& observer;
     std::string build;
     Patience patience;
+    store::GenerationLimit generations;
+    double max_study_age_days = 7;  // of studies whose runs nobody has asked for in so many words
   };
 
   Scheduler(Services services, Devices& devices);
@@ -73,6 +76,9 @@ class Scheduler final : public DeviceEvents {
   void OnWorkerDeath(const std::string& device, const WorkerDeath& death) override;
 
  private:
+  // A store or a file system that fails now may work again soon.
+  static constexpr std::chrono::seconds kRetry{2};
+
   enum class Phase {
     kWaiting,    // for the study's completion, or for its plan
     kReady,      // its input is known
@@ -88,6 +94,8 @@ class Scheduler final : public DeviceEvents {
     Phase phase = Phase::kWaiting;
     bool marked =
         false;  // RUNNING in the store: late instances make a new generation, this one keeps its input
+    bool held = false;  // the study had its generations for now; its phase is kWaiting
+    std::int64_t held_until_us = 0;
     bool dropped = false;     // cancelled: the outcome of the step in progress is thrown away
     bool needs_room = false;  // host memory did not suffice for it once
     bool blocked = false;     // not to be prepared until something changes or a moment has passed
@@ -99,6 +107,10 @@ class Scheduler final : public DeviceEvents {
     ipc::v1::Hello worker;  // of the device that it is or was on
     bool on_cpu = false;
     std::uint64_t predicted_bytes = 0;  // on its device, without weights
+    std::size_t device = 0;             // that it is or was on
+    std::uint32_t device_losses = 0;    // of devices that it was on
+    std::uint32_t memory_failures = 0;  // it is to be alone on its device from then on
+    std::uint32_t windows_total = 0;    // as its progress says; 0: no progress yet
     double ready_ms = 0;
     double queue_ms = 0;
   };
@@ -121,6 +133,10 @@ class Scheduler final : public DeviceEvents {
   void HandlePlan(const std::string& study_uid, std::uint64_t number, const absl::StatusOr<Plan>& plan,
                   bool complete);
   void GiveInput(Entry& entry, std::shared_ptr<const RunInput> input);
+  // The study has had enough generations of the run for now: asks again later, and says so to the operator.
+  void Hold(Entry& entry, std::int64_t until_us);
+  void LiftHold(Entry& entry);
+  void SetHeldNotice(const Entry& entry, bool held);
   // Another generation of the same model works on the same input: its result will be taken over.
   bool IsBeingComputed(const Entry& entry, const std::string& input_digest) const;
 
@@ -137,6 +153,9 @@ class Scheduler final : public DeviceEvents {
   void MakeRoomFor(const Entry& entry);
   // Prepares it again after a while; FAILED with this reason once that has been tried often enough.
   void Rest(const std::string& run_id, const absl::Status& status);
+  void RestFor(Entry& entry, std::chrono::milliseconds delay);
+  // The worker gave it back for want of the device's memory: tried again alone, and FAILED in the end.
+  void HandleShortage(Entry& entry);
   void HandleFinished(const std::string& run_id, std::size_t worker, std::uint64_t life,
                       const std::shared_ptr<absl::StatusOr<RunResult>>& result);
 

@@ -1,6 +1,8 @@
 // What becomes of runs: results, failures, deaths, cancellation, the end of the server.
+#include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "dispatch/instance_rules.h"
 #include "dispatch/scheduler.h"
 #include "dispatch/worker_reply.h"
@@ -18,6 +20,9 @@ void Scheduler::OnProgress(const ipc::v1::RunProgress& progress) {
       progress.windows_done() > progress.windows_total()) {
     return;
   }
+  // The first word on it counts: the result has to agree.
+  if (entry->windows_total == 0) entry->windows_total = progress.windows_total();
+  if (entry->windows_total != progress.windows_total()) return;
   {
     const std::lock_guard lock(progress_mutex_);
     progress_[progress.run_id()] = static_cast<double>(progress.windows_done()) / progress.windows_total();
@@ -39,8 +44,13 @@ void Scheduler::OnRunDone(std::size_t worker, std::uint64_t life, const ipc::v1:
   // Copies: the entry may go while the pool works.
   services_.pool.Post([this, worker, life, done, stored = entry->stored, model = entry->model,
                        input = entry->input, prepared = entry->prepared, hello = entry->worker,
-                       on_cpu = entry->on_cpu, queue_ms = entry->queue_ms] {
-    const ResultContext context{.stored = stored, .model = *model, .input = *input, .build = services_.build};
+                       on_cpu = entry->on_cpu, queue_ms = entry->queue_ms,
+                       windows_total = entry->windows_total] {
+    const ResultContext context{.stored = stored,
+                                .model = *model,
+                                .input = *input,
+                                .build = services_.build,
+                                .windows_total = windows_total};
     auto result = std::make_shared<absl::StatusOr<RunResult>>(
         FinishRun(context, *prepared, hello, on_cpu, done, queue_ms));
     services_.coordinator.Post([this, run_id = done.run_id(), worker, life, result] {
@@ -115,8 +125,9 @@ void Scheduler::Fail(const std::string& run_id, const v1::Reason& reason) {
 void Scheduler::End(const std::string& run_id) {
   const auto place = entries_.find(run_id);
   if (place == entries_.end()) return;
-  const Entry entry = std::move(place->second);
+  Entry entry = std::move(place->second);
   entries_.erase(place);
+  LiftHold(entry);
   {
     const std::lock_guard lock(progress_mutex_);
     progress_.erase(run_id);
@@ -138,7 +149,29 @@ void Scheduler::End(const std::string& run_id) {
 void Scheduler::OnRunFailed(const ipc::v1::RunFailed& failed) {
   Entry* entry = Find(failed.run_id());
   if (entry == nullptr || stopped_) return;
-  Fail(failed.run_id(), CleanReason(failed.reason(), "RUN_FAILED"));
+  const v1::Reason reason = CleanReason(failed.reason(), "RUN_FAILED");
+  if (reason.code() == "OUT_OF_MEMORY" && !entry->dropped) return HandleShortage(*entry);
+  Fail(failed.run_id(), reason);
+}
+
+void Scheduler::HandleShortage(Entry& entry) {
+  const std::string run_id = entry.stored.run.run_id();
+  const Patience& patience = services_.patience;
+  const std::uint32_t tries = ++entry.memory_failures;
+  if (tries >= patience.max_memory_tries) {
+    return Fail(run_id, MakeReason("OUT_OF_MEMORY", absl::StrCat(entry.predicted_bytes),
+                                   absl::StrCat("the device's memory did not suffice, ", tries,
+                                                " times; so many bytes were predicted for the run's arrays, "
+                                                "beside the network and its weights")));
+  }
+  base::Log(base::LogLevel::kWarning, "run_waits_for_device_memory",
+            {{"run_id", run_id}, {"tries", static_cast<std::int64_t>(tries)}});
+  {
+    const std::lock_guard lock(progress_mutex_);
+    progress_.erase(run_id);
+  }
+  RestFor(entry, patience.first_memory_retry * (1u << std::min(tries - 1, 10u)));
+  Notify(entry);
 }
 
 void Scheduler::OnRunLost(const std::string& run_id, const WorkerDeath& death, bool alone) {
@@ -181,6 +214,12 @@ void Scheduler::OnRunLost(const std::string& run_id, const WorkerDeath& death, b
   entry->marked = false;
   entry->stored.run.set_state(v1::RUN_STATE_QUEUED);
   entry->phase = Phase::kReady;
+  if (death.cause == DeathCause::kDeviceLost &&
+      ++entry->device_losses >= services_.patience.max_device_losses) {
+    // No strike, but no way on either: it may be what breaks them, and there are only so many devices.
+    return Fail(run_id, MakeReason("DEVICE_LOST", absl::StrCat(entry->device_losses),
+                                   "so many times the device was lost while the run was on it"));
+  }
   {
     const std::lock_guard lock(progress_mutex_);
     progress_.erase(run_id);

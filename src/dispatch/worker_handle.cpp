@@ -8,6 +8,7 @@
 #include "tomoserve/base/clock.h"
 #include "tomoserve/base/log.h"
 #include "tomoserve/base/status.h"
+#include "tomoserve/ipc/worker_exit.h"
 
 namespace tomoserve::dispatch {
 namespace {
@@ -16,6 +17,8 @@ namespace {
 constexpr std::chrono::milliseconds kLook{200};
 // How long a process that closed its socket may take to exit.
 constexpr std::chrono::milliseconds kExit{2000};
+// More memory than any device has is no number to be shown.
+constexpr std::uint64_t kMostDeviceBytes = std::uint64_t{1} << 50;
 
 std::uint64_t CounterIn(const char* path, const std::string& wanted) {
   std::ifstream file(path);
@@ -41,6 +44,7 @@ bool IsBlamed(const WorkerDeath& death) {
       return true;
     case DeathCause::kAsked:
     case DeathCause::kNoStart:
+    case DeathCause::kDeviceLost:
       return false;
     case DeathCause::kItself:
       break;
@@ -141,19 +145,30 @@ void WorkerHandle::Kill(std::uint64_t life, DeathCause cause) {
 
 void WorkerHandle::Live() {
   std::chrono::milliseconds delay = options_.patience.first_restart;
+  std::deque<double> losses_ms;  // of the device
   for (std::uint64_t life = 1; !stopping_; ++life) {
-    const WorkerDeath death = LiveOnce(life);
+    WorkerDeath death = LiveOnce(life);
     if (stopping_) return;
+    death.is_last = death.cause == DeathCause::kDeviceLost && IsLostTooOften(losses_ms);
     WorkerEvent event;
     event.life = life;
     event.death = &death;
     events_(event);
+    if (death.is_last) return;
     // A worker that came up died of what it was given, and that is struck out elsewhere.
     if (death.said_hello) delay = options_.patience.first_restart;
     std::unique_lock lock(mutex_);
     stop_.wait_for(lock, delay, [this] { return stopping_.load(); });
     delay = std::min(2 * delay, options_.patience.longest_restart);
   }
+}
+
+bool WorkerHandle::IsLostTooOften(std::deque<double>& losses_ms) const {
+  const double now_ms = base::MonotonicMs();
+  losses_ms.push_back(now_ms);
+  const auto window_ms = static_cast<double>(options_.patience.device_loss_window.count());
+  while (now_ms - losses_ms.front() > window_ms) losses_ms.pop_front();
+  return losses_ms.size() >= options_.patience.max_device_losses;
 }
 
 WorkerDeath WorkerHandle::LiveOnce(std::uint64_t life) {
@@ -184,6 +199,7 @@ WorkerDeath WorkerHandle::LiveOnce(std::uint64_t life) {
   if (death.cause != DeathCause::kItself && !stopping_) child_.Kill(SIGKILL);
   // From here on nobody else reaches the process: its id may be taken by another one soon.
   pid_ = 0;
+  device_memory_used_bytes_ = 0;
   ipc::Child gone;
   std::optional<DeathCause> killed;
   {
@@ -203,6 +219,9 @@ WorkerDeath WorkerHandle::LiveOnce(std::uint64_t life) {
     death.exit_code = exit->exit_code;
     death.signal = exit->signal;
   }
+  if (death.cause == DeathCause::kItself && death.signal == 0 && death.exit_code == ipc::kWorkerDeviceLost) {
+    death.cause = DeathCause::kDeviceLost;
+  }
   death.oom_killer = OomKills() > oom_kills;
   return death;
 }
@@ -211,6 +230,7 @@ DeathCause WorkerHandle::Listen(std::uint64_t life, bool& said_hello) {
   const double began_ms = base::MonotonicMs();
   double heard_ms = began_ms;
   Motion motion;
+  bool said_unusable = false;
   while (!stopping_) {
     ipc::v1::WorkerReply reply;
     const absl::Status status = child_.socket().ReceiveLarge(reply, nullptr, kLook);
@@ -220,16 +240,21 @@ DeathCause WorkerHandle::Listen(std::uint64_t life, bool& said_hello) {
       heard_ms = now_ms;
       const bool is_hello = reply.reply_case() == ipc::v1::WorkerReply::kHello;
       // Signs of life may come while the device is still being opened, and why it cannot be; nothing else may
-      // come before the hello.
+      // come before the hello. Why it cannot be is the last word: a worker that goes on does not know itself
+      // what it computes on.
       const bool is_heartbeat = reply.reply_case() == ipc::v1::WorkerReply::kHeartbeat;
       const bool is_refusal = reply.reply_case() == ipc::v1::WorkerReply::kUnusable;
-      if (reply.reply_case() == ipc::v1::WorkerReply::REPLY_NOT_SET ||
+      if (said_unusable || reply.reply_case() == ipc::v1::WorkerReply::REPLY_NOT_SET ||
           ((is_hello || is_refusal) && said_hello) ||
           (!is_hello && !said_hello && !is_heartbeat && !is_refusal)) {
         return DeathCause::kProtocol;
       }
       said_hello = said_hello || is_hello;
+      said_unusable = is_refusal;
       motion.See(reply, now_ms);
+      if (is_heartbeat) {
+        device_memory_used_bytes_ = std::min(reply.heartbeat().device_memory_used_bytes(), kMostDeviceBytes);
+      }
       if (!is_heartbeat) {
         WorkerEvent event;
         event.life = life;

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <mutex>
 #include <optional>
@@ -22,11 +23,12 @@ namespace tomoserve::dispatch {
 
 // Why a worker ended.
 enum class DeathCause {
-  kItself,    // exited, crashed, or was killed by somebody else
-  kWatchdog,  // killed by us: no sign of life, or none of progress, in time
-  kProtocol,  // killed by us: a record that no worker of ours sends
-  kAsked,     // killed by us for a reason that the caller knows
-  kNoStart,   // could not be started
+  kItself,      // exited, crashed, or was killed by somebody else
+  kWatchdog,    // killed by us: no sign of life, or none of progress, in time
+  kProtocol,    // killed by us: a record that no worker of ours sends
+  kAsked,       // killed by us for a reason that the caller knows
+  kNoStart,     // could not be started
+  kDeviceLost,  // exited because its device does not work any more
 };
 
 struct WorkerDeath {
@@ -35,9 +37,11 @@ struct WorkerDeath {
   int exit_code = 0;
   int signal = 0;
   bool oom_killer = false;  // the kernel's OOM killer was active while the worker lived
+  bool is_last = false;     // the device was lost too often: no other process follows
 };
 
-// Whether a run that was in flight may be the culprit: a kill from outside says nothing about it.
+// Whether a run that was in flight, or a model that was being loaded, may be the culprit: a kill from outside
+// or the loss of the device says nothing about it.
 bool IsBlamed(const WorkerDeath& death);
 
 // The cause's short name: one of WorkerDeathCauses().
@@ -85,11 +89,15 @@ class WorkerHandle {
   void Stop();
   // Of the process that lives now; 0: none. Never blocks.
   pid_t pid() const { return pid_; }
+  // Of the device, as the process that lives now says; 0: none lives, or it said nothing. Never blocks.
+  std::uint64_t device_memory_used_bytes() const { return device_memory_used_bytes_; }
 
  private:
   void Live();
   // One process from its start to its end.
   WorkerDeath LiveOnce(std::uint64_t life);
+  // Whether a device that was lost at these moments, and now, is to be given up; forgets those long past.
+  bool IsLostTooOften(std::deque<double>& losses_ms) const;
   DeathCause Listen(std::uint64_t life, bool& said_hello);
   // What the worker has shown of its work. Begins anew with each setting of the bounds.
   class Motion;
@@ -110,6 +118,7 @@ class WorkerHandle {
   StallBounds bounds_;
   std::uint64_t watch_ = 0;  // counts the settings of bounds_
   std::atomic<pid_t> pid_{0};
+  std::atomic<std::uint64_t> device_memory_used_bytes_{0};
   std::atomic<bool> stopping_{false};
   std::condition_variable stop_;
   std::thread thread_;

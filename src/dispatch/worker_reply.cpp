@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <string_view>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "dispatch/instance_rules.h"
 #include "tomoserve/base/status.h"
+#include "tomoserve/volume/run_bytes.h"
 
 namespace tomoserve::dispatch {
 namespace {
@@ -16,6 +18,7 @@ constexpr std::size_t kLongestText = 200;
 constexpr std::uint32_t kDefaultFindings = 100;
 // Centroids of voxels lie inside; boxes have the voxels' edges, and detectors may look one window beyond.
 constexpr double kMarginVoxels = 64;
+constexpr double kLongestStageMs = 7 * 24 * 3600 * 1000.0;
 
 absl::Status Lie(std::string_view field) {
   return base::Error(absl::StatusCode::kInvalidArgument, "WORKER_LIED", field,
@@ -109,7 +112,7 @@ std::set<std::uint32_t> LabelValues(const v1::Recipe& recipe) {
 }
 
 absl::Status CheckRunDone(const v1::Recipe& recipe, const volume::Geometry& grid,
-                          const ipc::v1::RunDone& done) {
+                          const ipc::v1::RunDone& done, std::uint32_t windows_total) {
   std::uint64_t most = 0;
   for (const v1::FindingRule& rule : recipe.findings()) {
     most += rule.max_findings() == 0 ? kDefaultFindings : rule.max_findings();
@@ -125,13 +128,19 @@ absl::Status CheckRunDone(const v1::Recipe& recipe, const volume::Geometry& grid
     TS_RETURN_IF_ERROR(CheckExtent(grid, extent, "labels"));
   }
   if (done.has_lung()) TS_RETURN_IF_ERROR(CheckExtent(grid, done.lung(), "lung"));
+  if (done.windows() == 0 || done.windows() > volume::kMaxWindows ||
+      (windows_total != 0 && done.windows() != windows_total)) {
+    return Lie("windows");
+  }
   if (done.timings_size() > 64) return Lie("timings");
+  std::set<std::string_view> stages;
   for (const v1::StageTiming& timing : done.timings()) {
     const bool is_name = !timing.stage().empty() && timing.stage().size() <= 32 &&
                          std::all_of(timing.stage().begin(), timing.stage().end(), [](char c) {
                            return absl::ascii_islower(static_cast<unsigned char>(c)) || c == '_';
                          });
-    if (!is_name || !IsFiniteAndPositive(timing.ms())) return Lie("timings");
+    const bool is_time = IsFiniteAndPositive(timing.ms()) && timing.ms() <= kLongestStageMs;
+    if (!is_name || !is_time || !stages.insert(timing.stage()).second) return Lie("timings");
   }
   return absl::OkStatus();
 }

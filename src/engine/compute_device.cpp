@@ -6,6 +6,8 @@
 #include <c10/core/InferenceMode.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
+#include <algorithm>
+#include <exception>
 #include <string>
 
 #include "engine/failure.h"
@@ -44,8 +46,7 @@ absl::StatusOr<ComputeDevice> ComputeDevice::Cuda(int index) {
     made.Synchronise();
     return made;
   } catch (...) {
-    return CurrentException(absl::StatusCode::kUnavailable, "DEVICE_UNAVAILABLE",
-                            "cuda:" + std::to_string(index), "the device cannot be opened");
+    return CurrentDeviceException("cuda:" + std::to_string(index), "the device cannot be opened");
   }
 }
 
@@ -72,6 +73,17 @@ bool ComputeDevice::Works() const {
     return true;
   } catch (...) {
     return false;
+  }
+}
+
+std::uint64_t ComputeDevice::MemoryUsedBytes() const {
+  if (!is_cuda()) return 0;
+  try {
+    const auto stats = c10::getDeviceAllocator(device_.type())->getDeviceStats(device_.index());
+    constexpr auto kAll = static_cast<std::size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+    return static_cast<std::uint64_t>(std::max<std::int64_t>(stats.reserved_bytes[kAll].current, 0));
+  } catch (const std::exception&) {
+    return 0;
   }
 }
 

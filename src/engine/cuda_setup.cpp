@@ -78,8 +78,8 @@ absl::StatusOr<CudaRuntime> InitialiseCuda(const cuda::Module& module, const cud
     }
     TS_RETURN_IF_ERROR(CheckConvolutions(runtime.device));
   } catch (...) {
-    return CurrentException(absl::StatusCode::kUnavailable, "DEVICE_UNAVAILABLE",
-                            "cuda:" + std::to_string(index), "the device fails at its first operations");
+    return CurrentDeviceException("cuda:" + std::to_string(index),
+                                  "the device fails at its first operations");
   }
   std::uint64_t free_bytes = 0;
   std::uint64_t total_bytes = 0;

@@ -6,7 +6,10 @@
 #include <exception>
 #include <new>
 
+#include "engine/cuda_errors.h"
+#include "tomoserve/base/out_of_memory.h"
 #include "tomoserve/base/status.h"
+#include "tomoserve/base/strings.h"
 
 namespace tomoserve::engine {
 namespace {
@@ -23,16 +26,6 @@ std::string LastLine(std::string_view text) {
   return printable;
 }
 
-// The interpreter wraps every exception in a std::runtime_error, so only the text is left to tell.
-bool SaysOutOfMemory(std::string_view text) {
-  return text.find("can't allocate memory") != std::string_view::npos ||
-         text.find("not enough memory") != std::string_view::npos ||
-         text.find("out of memory") != std::string_view::npos ||
-         text.find("CUDNN_STATUS_ALLOC_FAILED") != std::string_view::npos ||
-         text.find("CUBLAS_STATUS_ALLOC_FAILED") != std::string_view::npos ||
-         text.find("std::bad_alloc") != std::string_view::npos;
-}
-
 }  // namespace
 
 absl::Status CurrentException(absl::StatusCode code, std::string_view reason, std::string_view value,
@@ -43,19 +36,22 @@ absl::Status CurrentException(absl::StatusCode code, std::string_view reason, st
     throw;
   } catch (const c10::Error& error) {
     cause = LastLine(error.what_without_backtrace());
-    out_of_memory = SaysOutOfMemory(error.what_without_backtrace());
+    out_of_memory = base::SaysOutOfMemory(error.what_without_backtrace());
   } catch (const std::bad_alloc&) {
     out_of_memory = true;
   } catch (const std::exception& error) {
     cause = LastLine(error.what());
-    out_of_memory = SaysOutOfMemory(error.what());
+    out_of_memory = base::SaysOutOfMemory(error.what());
   } catch (...) {
   }
-  if (out_of_memory) {
-    return base::Error(absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY", value,
-                       std::string(what) + ": not enough memory");
-  }
+  if (out_of_memory) return base::OutOfMemory(value, what);
   return base::Error(code, reason, value, std::string(what) + ": " + cause);
+}
+
+absl::Status CurrentDeviceException(std::string_view value, std::string_view what) {
+  const absl::Status status =
+      CurrentException(absl::StatusCode::kUnavailable, "DEVICE_UNAVAILABLE", value, what);
+  return absl::IsUnavailable(status) ? status : DeviceUnavailable(value, base::ToStd(status.message()));
 }
 
 }  // namespace tomoserve::engine

@@ -14,4 +14,8 @@ namespace tomoserve::engine {
 absl::Status CurrentException(absl::StatusCode code, std::string_view reason, std::string_view value,
                               std::string_view what);
 
+// The same for what a device is set up with: kUnavailable DEVICE_UNAVAILABLE, whatever was thrown. A device
+// that has no memory for its first operations cannot be used, and nothing in this process will change that.
+absl::Status CurrentDeviceException(std::string_view value, std::string_view what);
+
 }  // namespace tomoserve::engine

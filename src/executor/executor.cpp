@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "tomoserve/base/log.h"
+#include "tomoserve/base/out_of_memory.h"
 #include "tomoserve/base/status.h"
 
 namespace tomoserve::executor {
@@ -28,8 +29,7 @@ absl::Status Guarded(const Call& call) {
   try {
     return call();
   } catch (const std::bad_alloc&) {
-    return base::Error(absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY", "",
-                       "a window did not fit into memory");
+    return base::OutOfMemory("", "a window");
   } catch (const std::exception& error) {
     return base::Error(absl::StatusCode::kInternal, "JOB_FAILED", "", error.what());
   } catch (...) {

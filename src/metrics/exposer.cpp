@@ -65,9 +65,9 @@ class ExposerImpl final : public Exposer {
     context_ = mg_start2(&init, &error);
     mg_server_port port{};
     if (context_ == nullptr || mg_get_server_ports(context_, 1, &port) != 1) {
-      return base::Error(absl::StatusCode::kUnavailable, "LISTEN_FAILED", absl::StrCat(address.port),
-                         absl::StrCat("metrics_listen: cannot listen on ", listen,
-                                      " (IPv4 only); is another server running there?"));
+      return base::Error(
+          absl::StatusCode::kUnavailable, "LISTEN_FAILED", absl::StrCat(address.port),
+          absl::StrCat("metrics_listen: cannot listen on ", listen, "; is another server running there?"));
     }
     port_ = port.port;
     return absl::OkStatus();
@@ -115,8 +115,17 @@ class ExposerImpl final : public Exposer {
 
 }  // namespace
 
+absl::StatusOr<base::LoopbackAddress> ParseMetricsListen(const std::string& listen) {
+  TS_ASSIGN_OR_RETURN(base::LoopbackAddress address, base::ParseLoopback("metrics_listen", listen));
+  if (address.host.front() == '[' && mg_check_feature(MG_FEATURES_IPV6) == 0) {
+    return base::Error(absl::StatusCode::kInvalidArgument, "LISTEN_INVALID", listen,
+                       "metrics_listen: the HTTP library of this build has no IPv6; use 127.0.0.1:PORT");
+  }
+  return address;
+}
+
 absl::StatusOr<std::unique_ptr<Exposer>> StartExposer(const std::string& listen, Pages pages) {
-  TS_ASSIGN_OR_RETURN(const base::LoopbackAddress address, base::ParseLoopback("metrics_listen", listen));
+  TS_ASSIGN_OR_RETURN(const base::LoopbackAddress address, ParseMetricsListen(listen));
   auto exposer = std::make_unique<ExposerImpl>(std::move(pages));
   TS_RETURN_IF_ERROR(exposer->Start(address));
   return exposer;

@@ -13,6 +13,15 @@ bool IsCodeCharacter(char c) { return (c >= 'A' && c <= 'Z') || (c >= '0' && c <
 
 }  // namespace
 
+std::string Without(std::string_view prefix, const std::string& name) {
+  return name.substr(name.rfind(prefix, 0) == 0 ? prefix.size() : 0);
+}
+
+std::string PriorityLabel(v1::Priority priority) {
+  const bool known = v1::Priority_IsValid(priority) && priority != v1::PRIORITY_UNSPECIFIED;
+  return Without("PRIORITY_", v1::Priority_Name(known ? priority : v1::PRIORITY_ROUTINE));
+}
+
 std::string LabelValues::Text(std::string_view value) {
   std::string text(value.substr(0, kLongest));
   std::replace_if(

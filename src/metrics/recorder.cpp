@@ -22,16 +22,6 @@ const Histogram::BucketBoundaries& Seconds() {
 constexpr std::array<std::string_view, 7> kRunStages{"decode", "prepare", "forward", "blend",
                                                      "labels", "measure", "pack"};
 
-// An enumerator without its enum's name: "STAT".
-std::string Without(std::string_view prefix, const std::string& name) {
-  return name.substr(name.rfind(prefix, 0) == 0 ? prefix.size() : 0);
-}
-
-std::string NameOf(v1::Priority priority) {
-  const bool known = v1::Priority_IsValid(priority) && priority != v1::PRIORITY_UNSPECIFIED;
-  return Without("PRIORITY_", v1::Priority_Name(known ? priority : v1::PRIORITY_ROUTINE));
-}
-
 }  // namespace
 
 Recorder::Recorder()
@@ -64,13 +54,15 @@ Recorder::Recorder()
       requeued_(Count("tomoserve_runs_requeued_total",
                       "Runs that went back to the queue because their worker died; blamed: the run may be "
                       "the culprit.")),
+      held_(Count("tomoserve_generations_held_total",
+                  "Generations that wait because their study had too many within an hour.")),
       reused_(
           Count("tomoserve_runs_reused_total", "Runs that took over an earlier result on the same input.")),
       windows_(Count("tomoserve_windows_total", "Windows that networks computed for committed runs.")),
       restarts_(
           Count("tomoserve_worker_restarts_total", "Workers that ended and were started again, by cause.")) {
   for (const v1::Priority priority : {v1::PRIORITY_ROUTINE, v1::PRIORITY_URGENT, v1::PRIORITY_STAT}) {
-    queue_.Add({{"priority", NameOf(priority)}}, Seconds());
+    queue_.Add({{"priority", PriorityLabel(priority)}}, Seconds());
   }
   for (const char* stage : {"upload", "header", "acknowledge"}) stages_.Add({{"stage", stage}}, Seconds());
 }
@@ -119,7 +111,7 @@ void Recorder::OnSubmissionRefused(std::string_view reason) {
 }
 
 void Recorder::OnRunDequeued(v1::Priority priority, double queue_ms) {
-  queue_.Add({{"priority", NameOf(priority)}}, Seconds()).Observe(queue_ms / 1000);
+  queue_.Add({{"priority", PriorityLabel(priority)}}, Seconds()).Observe(queue_ms / 1000);
 }
 
 void Recorder::AddStage(const std::string& stage, const std::string& model, double ms) {
@@ -168,6 +160,10 @@ void Recorder::OnRunQuarantined(std::string_view model) { CountRun("QUARANTINED"
 
 void Recorder::OnRunRequeued(std::string_view model, bool blamed) {
   requeued_.Add({{"model", models_.Text(model)}, {"blamed", blamed ? "yes" : "no"}}).Increment();
+}
+
+void Recorder::OnGenerationHeld(std::string_view model) {
+  held_.Add({{"model", models_.Text(model)}}).Increment();
 }
 
 void Recorder::OnRunTakenOver(std::string_view model) {

@@ -37,6 +37,7 @@ class Recorder final : public dispatch::Observer {
   void OnRunCancelled(std::string_view model) override;
   void OnRunQuarantined(std::string_view model) override;
   void OnRunRequeued(std::string_view model, bool blamed) override;
+  void OnGenerationHeld(std::string_view model) override;
   void OnRunTakenOver(std::string_view model) override;
   void OnWorkerDeath(const std::string& device, std::string_view cause) override;
 
@@ -73,6 +74,7 @@ class Recorder final : public dispatch::Observer {
   Counters& runs_;
   Counters& failures_;
   Counters& requeued_;
+  Counters& held_;
   Counters& reused_;
   Counters& windows_;
   Counters& restarts_;

@@ -1,6 +1,7 @@
 #include "metrics/snapshot.h"
 
 #include "metrics/family.h"
+#include "metrics/labels.h"
 #include "metrics/process.h"
 
 namespace tomoserve::metrics {
@@ -20,8 +21,7 @@ struct RunFamilies {
 
   void Fill(const dispatch::Activity& activity) {
     for (const auto& [priority, runs] : activity.priorities) {
-      std::string name = v1::Priority_Name(priority);
-      name.erase(0, std::string("PRIORITY_").size());
+      const std::string name = PriorityLabel(priority);
       AddSample(waiting, runs.waiting, {{"priority", name}});
       AddSample(oldest, runs.oldest_wait_ms / 1000, {{"priority", name}});
       AddSample(in_flight, runs.in_flight, {{"priority", name}});
@@ -39,8 +39,13 @@ struct DeviceFamilies {
   MetricFamily predicted =
       GaugeFamily("tomoserve_device_memory_predicted_bytes",
                   "Weights of the models that are warm there and what the run on it was predicted to need.");
-  MetricFamily used = GaugeFamily("tomoserve_worker_memory_used_bytes",
-                                  "Host memory of the worker's process; what a GPU holds is not in it.");
+  MetricFamily used =
+      GaugeFamily("tomoserve_device_memory_used_bytes",
+                  "Memory of the device that its worker holds: of a GPU as the worker says, of a "
+                  "CPU the process's own.");
+  MetricFamily worker_used =
+      GaugeFamily("tomoserve_worker_memory_used_bytes",
+                  "Host memory of the worker's process; what a GPU holds is not in it.");
   MetricFamily model_ready =
       GaugeFamily("tomoserve_model_ready", "1 where the model is warm on the worker's device.");
 
@@ -52,7 +57,9 @@ struct DeviceFamilies {
       AddSample(busy, device.busy ? 1 : 0, labels);
       AddSample(limit, device.memory_bytes, labels);
       AddSample(predicted, device.predicted_bytes, labels);
-      AddSample(used, device.worker_pid > 0 ? ResidentBytes(device.worker_pid) : 0, labels);
+      const std::uint64_t resident = device.worker_pid > 0 ? ResidentBytes(device.worker_pid) : 0;
+      AddSample(used, device.is_gpu ? device.gpu_used_bytes : resident, labels);
+      AddSample(worker_used, resident, labels);
     }
     for (const dispatch::ModelActivity& model : activity.models) {
       SampleLabels labels = Labels(model.device, model.worker);
@@ -109,11 +116,26 @@ std::vector<MetricFamily> ActivityFamilies(const std::optional<dispatch::Activit
     devices.Fill(*activity);
     server.Fill(*activity);
   }
-  return {is_ready,       is_alive,          runs.waiting,      runs.oldest,
-          runs.in_flight, runs.incomplete,   devices.ready,     devices.busy,
-          devices.limit,  devices.predicted, devices.used,      devices.model_ready,
-          server.uploads, server.host_used,  server.host_limit, server.leases,
-          server.deaths,  server.spool_used, server.spool_free};
+  return {is_ready,
+          is_alive,
+          runs.waiting,
+          runs.oldest,
+          runs.in_flight,
+          runs.incomplete,
+          devices.ready,
+          devices.busy,
+          devices.limit,
+          devices.predicted,
+          devices.used,
+          devices.worker_used,
+          devices.model_ready,
+          server.uploads,
+          server.host_used,
+          server.host_limit,
+          server.leases,
+          server.deaths,
+          server.spool_used,
+          server.spool_free};
 }
 
 MetricFamily BuildFamily(const std::string& build) {

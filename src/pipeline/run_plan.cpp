@@ -5,10 +5,10 @@
 #include <string>
 
 #include "pipeline/decode_rules.h"
-#include "pipeline/run_bytes.h"
 #include "tomoserve/base/status.h"
 #include "tomoserve/volume/orientation.h"
 #include "tomoserve/volume/resampling_grid.h"
+#include "tomoserve/volume/run_bytes.h"
 
 namespace tomoserve::pipeline {
 namespace {
@@ -136,13 +136,16 @@ absl::StatusOr<RunPlan> PlanRun(const v1::Recipe& recipe, const volume::Geometry
   RunPlan plan{volume, grid, std::move(windows), {}, {}, std::move(mirror_dimensions), 0, 0};
   plan.input_shape = Shape(recipe.network(), recipe.network().input_channels(), plan.windows.size);
   plan.output_shape = Shape(recipe.network(), recipe.network().output_channels(), plan.windows.output_size);
-  const std::uint64_t channels = recipe.network().output_channels();
-  plan.device_peak_bytes = DeviceBytes(volume, grid, channels);
+  const auto& prepared = grid.geometry.size_ijk();
+  const volume::RunArrays arrays =
+      volume::ArraysOf(volume, grid.reorientation, {prepared[0], prepared[1], prepared[2]},
+                       recipe.network().output_channels());
+  plan.device_peak_bytes = volume::DeviceBytes(arrays);
   if (placement.UsesLoops()) {
-    plan.peak_bytes = LoopBytes(volume, grid, channels);
+    plan.peak_bytes = volume::LoopBytes(arrays);
   } else {
     plan.peak_bytes =
-        HostBytesBesideDevice(volume) + (placement.device.is_cpu() ? plan.device_peak_bytes : 0);
+        volume::HostBytesBesideDevice(arrays) + (placement.device.is_cpu() ? plan.device_peak_bytes : 0);
   }
   return plan;
 }

@@ -3,6 +3,7 @@
 #include "tomoserve/base/config.h"
 #include "tomoserve/base/digest.h"
 #include "tomoserve/base/log.h"
+#include "tomoserve/base/out_of_memory.h"
 #include "tomoserve/base/status.h"
 
 namespace tomoserve::base {
@@ -59,8 +60,15 @@ TEST(Config, FillsDefaultsAndKeepsWhatIsSet) {
   ASSERT_TRUE(CompleteServerConfig(*config).ok());
   EXPECT_EQ(config->listen(), "127.0.0.1:8400");
   EXPECT_EQ(config->devices(0), "cpu");
+  EXPECT_EQ(config->max_study_age_days(), 7u);
+  EXPECT_EQ(config->max_generations_per_hour(), 3u);
   EXPECT_EQ(config->limits().open_uploads(), 3u);
   EXPECT_EQ(config->limits().instance_bytes(), 512ull << 20);
+  EXPECT_EQ(config->limits().study_instances(), 20000u);
+  EXPECT_EQ(config->limits().study_bytes(), 20ull << 30);
+  EXPECT_EQ(config->limits().nesting(), 64u);
+  EXPECT_EQ(config->limits().elements(), 1'000'000u);
+  EXPECT_EQ(config->limits().pixel_bytes(), 4ull << 30);
   EXPECT_GT(config->limits().arena_bytes(), 0u);
 }
 
@@ -78,6 +86,37 @@ TEST(Config, ErrorsNameTheLineOrTheField) {
   EXPECT_EQ(field_of("data: \"d\" models: \"m\" devices: \"tpu\""), "devices");
   EXPECT_EQ(field_of("data: \"d\" models: \"m\" limits { instance_bytes: 3000000000 }"),
             "limits.instance_bytes");
+  EXPECT_EQ(field_of("data: \"d\" models: \"m\" lock_folder: \"locks\""), "lock_folder");
+  EXPECT_EQ(field_of("data: \"d\" models: \"m\" lock_folder: \"/run/locks\""), "");
+}
+
+TEST(Config, ANameOfAGpuHoldsItsNumber) {
+  EXPECT_EQ(CudaIndex("cuda:0"), 0);
+  EXPECT_EQ(CudaIndex("cuda:07"), 7);
+  EXPECT_EQ(CudaIndex("cuda:42"), 42);
+  for (const char* name : {"cpu", "cuda", "cuda:", "cuda:all", "cuda:-1", "cuda:+1", "cuda: 1", "cuda:1 ",
+                           "cuda:100", "xcuda:1", ""}) {
+    EXPECT_EQ(CudaIndex(name), std::nullopt) << name;
+  }
+}
+
+TEST(OutOfMemory, IsOneErrorWhicheverLibraryRanOutOfIt) {
+  const absl::Status status = OutOfMemory("1x1x8x8x8", "a window");
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(ReasonOf(status), "OUT_OF_MEMORY");
+  EXPECT_EQ(ValueOf(status), "1x1x8x8x8");
+  EXPECT_EQ(status.message(), "a window: not enough memory");
+  // As LibTorch 2.11 and the standard library say it.
+  for (const char* text : {"[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't "
+                           "allocate memory: you tried to "
+                           "allocate 70368744177664 bytes. Error code 12 (Cannot allocate memory)",
+                           "DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes.",
+                           "CUDA out of memory. Tried to allocate 2.00 GiB.", "CUDA error: out of memory",
+                           "std::bad_alloc", "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+                           "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"}) {
+    EXPECT_TRUE(SaysOutOfMemory(text)) << text;
+  }
+  EXPECT_FALSE(SaysOutOfMemory("CUDA error: device-side assert triggered"));
 }
 
 TEST(Log, HashesUidsWithAKey) {

@@ -8,15 +8,21 @@
 //   stall         computes for ever: nothing but heartbeats
 //   stall_late    the same after the first of many windows
 //   quiet MS      as slow, but only its heartbeats show that windows are computed
-//   fail          answers RunFailed OUT_OF_MEMORY
+//   fail          answers RunFailed NETWORK_FAILED
+//   short FILE    answers RunFailed OUT_OF_MEMORY as often as the number in FILE says
+//   lost FILE     exits with 5 (the device is lost) in so many runs
+//   lost_in NAME  exits with 5 in every run on the device of that name
+//   lost_on NAME  exits with 5 when it is loaded on that device
 //   lie FIELD     answers with something that cannot be true
 //   deaf MS       as slow, but cannot be cancelled
 //   sour FILE     is refused from its second loading on; FILE remembers the first
 //   refuse        is refused when it is loaded
 //   bomb          dies when it is loaded
 //   stall_load    is loaded for ever: nothing but heartbeats
-// The devices cuda:7 and cuda:8 cannot be used: the first says why (its environment and arguments), the
-// second just ends.
+//   short_load FILE  is refused for OUT_OF_MEMORY as often as the number in FILE says
+//   lost_load FILE   exits with 5 in so many loads
+// The devices cuda:6 to cuda:8 cannot be used: cuda:7 says why (its environment and arguments), cuda:6 says
+// so and goes on all the same, cuda:8 just ends.
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -32,6 +38,7 @@
 #include <optional>
 #include <sstream>
 #include <string>
+#include <string_view>
 #include <thread>
 
 #include "tomoserve/base/clock.h"
@@ -41,21 +48,34 @@
 #include "tomoserve/ipc/child.h"
 #include "tomoserve/ipc/record_socket.h"
 #include "tomoserve/ipc/v1/worker.pb.h"
+#include "tomoserve/ipc/worker_exit.h"
 #include "tomoserve/volume/geometry.h"
 
 namespace tomoserve {
 namespace {
+
+constexpr std::uint64_t kGpuBytesUsed = 123456;
+
+// Takes one from the number in a file; whether it was above 0.
+bool TakeOne(const std::string& path) {
+  int left = 0;
+  std::ifstream(path) >> left;
+  if (left > 0) std::ofstream(path) << left - 1;
+  return left > 0;
+}
 
 struct Run {
   ipc::v1::StartRun start;
   std::vector<base::UniqueFd> fds;
   double end_ms = 0;
   double total_ms = 0;
+  bool told = false;  // progress was sent
 };
 
 class FakeWorker {
  public:
-  FakeWorker() : socket_(base::UniqueFd(ipc::kChildSocketFd)) {}
+  explicit FakeWorker(std::string device)
+      : device_(std::move(device)), socket_(base::UniqueFd(ipc::kChildSocketFd)) {}
 
   int Serve() {
     ipc::v1::WorkerReply hello;
@@ -105,6 +125,9 @@ class FakeWorker {
     scripts_[load.model_digest()] = script;
     if (script.verb == "bomb") ::abort();
     if (script.verb == "stall_load") return;
+    const bool lost = (script.verb == "lost_load" && TakeOne(script.argument)) ||
+                      (script.verb == "lost_on" && script.argument == device_);
+    if (lost) ::_exit(ipc::kWorkerDeviceLost);
     ipc::v1::WorkerReply reply;
     ipc::v1::ModelState& state = *reply.mutable_model();
     state.set_model_digest(load.model_digest());
@@ -114,6 +137,10 @@ class FakeWorker {
     state.set_weight_bytes(1000);
     state.set_ms_per_window(2);
     if (!state.warm()) state.mutable_refused()->set_code("DIGEST_MISMATCH");
+    if (script.verb == "short_load" && TakeOne(script.argument)) {
+      state.set_warm(false);
+      state.mutable_refused()->set_code("OUT_OF_MEMORY");
+    }
     Send(reply);
   }
 
@@ -132,7 +159,11 @@ class FakeWorker {
       std::ofstream(script.argument) << "died";
       ::raise(SIGSEGV);
     }
-    if (script.verb == "fail") return Fail("OUT_OF_MEMORY");
+    if (script.verb == "fail") return Fail("NETWORK_FAILED");
+    if (script.verb == "short" && TakeOne(script.argument)) return Fail("OUT_OF_MEMORY");
+    const bool lost = (script.verb == "lost" && TakeOne(script.argument)) ||
+                      (script.verb == "lost_in" && script.argument == device_);
+    if (lost) ::_exit(ipc::kWorkerDeviceLost);
     const bool takes_time = script.verb == "slow" || script.verb == "deaf" || script.verb == "quiet";
     run_->total_ms = takes_time ? std::stod(script.argument) : 0;
     if (script.verb == "stall" || script.verb == "stall_late") run_->total_ms = 1e9;
@@ -145,6 +176,7 @@ class FakeWorker {
     const std::string verb = run_ ? scripts_[run_->start.model_digest()].verb : "";
     if (!run_ || verb == "stall" || verb == "stall_late") {
       reply.mutable_heartbeat()->set_windows(windows_);
+      if (device_ != "cpu") reply.mutable_heartbeat()->set_device_memory_used_bytes(kGpuBytesUsed);
       return Send(reply);
     }
     const double left_ms = run_->end_ms - base::MonotonicMs();
@@ -161,6 +193,7 @@ class FakeWorker {
     reply.mutable_progress()->set_run_id(run_->start.run_id());
     reply.mutable_progress()->set_windows_total(100);
     reply.mutable_progress()->set_windows_done(percent);
+    run_->told = true;
     Send(reply);
   }
 
@@ -185,6 +218,7 @@ class FakeWorker {
     std::uint32_t last_k = 0;
     for (std::uint32_t k = 0; k < size[2]; ++k) {
       const ipc::v1::Slice& slice = start.slices(static_cast<int>(k));
+      if (slice.has_between()) continue;
       auto pixels = ipc::Mapping::Map(run_->fds[1 + slice.slot().arena()].get(), slice.slot().offset(),
                                       slice.slot().bytes(), false);
       if (!pixels.ok()) return Fail("REQUEST_INVALID");
@@ -204,7 +238,9 @@ class FakeWorker {
     ipc::v1::WorkerReply reply;
     ipc::v1::RunDone& done = *reply.mutable_done();
     done.set_run_id(start.run_id());
-    done.set_windows(1);
+    const Script script = scripts_[start.model_digest()];
+    if (script.verb == "lie" && script.argument == "windows_told") Progress(50);
+    done.set_windows(run_->told ? 100 : 1);
     done.set_has_label_map(true);
     v1::StageTiming& timing = *done.add_timings();
     timing.set_stage("forward");
@@ -230,7 +266,6 @@ class FakeWorker {
       finding.set_voxels(voxels);
       finding.set_key_slice_k(first_k);
     }
-    const Script script = scripts_[start.model_digest()];
     if (script.verb == "lie") Lie(script.argument, done, labels->bytes());
     run_.reset();
     Send(reply);
@@ -238,6 +273,13 @@ class FakeWorker {
 
   static void Lie(const std::string& field, ipc::v1::RunDone& done, std::span<std::byte> labels) {
     if (field == "run_id") done.set_run_id("another");
+    if (field == "windows_told") done.set_windows(99);
+    if (field == "windows_many") done.set_windows(std::numeric_limits<std::uint32_t>::max());
+    if (field == "windows_none") done.set_windows(0);
+    if (field == "timing_nan") done.mutable_timings(0)->set_ms(std::numeric_limits<double>::quiet_NaN());
+    if (field == "timing_negative") done.mutable_timings(0)->set_ms(-1);
+    if (field == "timing_long") done.mutable_timings(0)->set_ms(1e12);
+    if (field == "timing_twice") *done.add_timings() = done.timings(0);
     if (field == "label_map") labels[0] = std::byte{77};
     if (field == "label_value") done.mutable_findings(0)->set_label_value(5);
     if (field == "score") done.mutable_findings(0)->set_score(std::numeric_limits<double>::quiet_NaN());
@@ -253,6 +295,7 @@ class FakeWorker {
     std::string verb;
     std::string argument;
   };
+  const std::string device_;
   ipc::RecordSocket socket_;
   std::map<std::string, Script> scripts_;
   std::optional<Run> run_;
@@ -264,9 +307,20 @@ class FakeWorker {
 
 int main(int argc, char** argv) {
   std::string arguments;
-  for (int i = 1; i < argc; ++i) arguments += std::string(" ") + argv[i];
-  if (arguments.find("--device cuda:8") != std::string::npos) return 1;
-  if (arguments.find("--device cuda:7") != std::string::npos) {
+  std::string device;
+  for (int i = 1; i < argc; ++i) {
+    arguments += std::string(" ") + argv[i];
+    if (std::string_view(argv[i - 1]) == "--device") device = argv[i];
+  }
+  if (device == "cuda:8") return 1;
+  if (device == "cuda:6") {
+    const int socket = ::dup(tomoserve::ipc::kChildSocketFd);
+    tomoserve::ipc::RecordSocket front{tomoserve::base::UniqueFd(socket)};
+    tomoserve::ipc::v1::WorkerReply reply;
+    reply.mutable_unusable()->set_code("DEVICE_UNSUPPORTED");
+    if (!front.Send(reply).ok()) return 1;
+  }
+  if (device == "cuda:7") {
     tomoserve::ipc::RecordSocket front{tomoserve::base::UniqueFd(tomoserve::ipc::kChildSocketFd)};
     tomoserve::ipc::v1::WorkerReply reply;
     reply.mutable_unusable()->set_code("DEVICE_UNSUPPORTED");
@@ -276,6 +330,6 @@ int main(int argc, char** argv) {
                                        arguments);
     return front.Send(reply).ok() ? 3 : 1;
   }
-  tomoserve::FakeWorker worker;
+  tomoserve::FakeWorker worker(device);
   return worker.Serve();
 }

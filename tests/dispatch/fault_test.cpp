@@ -16,8 +16,16 @@ using ::testing::SizeIs;
 
 class FaultTest : public DispatchTest {
  protected:
-  v1::Run RunOf(const std::string& model, const FakeStudy& study = FakeStudy()) {
-    return WaitForRun(MustSubmit(Wanting({model}), study.Files()).run_ids(0));
+  // Starts with a run that makes its worker give no result; the watchdog ends that, and others are served.
+  void ExpectTheWatchdogEndsIt(const std::string& script) {
+    AddModel("m", script);
+    AddModel("good", "ok");
+    options_.patience.max_strikes = 1;
+    Start();
+    EXPECT_EQ(RunOf("m").state(), v1::RUN_STATE_QUARANTINED);
+    FakeStudy study;
+    study.study_uid = "1.2.4";
+    EXPECT_EQ(RunOf("good", study).state(), v1::RUN_STATE_DONE);
   }
   bool IsRunningOnDevice(const std::string& study_uid) {
     const auto study = dispatcher_->GetStudy(study_uid);
@@ -87,27 +95,13 @@ TEST_F(FaultTest, AnExitIsBlamedLikeACrash) {
 }
 
 TEST_F(FaultTest, TheWatchdogEndsAWorkerThatHangs) {
-  AddModel("m", "hang");
-  AddModel("good", "ok");
   options_.patience.heartbeat = std::chrono::milliseconds(300);
-  options_.patience.max_strikes = 1;
-  Start();
-  EXPECT_EQ(RunOf("m").state(), v1::RUN_STATE_QUARANTINED);
-  FakeStudy study;
-  study.study_uid = "1.2.4";
-  EXPECT_EQ(RunOf("good", study).state(), v1::RUN_STATE_DONE);
+  ExpectTheWatchdogEndsIt("hang");
 }
 
 TEST_F(FaultTest, TheWatchdogEndsAWorkerThatOnlyBeats) {
-  AddModel("m", "stall");
-  AddModel("good", "ok");
   options_.patience.stage_stall = std::chrono::milliseconds(500);
-  options_.patience.max_strikes = 1;
-  Start();
-  EXPECT_EQ(RunOf("m").state(), v1::RUN_STATE_QUARANTINED);
-  FakeStudy study;
-  study.study_uid = "1.2.4";
-  EXPECT_EQ(RunOf("good", study).state(), v1::RUN_STATE_DONE);
+  ExpectTheWatchdogEndsIt("stall");
 }
 
 TEST_F(FaultTest, BetweenWindowsTheWatchdogWaitsShorter) {
@@ -164,7 +158,9 @@ TEST_P(LieTest, IsRefusedAndTheWorkerReplaced) {
 
 INSTANTIATE_TEST_SUITE_P(Fields, LieTest,
                          ::testing::Values("label_map", "label_value", "score", "key_slice_k", "centre_lps",
-                                           "labels", "findings"),
+                                           "labels", "findings", "windows_told", "windows_many",
+                                           "windows_none", "timing_nan", "timing_negative", "timing_long",
+                                           "timing_twice"),
                          [](const auto& parameter) { return std::string(parameter.param); });
 
 TEST_F(FaultTest, AnAnswerForAnotherRunKillsTheWorker) {
@@ -229,8 +225,12 @@ TEST_F(FaultTest, ARestartInMidRunResumesAndCommitsOnce) {
   const std::string run_id = MustSubmit(Wanting({"m"}), FakeStudy().Files()).run_ids(0);
   ASSERT_TRUE(Eventually([&] { return IsRunningOnDevice("1.2.3"); }));
   Stop();
+  {
+    const auto store = store::OpenSqliteStore((folder_ / "data").string());
+    ASSERT_TRUE(store.ok()) << store.status();
+    EXPECT_EQ((*store)->GetRun(run_id)->run.state(), v1::RUN_STATE_QUEUED);
+  }
   Start(false);
-  EXPECT_EQ(StateOf(run_id), v1::RUN_STATE_QUEUED);
   const v1::Run run = WaitForRun(run_id);
   EXPECT_EQ(run.state(), v1::RUN_STATE_DONE);
   EXPECT_EQ(Changes(run_id, v1::CHANGE_KIND_CREATED), 1);

@@ -145,6 +145,10 @@ v1::SubmissionReceipt DispatchTest::MustSubmit(const v1::SubmissionHeader& heade
   return receipt.ok() ? *receipt : v1::SubmissionReceipt();
 }
 
+v1::Run DispatchTest::RunOf(const std::string& model, const FakeStudy& study) {
+  return WaitForRun(MustSubmit(Wanting({model}), study.Files()).run_ids(0));
+}
+
 v1::Run DispatchTest::RunNow(const std::string& run_id) {
   const auto run = dispatcher_->store().GetRun(run_id);
   EXPECT_TRUE(run.ok()) << run.status();

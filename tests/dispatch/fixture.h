@@ -42,6 +42,8 @@ class DispatchTest : public ::testing::Test {
   v1::SubmissionReceipt MustSubmit(const v1::SubmissionHeader& header, const std::vector<std::string>& files);
   static absl::Status SendInstance(Upload& upload, const std::string& key, const std::string& bytes);
 
+  // Submits a study for that model and waits until the run is final.
+  v1::Run RunOf(const std::string& model, const FakeStudy& study = FakeStudy());
   v1::Run RunNow(const std::string& run_id);
   // Waits until the run is final.
   v1::Run WaitForRun(const std::string& run_id);

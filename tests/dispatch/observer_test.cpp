@@ -2,6 +2,7 @@
 #include <signal.h>
 
 #include <condition_variable>
+#include <fstream>
 #include <mutex>
 
 #include "absl/strings/str_cat.h"
@@ -145,7 +146,7 @@ TEST_F(ObserverTest, FailuresAreToldWithTheirReason) {
   AddModel("m", "fail");
   Start();
   WaitForRun(MustSubmit(Wanting({"m"}), FakeStudy().Files()).run_ids(0));
-  EXPECT_TRUE(Told("failed m OUT_OF_MEMORY"));
+  EXPECT_TRUE(Told("failed m NETWORK_FAILED"));
 }
 
 TEST_F(ObserverTest, CancellationsAreToldOnce) {
@@ -170,6 +171,39 @@ TEST_F(ObserverTest, DeathsRequeueAndAreCountedByCause) {
   EXPECT_TRUE(Told("death cpu SIGNAL", 3));
   EXPECT_EQ(notes_.Count("dequeued PRIORITY_ROUTINE") + notes_.Count("dequeued PRIORITY_UNSPECIFIED"), 1)
       << "it waited in the queue once";
+}
+
+TEST_F(ObserverTest, ALossOfTheDeviceHasACauseOfItsOwn) {
+  std::ofstream(folder_ / "losses") << 1;
+  AddModel("m", "lost " + (folder_ / "losses").string());
+  Start();
+  EXPECT_EQ(RunOf("m").state(), v1::RUN_STATE_DONE);
+  EXPECT_TRUE(Told("death cpu DEVICE_LOST"));
+  EXPECT_EQ(notes_.Count("requeued m"), 1) << "without blame";
+}
+
+TEST_F(ObserverTest, AfterWhyItIsUnusableAWorkerSaysNothingMore) {
+  AddModel("m", "ok");
+  options_.config.add_devices("cuda:6");
+  options_.config.set_min_devices(1);
+  Start();
+  EXPECT_TRUE(Eventually([&] { return notes_.Count("death cuda:6 PROTOCOL") > 0; }))
+      << ::testing::PrintToString(notes_.lines());
+  const std::vector<DeviceInfo> infos = dispatcher_->Devices();
+  EXPECT_EQ(infos[1].unusable.code(), "DEVICE_UNSUPPORTED");
+  EXPECT_EQ(infos[1].device_kind, "") << "its hello was not accepted";
+  EXPECT_FALSE(infos[1].ready);
+}
+
+TEST_F(ObserverTest, WhatAGpuHoldsIsWhatItsWorkerSays) {
+  AddModel("m", "ok");
+  options_.config.add_devices("cuda:0");
+  Start();
+  EXPECT_TRUE(Eventually([&] { return Now().devices[1].gpu_used_bytes == 123456; }));
+  const Activity activity = Now();
+  EXPECT_TRUE(activity.devices[1].is_gpu);
+  EXPECT_FALSE(activity.devices[0].is_gpu);
+  EXPECT_EQ(activity.devices[0].gpu_used_bytes, 0u);
 }
 
 TEST_F(ObserverTest, AResultThatIsTakenOverIsToldAsSuch) {

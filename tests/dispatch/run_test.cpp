@@ -3,8 +3,11 @@
 
 #include <zstd.h>
 
+#include <filesystem>
+#include <fstream>
 #include <mutex>
 #include <set>
+#include <sstream>
 
 #include "dispatch/fixture.h"
 #include "tomoserve/base/digest.h"
@@ -118,6 +121,24 @@ TEST_F(RunTest, AVolumeWithAHoleIsInconclusive) {
   EXPECT_EQ(run.flag().state(), v1::FLAG_STATE_INCONCLUSIVE);
   ASSERT_FALSE(run.flag().reasons().empty());
   EXPECT_EQ(run.flag().reasons(0).code(), "MISSING_SLICES");
+}
+
+TEST_F(RunTest, ARecipeMayAllowAHoleAndTheCoverageCountsIt) {
+  AddModel("m", "ok");
+  const std::filesystem::path path = folder_ / "models" / "m" / "1" / "recipe.textproto";
+  std::stringstream recipe;
+  recipe << std::ifstream(path).rdbuf();
+  std::string text = recipe.str();
+  text.insert(text.find("when_missing"), "max_synthetic_slices: 1 ");
+  std::ofstream(path) << text;
+  Start();
+  std::vector<std::string> files = FakeStudy().Files();
+  files.erase(files.begin() + 3);
+  const v1::Run run = WaitForRun(MustSubmit(Wanting({"m"}), files).run_ids(0));
+  ASSERT_EQ(run.state(), v1::RUN_STATE_DONE) << run.failure().ShortDebugString();
+  EXPECT_EQ(run.coverage().synthetic_slices(), 1u);
+  EXPECT_EQ(helpers_.frames_decoded, 7);
+  EXPECT_THAT(run.findings(0).limitations(), ::testing::Contains("MISSING_SLICES(1)"));
 }
 
 TEST_F(RunTest, ASliceThatCannotBeDecodedFailsTheRun) {
@@ -250,7 +271,7 @@ TEST_F(RunTest, AFailureOfTheWorkerIsTheRunsFailure) {
   Start();
   const v1::Run run = WaitForRun(MustSubmit(Wanting({"m"}), FakeStudy().Files()).run_ids(0));
   EXPECT_EQ(run.state(), v1::RUN_STATE_FAILED);
-  EXPECT_EQ(run.failure().code(), "OUT_OF_MEMORY");
+  EXPECT_EQ(run.failure().code(), "NETWORK_FAILED");
 }
 
 TEST_F(RunTest, ARunThatNeverFitsHostMemoryFailsWithTheNumber) {

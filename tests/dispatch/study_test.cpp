@@ -286,6 +286,9 @@ TEST_F(StudyTest, AnIdleStudyIsReported) {
     const auto study = dispatcher_->GetStudy("1.2.3");
     return study->notices_size() > 0 && study->notices(study->notices_size() - 1).code() == "STUDY_IDLE";
   }));
+  const auto closed = dispatcher_->CloseStudy("1.2.3");
+  ASSERT_TRUE(closed.ok());
+  EXPECT_THAT(closed->notices(), IsEmpty()) << "nothing is waited for any more";
 }
 
 }  // namespace

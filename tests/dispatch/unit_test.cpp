@@ -11,16 +11,37 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "dispatch/instance_rules.h"
 #include "dispatch/planning.h"
 #include "dispatch/subscriptions.h"
 #include "dispatch/task_queue.h"
 #include "dispatch/worker_handle.h"
 #include "dispatch/worker_reply.h"
+#include "tomoserve/volume/run_bytes.h"
 
 namespace tomoserve::dispatch {
 namespace {
 
 using ::testing::ElementsAre;
+
+TEST(InstanceJudgeTest, FramesOfASubmissionAreLimited) {
+  InstanceJudge judge(v1::SubmissionHeader(), [](const std::string&) { return KnownContents(); });
+  const auto judged = [&](const std::string& uid, int frames) {
+    ipc::v1::InstanceHeader header;
+    header.set_study_instance_uid("1.2");
+    header.set_sop_instance_uid(uid);
+    for (int n = 0; n < frames; ++n) header.add_frame();
+    store::SpoolRecord record;
+    record.instance_key = record.sha256 = uid;
+    return judge.Judge(record, header).reason().code();
+  };
+  EXPECT_EQ(judged("1", 65'536), "");
+  EXPECT_EQ(judged("2", 65'536), "");
+  EXPECT_EQ(judged("3", 65'536), "");
+  EXPECT_EQ(judged("4", 65'536), "TOO_MANY_FRAMES");
+  EXPECT_EQ(judged("5", 0), "");
+  EXPECT_EQ(judge.accepted().size(), 4u);
+}
 
 TEST(TaskQueueTest, RunsTasksInOrderAndDelayedOnesLater) {
   TaskQueue queue(1);
@@ -140,6 +161,19 @@ TEST(PlanningTest, PredictsTimeByLanesAndMirroredPasses) {
   EXPECT_NEAR(seconds(WindowSpeed{500, 4}), 4 * 8 * 0.5, 1e-9);
 }
 
+TEST(PlanningTest, PredictsTheBytesThatTheWorkerAdmits) {
+  // The worker's prediction for the same run stands in tests/pipeline/run_plan_test.cpp.
+  const auto grid =
+      volume::Geometry::Create({100, 100, 100}, {1, 1, 1}, {}, {{{1, 0, 0}, {0, 1, 0}, {0, 0, 1}}});
+  ASSERT_TRUE(grid.ok());
+  v1::Recipe recipe;
+  recipe.mutable_network()->set_output_channels(25);
+  const auto prediction = Predict(recipe, *grid, std::nullopt);
+  ASSERT_TRUE(prediction.ok()) << prediction.status();
+  EXPECT_EQ(prediction->cpu_bytes, 1'000'000u * (27 * 4 + 2));
+  EXPECT_EQ(prediction->gpu_bytes, volume::DeviceBytes({{100, 100, 100}, {100, 100, 100}, 25}));
+}
+
 TEST(BlameTest, AKillFromOutsideIsNoStrike) {
   const auto death = [](DeathCause cause, int signal, int exit_code = 0, bool oom = false) {
     return WorkerDeath{
@@ -155,6 +189,7 @@ TEST(BlameTest, AKillFromOutsideIsNoStrike) {
   EXPECT_TRUE(IsBlamed(death(DeathCause::kWatchdog, SIGKILL)));
   EXPECT_TRUE(IsBlamed(death(DeathCause::kProtocol, SIGKILL)));
   EXPECT_FALSE(IsBlamed(death(DeathCause::kAsked, SIGKILL)));
+  EXPECT_FALSE(IsBlamed(death(DeathCause::kDeviceLost, 0, 5)));
 }
 
 TEST(WorkerReplyTest, ReasonsOfWorkersAreMadeHarmless) {

@@ -17,12 +17,16 @@
 #include <condition_variable>
 #include <cstring>
 #include <future>
+#include <latch>
 #include <mutex>
+#include <new>
+#include <stdexcept>
 #include <thread>
 
-#include "device.h"
 #include "engine/device_check.h"
+#include "engine/failure.h"
 #include "engine/half_precision.h"
+#include "engine/on_devices.h"
 #include "tomoserve/base/status.h"
 #include "tomoserve/engine/compute_device.h"
 #include "tomoserve/engine/cuda.h"
@@ -33,20 +37,9 @@ namespace {
 
 using ::testing::HasSubstr;
 
-class ComputeDeviceTest : public ::testing::TestWithParam<c10::DeviceType> {
- protected:
-  void SetUp() override {
-    if (GetParam() == c10::kCPU) return;
-    TS_SKIP_WITHOUT_CUDA();
-    auto cuda = ComputeDevice::Cuda(0);
-    ASSERT_TRUE(cuda.ok()) << cuda.status();
-    device_ = *std::move(cuda);
-  }
-  ComputeDevice device_;
-};
+class ComputeDeviceTest : public testing::OnDevices {};
 
-INSTANTIATE_TEST_SUITE_P(Devices, ComputeDeviceTest, ::testing::Values(c10::kCPU, c10::kCUDA),
-                         [](const auto& name) { return name.param == c10::kCPU ? "cpu" : "cuda"; });
+TS_INSTANTIATE_ON_DEVICES(ComputeDeviceTest);
 
 TEST_P(ComputeDeviceTest, WorksOnEveryThread) {
   EXPECT_TRUE(device_.Works());
@@ -64,6 +57,16 @@ TEST_P(ComputeDeviceTest, WorksOnEveryThread) {
   threads.clear();
   device_.FreeCache();
   EXPECT_EQ(device_.stream().has_value(), device_.is_cuda());
+}
+
+TEST_P(ComputeDeviceTest, MemoryThatIsTakenIsSaid) {
+  device_.Use();
+  device_.FreeCache();
+  const std::uint64_t before = device_.MemoryUsedBytes();
+  const at::Tensor taken = at::full({64 << 20}, 1.0F, at::TensorOptions(device_.device()));
+  const std::uint64_t taken_bytes = device_.is_cuda() ? taken.nbytes() : 0;
+  EXPECT_GE(device_.MemoryUsedBytes(), before + taken_bytes);
+  EXPECT_EQ(device_.MemoryUsedBytes() > 0, device_.is_cuda());
 }
 
 TEST_P(ComputeDeviceTest, ConvolutionsAgreeWithTheCpu) {
@@ -92,6 +95,25 @@ TEST(ComputeDeviceErrorTest, AGpuThatIsNotThereIsAnError) {
   EXPECT_EQ(base::ValueOf(ComputeDevice::Cuda(0).status()), "cuda:0");
 }
 
+TEST(ComputeDeviceErrorTest, WhateverADeviceIsSetUpWithFailsAsADevice) {
+  const auto status = [](const auto& fail) {
+    try {
+      fail();
+    } catch (...) {
+      return CurrentDeviceException("cuda:0", "the device cannot be opened");
+    }
+    return absl::OkStatus();
+  };
+  for (const absl::Status& failed :
+       {status([] { throw std::bad_alloc(); }), status([] { throw std::runtime_error("no\nsuch thing"); }),
+        status([] { throw std::runtime_error("CUDA out of memory"); }), status([] { throw 7; })}) {
+    EXPECT_EQ(failed.code(), absl::StatusCode::kUnavailable);
+    EXPECT_EQ(base::ReasonOf(failed), "DEVICE_UNAVAILABLE");
+    EXPECT_EQ(base::ValueOf(failed), "cuda:0");
+    EXPECT_THAT(failed.ToString(), HasSubstr("the device cannot be opened: "));
+  }
+}
+
 // A device whose launches end when the test says so. Its events are numbers.
 class SlowDevice final : public c10::impl::DeviceGuardImplInterface {
  public:
@@ -117,6 +139,11 @@ class SlowDevice final : public c10::impl::DeviceGuardImplInterface {
   static c10::Stream TheStream() {
     return c10::Stream(c10::Stream::UNSAFE, c10::Device(c10::kPrivateUse1, 0), /*id=*/1);
   }
+  // Counts from 1 again, nothing being finished.
+  static void Restart() {
+    recorded_ = 0;
+    FinishUntil(0);
+  }
   static void FinishUntil(int launch) {
     const std::lock_guard lock(mutex_);
     finished_ = launch;
@@ -133,6 +160,7 @@ class SlowDevice final : public c10::impl::DeviceGuardImplInterface {
 C10_REGISTER_GUARD_IMPL(PrivateUse1, SlowDevice)
 
 TEST(LaunchBoundTest, ALauncherWaitsForTheWindowBeforeTheLastOnes) {
+  SlowDevice::Restart();
   LaunchBound bound(SlowDevice::TheStream(), 4);
   std::atomic<int> launched{0};
   std::jthread launcher([&] {
@@ -156,6 +184,33 @@ TEST(LaunchBoundTest, ALauncherWaitsForTheWindowBeforeTheLastOnes) {
   EXPECT_TRUE(settles_at(8)) << launched;
   SlowDevice::FinishUntil(10);
   EXPECT_TRUE(settles_at(10)) << launched;
+}
+
+TEST(LaunchBoundTest, EachOfSeveralLaunchersMayAddOne) {
+  SlowDevice::Restart();
+  LaunchBound bound(SlowDevice::TheStream(), 2);
+  std::latch waited(3);
+  std::vector<std::jthread> launchers;
+  for (int n = 0; n < 3; ++n) {
+    launchers.emplace_back([&] {
+      bound.AwaitRoom();
+      waited.arrive_and_wait();  // all have seen room before any has taken it
+      bound.Mark();
+    });
+  }
+  launchers.clear();
+  // Three are unfinished: the next one waits for two of them.
+  std::atomic<bool> passed{false};
+  std::jthread next([&] {
+    bound.AwaitRoom();
+    passed = true;
+  });
+  SlowDevice::FinishUntil(1);
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  EXPECT_FALSE(passed);
+  SlowDevice::FinishUntil(3);
+  next.join();
+  EXPECT_TRUE(passed);
 }
 
 TEST(LaunchBoundTest, WithoutAStreamNothingWaits) {

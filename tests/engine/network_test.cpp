@@ -15,7 +15,7 @@
 #include <limits>
 #include <thread>
 
-#include "device.h"
+#include "engine/on_devices.h"
 #include "engine/script_module.h"
 #include "tomoserve/base/status.h"
 #include "tomoserve/engine/runtime.h"
@@ -28,17 +28,8 @@ using testing::FileOf;
 using testing::ScriptArchive;
 using testing::SmallRecipe;
 
-// On the CPU and on the first GPU.
-class NetworkTest : public ::testing::TestWithParam<c10::DeviceType> {
+class NetworkTest : public testing::OnDevices {
  protected:
-  void SetUp() override {
-    if (GetParam() == c10::kCPU) return;
-    TS_SKIP_WITHOUT_CUDA();
-    auto cuda = ComputeDevice::Cuda(0);
-    ASSERT_TRUE(cuda.ok()) << cuda.status();
-    device_ = *std::move(cuda);
-  }
-
   absl::StatusOr<std::shared_ptr<Network>> LoadArchives(const std::vector<std::string>& archives,
                                                         v1::Recipe recipe = SmallRecipe()) const {
     recipe.mutable_network()->clear_files();
@@ -64,12 +55,9 @@ class NetworkTest : public ::testing::TestWithParam<c10::DeviceType> {
   }
 
   at::Tensor OnDevice(const at::Tensor& tensor) const { return tensor.to(device_.device()); }
-
-  ComputeDevice device_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Devices, NetworkTest, ::testing::Values(c10::kCPU, c10::kCUDA),
-                         [](const auto& name) { return name.param == c10::kCPU ? "cpu" : "cuda"; });
+TS_INSTANTIATE_ON_DEVICES(NetworkTest);
 
 std::string Forward(const std::string& body) { return "def forward(self, x):\n" + body; }
 

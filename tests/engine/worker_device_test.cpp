@@ -45,12 +45,27 @@ TEST(WorkerDeviceTest, OneWorkerHoldsADevice) {
     return exit.ok() ? exit->exit_code : -1;
   };
   EXPECT_EQ(exit_code(options), 4);
-  EXPECT_EQ(exit_code({"--lock-dir", folder, "--lock", "../cuda"}), 1);
-  EXPECT_EQ(exit_code({"--lock-dir", folder + "/absent", "--lock", "cuda:1"}), 1);
   first->child().Kill(SIGKILL);
   ASSERT_TRUE(first->child().Wait(seconds(5)).ok());
   WorkerProgram next(options);
   EXPECT_TRUE(SaidHello(next)) << "a dead worker holds nothing";
+  fs::remove_all(folder);
+}
+
+TEST(WorkerDeviceTest, ADeviceThatCannotBeSetUpIsUnavailableWhateverTheReason) {
+  std::string folder = (fs::temp_directory_path() / "tomoserve-lock-XXXXXX").string();
+  ASSERT_NE(mkdtemp(folder.data()), nullptr);
+  for (const auto& [options, reason] :
+       {std::pair{std::vector<std::string>{"--lock-dir", folder, "--lock", "../cuda"}, "LOCK_NAME"},
+        std::pair{std::vector<std::string>{"--lock-dir", folder + "/absent", "--lock", "cuda:1"},
+                  "LOCK_FAILED"}}) {
+    WorkerProgram worker(options);
+    const ipc::v1::Refusal refusal = Unusable(worker);
+    EXPECT_EQ(refusal.code(), "DEVICE_UNAVAILABLE");
+    EXPECT_EQ(refusal.value(), reason);
+    EXPECT_NE(refusal.text(), "");
+    EXPECT_EQ(ExitCode(worker), 3);
+  }
   fs::remove_all(folder);
 }
 

@@ -195,6 +195,17 @@ TEST_P(WorkerProgramTest, HeartbeatsComeWhileAllLanesCompute) {
   EXPECT_LT(std::chrono::steady_clock::now() - begin, seconds(8));
 }
 
+TEST_P(WorkerProgramTest, HeartbeatsSayWhatTheWorkerHoldsOfAGpu) {
+  WorkerProgram& worker = Started();
+  ASSERT_TRUE(worker.Load("m", ConvArchive(1)).warm());
+  for (int beats = 0; beats < 2; ++beats) {
+    const WorkerReply reply = worker.Await([](const WorkerReply& next) { return next.has_heartbeat(); });
+    ASSERT_TRUE(reply.has_heartbeat());
+    if (beats == 0) continue;  // may be older than the model
+    EXPECT_EQ(reply.heartbeat().device_memory_used_bytes() > 0, !OnCpu());
+  }
+}
+
 TEST_P(WorkerProgramTest, RefusesRequestsThatDoNotFitTheirDescriptors) {
   WorkerProgram& worker = Started();
   ASSERT_TRUE(worker.Load("m", ConvArchive(1)).warm());
@@ -224,6 +235,12 @@ TEST_P(WorkerProgramTest, RefusesRequestsThatDoNotFitTheirDescriptors) {
       {"slices[2].slope",
        [](auto& start, auto&) {
          start.mutable_slices(2)->set_slope(std::numeric_limits<double>::quiet_NaN());
+       }},
+      {"stored_columns", [](auto& start, auto&) { start.set_stored_columns(16); }},
+      {"stored_columns",
+       [](auto& start, auto&) {
+         start.set_stored_columns(17);
+         start.set_stored_rows(16);
        }},
       {"slices", [](auto& start, auto&) { start.mutable_slices()->RemoveLast(); }},
       {"slices", [](auto& start, auto&) { start.clear_slices(); }},

@@ -1,5 +1,6 @@
 // The HTTP face over raw sockets: what a probe, a scraper and a stranger get.
 #include <arpa/inet.h>
+#include <civetweb.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
@@ -215,6 +216,24 @@ TEST(ExposerAddress, OnlyLoopbackIsServed) {
     EXPECT_EQ(base::ReasonOf(StartExposer(listen, {}).status()), "LISTEN_INVALID") << listen;
   }
   EXPECT_TRUE(StartExposer("localhost:0", {}).ok());
+}
+
+// Debian's civetweb has no IPv6: a server that would only find out when it listens has started workers by
+// then.
+TEST(ExposerAddress, Ipv6LoopbackIsServedOrRefusedBeforeItListens) {
+  const auto parsed = ParseMetricsListen("[::1]:0");
+  if (mg_check_feature(MG_FEATURES_IPV6) != 0) {
+    ASSERT_TRUE(parsed.ok()) << parsed.status();
+    const auto exposer = StartExposer("[::1]:0", {});
+    ASSERT_TRUE(exposer.ok()) << exposer.status();
+    EXPECT_GT((*exposer)->port(), 0);
+    return;
+  }
+  EXPECT_EQ(parsed.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(base::ReasonOf(parsed.status()), "LISTEN_INVALID");
+  EXPECT_EQ(base::ValueOf(parsed.status()), "[::1]:0");
+  EXPECT_THAT(std::string(parsed.status().message()), HasSubstr("metrics_listen"));
+  EXPECT_EQ(StartExposer("[::1]:0", {}).status(), parsed.status());
 }
 
 }  // namespace

@@ -39,6 +39,9 @@ class IdleDispatcher final : public dispatch::Dispatcher {
   absl::StatusOr<v1::PlanStudyResponse> PlanStudy(const v1::PlanStudyRequest&) override {
     return absl::UnimplementedError("");
   }
+  absl::StatusOr<v1::RerunStudyResponse> RerunStudy(const v1::RerunStudyRequest&) override {
+    return absl::UnimplementedError("");
+  }
   std::vector<dispatch::ModelStatus> Models() override { return {}; }
   std::vector<dispatch::DeviceInfo> Devices() override {
     dispatch::DeviceInfo cpu;
@@ -143,21 +146,23 @@ TEST_F(MetricsTest, WhatWentWrongIsCountedByReason) {
   observer().OnRunQuarantined("finder");
   observer().OnRunRequeued("finder", true);
   observer().OnRunTakenOver("finder");
+  observer().OnGenerationHeld("finder");
   observer().OnSubmissionRefused("ALL_REFUSED");
   observer().OnInstanceRefused("NOT_DICOM");
   observer().OnInstanceRefused("Smith^John");
   observer().OnWorkerDeath("cpu", "SIGNAL");
   const auto samples = Samples();
-  for (const char* series : {"tomoserve_runs_total{model=\"finder\",state=\"FAILED\"}",
-                             "tomoserve_run_failures_total{model=\"finder\",reason=\"DECODE_FAILED\"}",
-                             "tomoserve_runs_total{model=\"finder\",state=\"CANCELLED\"}",
-                             "tomoserve_runs_total{model=\"finder\",state=\"QUARANTINED\"}",
-                             "tomoserve_runs_requeued_total{blamed=\"yes\",model=\"finder\"}",
-                             "tomoserve_runs_reused_total{model=\"finder\"}",
-                             "tomoserve_submissions_refused_total{reason=\"ALL_REFUSED\"}",
-                             "tomoserve_instances_refused_total{reason=\"NOT_DICOM\"}",
-                             "tomoserve_instances_refused_total{reason=\"OTHER\"}",
-                             "tomoserve_worker_restarts_total{device=\"cpu\",reason=\"SIGNAL\"}"}) {
+  for (const char* series :
+       {"tomoserve_runs_total{model=\"finder\",state=\"FAILED\"}",
+        "tomoserve_run_failures_total{model=\"finder\",reason=\"DECODE_FAILED\"}",
+        "tomoserve_runs_total{model=\"finder\",state=\"CANCELLED\"}",
+        "tomoserve_runs_total{model=\"finder\",state=\"QUARANTINED\"}",
+        "tomoserve_runs_requeued_total{blamed=\"yes\",model=\"finder\"}",
+        "tomoserve_generations_held_total{model=\"finder\"}", "tomoserve_runs_reused_total{model=\"finder\"}",
+        "tomoserve_submissions_refused_total{reason=\"ALL_REFUSED\"}",
+        "tomoserve_instances_refused_total{reason=\"NOT_DICOM\"}",
+        "tomoserve_instances_refused_total{reason=\"OTHER\"}",
+        "tomoserve_worker_restarts_total{device=\"cpu\",reason=\"SIGNAL\"}"}) {
     EXPECT_THAT(samples, Contains(Pair(series, 1)));
   }
   // Alerts on an increase need the zero before it.
@@ -197,7 +202,12 @@ TEST_F(MetricsTest, WhatGoesOnIsAskedAtEachScrape) {
                                     .memory_bytes = 1000,
                                     .predicted_bytes = 300,
                                     .worker_pid = ::getpid()},
-                                   {.device = "cpu", .device_kind = ""}};
+                                   {.device = "cpu", .device_kind = ""},
+                                   {.device = "cuda:0",
+                                    .device_kind = "fake",
+                                    .is_gpu = true,
+                                    .gpu_used_bytes = 4000,
+                                    .worker_pid = ::getpid()}};
   dispatcher_.activity->models = {
       {.model = "finder", .version = "1", .device = "cpu", .worker = 0, .ready = true},
       {.model = "finder", .version = "1", .device = "cpu", .worker = 1, .ready = false}};
@@ -219,6 +229,14 @@ TEST_F(MetricsTest, WhatGoesOnIsAskedAtEachScrape) {
   EXPECT_THAT(samples, Contains(Pair("tomoserve_worker_memory_used_bytes{device=\"cpu\",worker=\"0\"}",
                                      ::testing::Gt(1e6))));
   EXPECT_THAT(samples, Contains(Pair("tomoserve_worker_memory_used_bytes{device=\"cpu\",worker=\"1\"}", 0)));
+  EXPECT_THAT(samples, Contains(Pair("tomoserve_worker_memory_used_bytes{device=\"cuda:0\",worker=\"2\"}",
+                                     ::testing::Gt(1e6))));
+  // A CPU's memory is the process's; what a GPU holds is what its worker says.
+  EXPECT_THAT(samples, Contains(Pair("tomoserve_device_memory_used_bytes{device=\"cpu\",worker=\"0\"}",
+                                     ::testing::Gt(1e6))));
+  EXPECT_THAT(samples, Contains(Pair("tomoserve_device_memory_used_bytes{device=\"cpu\",worker=\"1\"}", 0)));
+  EXPECT_THAT(samples,
+              Contains(Pair("tomoserve_device_memory_used_bytes{device=\"cuda:0\",worker=\"2\"}", 4000)));
   EXPECT_THAT(
       samples,
       Contains(Pair("tomoserve_model_ready{device=\"cpu\",worker=\"1\",model=\"finder\",version=\"1\"}", 0)));
@@ -308,6 +326,14 @@ TEST(LabelValuesTest, TextIsCutAndMadePrintable) {
 }
 
 TEST(ProcessTest, AProcessThatIsGoneHasNoMemory) { EXPECT_EQ(ResidentBytes(4194304 + 1), 0u); }
+
+TEST(PriorityLabelTest, WhatIsNoPriorityIsRoutine) {
+  EXPECT_EQ(PriorityLabel(v1::PRIORITY_STAT), "STAT");
+  EXPECT_EQ(PriorityLabel(v1::PRIORITY_URGENT), "URGENT");
+  EXPECT_EQ(PriorityLabel(v1::PRIORITY_ROUTINE), "ROUTINE");
+  EXPECT_EQ(PriorityLabel(v1::PRIORITY_UNSPECIFIED), "ROUTINE");
+  EXPECT_EQ(PriorityLabel(static_cast<v1::Priority>(99)), "ROUTINE");
+}
 
 }  // namespace
 }  // namespace tomoserve::metrics

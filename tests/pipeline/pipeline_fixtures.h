@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "compute/places.h"
+#include "random.h"
 #include "tomoserve/base/status.h"
 #include "tomoserve/engine/runtime.h"
 #include "tomoserve/pipeline/prepared_run.h"
@@ -103,6 +104,20 @@ class PlacedRunTest : public PlacedTest {
 };
 
 inline absl::StatusOr<at::Tensor> Identity(const at::Tensor& input) { return input.clone(); }
+
+// Values below 2000 in every voxel.
+inline StoredVolume RandomVolume(const volume::Geometry& geometry, std::uint64_t seed) {
+  Random random(seed);
+  StoredVolume stored(geometry);
+  for (std::uint32_t k = 0; k < geometry.size_ijk()[2]; ++k) {
+    for (std::uint32_t j = 0; j < geometry.size_ijk()[1]; ++j) {
+      for (std::uint32_t i = 0; i < geometry.size_ijk()[0]; ++i) {
+        stored.At(i, j, k) = static_cast<std::int16_t>(random.Below(2000));
+      }
+    }
+  }
+  return stored;
+}
 
 // Sets every voxel whose centre lies within `radius_mm` of `centre` to `value`.
 inline void PaintSphere(const volume::Geometry& geometry, std::array<double, 3> centre, double radius_mm,

@@ -62,3 +62,17 @@ def test_devices_that_mean_nothing_are_usage_errors(tmp_path, arguments):
     done, _ = run_server(tmp_path, *arguments)
     assert done.returncode == 2
     assert "CONFIG_INVALID" in done.stderr
+
+
+def test_the_folder_of_device_locks_is_configured(server_factory, tmp_path):
+    folder = tmp_path / "locks" / "of this host"
+    server_factory(config=f'lock_folder: "{folder}"')
+    assert folder.is_dir()
+
+
+def test_a_relative_folder_of_device_locks_is_refused(tmp_path):
+    config = tmp_path / "locks.textproto"
+    config.write_text(f'data: "{tmp_path}/data" models: "{MODELS}" lock_folder: "locks"\n')
+    done = subprocess.run([str(BIN / "tomoserve"), "--config", str(config)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "CONFIG_INVALID" in done.stderr and "lock_folder" in done.stderr

@@ -1,5 +1,7 @@
 """/metrics, /healthz and /readyz of a real server, read by a parser that is not ours; dashboard and document beside."""
 import concurrent.futures
+import ctypes
+import ctypes.util
 import json
 import os
 import re
@@ -257,6 +259,16 @@ def test_only_loopback_is_listened_on(tmp_path):
     code, text = refused(tmp_path, "8401")
     assert code == 2
     assert "LISTEN_INVALID" in text
+
+
+def test_an_address_that_the_http_library_cannot_serve_is_refused_before_anything_starts(tmp_path):
+    civetweb = ctypes.CDLL(ctypes.util.find_library("civetweb"))
+    if civetweb.mg_check_feature(8):  # MG_FEATURES_IPV6
+        pytest.skip("this civetweb serves IPv6")
+    code, text = refused(tmp_path, "[::1]:0")
+    assert code == 2
+    assert "LISTEN_INVALID" in text and "metrics_listen" in text
+    assert not (tmp_path / "data").exists()
 
 
 def test_a_taken_port_is_named(tmp_path):

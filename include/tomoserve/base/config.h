@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string_view>
 
 #include "absl/status/statusor.h"
@@ -9,6 +10,9 @@
 #include "tomoserve/config/v1/server.pb.h"
 
 namespace tomoserve::base {
+
+// N of "cuda:N", one or two decimal digits; nothing for any other name.
+std::optional<int> CudaIndex(std::string_view device);
 
 // Parses a textproto into `message`. An unknown field is an error. Errors: kInvalidArgument `reason`, value
 // "line:column", text with what the parser says.

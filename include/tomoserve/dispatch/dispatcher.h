@@ -33,15 +33,16 @@ class Upload {
   virtual std::optional<v1::SubmissionReceipt> receipt() const = 0;
   // An instance that is too large or empty is refused by its status alone; its bytes are thrown away and the
   // others go on. Errors end the upload: kInvalidArgument KEY_INVALID, KEY_REPEATED, INSTANCE_SIZE,
-  // STUDY_TOO_LARGE; kResourceExhausted DISK_FULL.
+  // TOO_MANY_INSTANCES, STUDY_TOO_LARGE (bytes; value: the limit); kResourceExhausted DISK_FULL.
   virtual absl::Status BeginInstance(const v1::InstanceStart& start) = 0;
   virtual absl::Status Append(std::string_view bytes) = 0;
   // Statuses of instances judged since the last call (the header pass runs behind).
   virtual std::vector<v1::InstanceStatus> TakeStatuses() = 0;
   // Ends the stream: waits for the header pass, checks identity, syncs, commits. Errors: kInvalidArgument
-  // EMPTY_STUDY, ALL_REFUSED (value: the first reason), NO_IMAGES (a FINAL submission), STUDY_TOO_LARGE,
-  // INSTANCE_SIZE; kResourceExhausted DISK_FULL; kUnavailable DRAINING, HELPER_UNAVAILABLE (the headers could
-  // not be read now: try again, with a key from where it stopped); or what an earlier method failed with.
+  // EMPTY_STUDY, ALL_REFUSED (value: the first reason), NO_IMAGES (a FINAL submission),
+  // TOO_MANY_INSTANCES, STUDY_TOO_LARGE, INSTANCE_SIZE; kResourceExhausted DISK_FULL; kUnavailable DRAINING,
+  // HELPER_UNAVAILABLE (the headers could not be read now: try again, with a key from where it stopped); or
+  // what an earlier method failed with.
   virtual absl::StatusOr<v1::SubmissionReceipt> Finish() = 0;
 };
 
@@ -74,6 +75,10 @@ class Dispatcher {
   virtual absl::StatusOr<v1::CancelStudyResponse> CancelStudy(std::string_view study_uid,
                                                               std::string_view submission_id) = 0;
   virtual absl::StatusOr<v1::PlanStudyResponse> PlanStudy(const v1::PlanStudyRequest& request) = 0;
+  // New generations of runs on what is stored, also of those that are held. Without models those that the
+  // study has. The wish is a submission of its own, which CancelStudy ends. Errors: UNKNOWN_STUDY, those of
+  // BeginUpload for the models, kFailedPrecondition NOTHING_TO_RERUN, DRAINING.
+  virtual absl::StatusOr<v1::RerunStudyResponse> RerunStudy(const v1::RerunStudyRequest& request) = 0;
   virtual std::vector<ModelStatus> Models() = 0;
   virtual std::vector<DeviceInfo> Devices() = 0;
   virtual store::JobStore& store() = 0;
@@ -87,7 +92,8 @@ class Dispatcher {
   // Ready: helpers answer, all devices said hello, pinned (ACTIVE) models are warm.
   bool ready() { return NotReady().empty(); }
   // Why it is not ready: DRAINING, HELPER_UNAVAILABLE, STARTING (devices or models come up for the first
-  // time), DEVICE_UNAVAILABLE (a worker died or cannot start). Empty when it is.
+  // time), DEVICE_UNAVAILABLE (a worker died or cannot start), DEVICE_LOST (a device was lost so often that
+  // it is not used any more, and too few are left). Empty when it is.
   virtual std::string NotReady() = 0;
   // kUnavailable DEVICE_UNAVAILABLE (value: the devices) once, for the whole grace time of the configuration,
   // fewer devices could be used than must be: the program is to end. Never a silent fall-back to the CPU.
@@ -119,7 +125,17 @@ struct Patience {
   std::chrono::milliseconds first_preparation{1000};
   std::chrono::milliseconds longest_preparation{30000};
   std::uint32_t max_preparations = 10;  // in a row before such a run has FAILED
-  std::uint32_t max_strikes = 3;        // deaths of its worker while alone before a run is quarantined
+  // In which a study may have so many generations as the configuration says.
+  std::chrono::milliseconds generation_window{3600000};
+  std::uint32_t max_strikes = 3;  // deaths of its worker while alone before a run is quarantined
+  // Losses of a device (its worker's exit code 5) within the window before it is not used any more, until the
+  // server is started again; and losses with one run on it before that run has FAILED (DEVICE_LOST).
+  std::uint32_t max_device_losses = 3;
+  std::chrono::milliseconds device_loss_window{600000};
+  // Tries of a run, and of a model's loading, that end for want of the device's memory, before that is final;
+  // and the pause before the second one, which doubles.
+  std::uint32_t max_memory_tries = 3;
+  std::chrono::milliseconds first_memory_retry{1000};
 };
 
 struct DispatcherOptions {

@@ -52,6 +52,8 @@ class Observer {
   virtual void OnRunQuarantined(std::string_view /*model*/) {}
   // Its worker died. `blamed`: the run may be the culprit.
   virtual void OnRunRequeued(std::string_view /*model*/, bool /*blamed*/) {}
+  // Its study has had so many generations lately that this one waits (StoredStudy notice GENERATIONS_HELD).
+  virtual void OnGenerationHeld(std::string_view /*model*/) {}
   // It got the result of an earlier run on the same input.
   virtual void OnRunTakenOver(std::string_view /*model*/) {}
   // A worker ended and is started again. `cause` is one of WorkerDeathCauses().
@@ -71,9 +73,11 @@ struct DeviceActivity {
   std::string device;       // "cpu", "cuda:0"
   std::string device_kind;  // from the worker's Hello; empty until it came
   bool ready = false;
-  bool busy = false;                  // has a run
+  bool busy = false;  // has a run
+  bool is_gpu = false;
   std::uint64_t memory_bytes = 0;     // that runs may use there, as the worker says
   std::uint64_t predicted_bytes = 0;  // its warm models' weights and what the run on it was predicted to need
+  std::uint64_t gpu_used_bytes = 0;   // that the worker holds of a GPU, as it says
   pid_t worker_pid = 0;               // 0: none lives now
 };
 

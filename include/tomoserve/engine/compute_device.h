@@ -5,6 +5,7 @@
 #include <c10/core/Device.h>
 #include <c10/core/Stream.h>
 
+#include <cstdint>
 #include <optional>
 
 #include "absl/status/statusor.h"
@@ -40,6 +41,9 @@ class ComputeDevice {
   bool Works() const;
   // Gives memory that the allocator keeps for later back to the device.
   void FreeCache() const;
+  // Memory of the GPU that the allocator holds now, in use and kept for later, bytes; the context and the
+  // libraries' kernels are not in it. 0 on the CPU, or where the allocator does not say.
+  std::uint64_t MemoryUsedBytes() const;
 
  private:
   c10::Device device_{c10::kCPU};

@@ -16,8 +16,9 @@ namespace tomoserve::engine {
 // Thread-safe.
 class LaunchBound {
  public:
-  // At most `windows` (at least 1) marks of `stream` are unfinished at a time. Without a stream (CPU) nothing
-  // ever waits.
+  // At most `windows` (at least 1) marks of `stream` are unfinished at a time where one lane launches, as on
+  // a GPU. A lane waits before its window and marks after it, so each further lane that launches beside it
+  // may add one. Without a stream (CPU) nothing ever waits.
   LaunchBound(std::optional<c10::Stream> stream, std::size_t windows);
 
   // Waits until there is room for one more window. Throws c10::Error for what went wrong on the device.

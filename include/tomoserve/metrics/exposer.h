@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "tomoserve/base/loopback.h"
 
 namespace tomoserve::metrics {
 
@@ -25,8 +26,13 @@ class Exposer {
   virtual int port() const = 0;
 };
 
-// `listen`: HOST:PORT of loopback (IPv4); port 0 picks one. Errors: kInvalidArgument NOT_LOOPBACK,
-// LISTEN_INVALID; kUnavailable LISTEN_FAILED (port taken).
+// Reads the setting metrics_listen, HOST:PORT of loopback; opens nothing, so that a server can refuse it
+// before it starts anything. Errors: kInvalidArgument NOT_LOOPBACK, LISTEN_INVALID, the latter also for [::1]
+// where the HTTP library was built without IPv6, as Debian's is.
+absl::StatusOr<base::LoopbackAddress> ParseMetricsListen(const std::string& listen);
+
+// `listen` as for ParseMetricsListen; port 0 picks one. Errors: those, and kUnavailable LISTEN_FAILED (port
+// taken).
 absl::StatusOr<std::unique_ptr<Exposer>> StartExposer(const std::string& listen, Pages pages);
 
 }  // namespace tomoserve::metrics

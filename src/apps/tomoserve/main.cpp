@@ -15,7 +15,6 @@
 #include "absl/strings/str_split.h"
 #include "tomoserve/base/config.h"
 #include "tomoserve/base/log.h"
-#include "tomoserve/base/loopback.h"
 #include "tomoserve/base/status.h"
 #include "tomoserve/dispatch/dispatcher.h"
 #include "tomoserve/ipc/child.h"
@@ -69,7 +68,7 @@ absl::StatusOr<config::v1::ServerConfig> ReadConfig(const Arguments& arguments) 
   TS_RETURN_IF_ERROR(base::CompleteServerConfig(config));
   if (!config.metrics_listen().empty()) {
     // Before the first worker is started.
-    TS_RETURN_IF_ERROR(base::ParseLoopback("metrics_listen", config.metrics_listen()).status());
+    TS_RETURN_IF_ERROR(metrics::ParseMetricsListen(config.metrics_listen()).status());
   }
   return config;
 }
@@ -137,6 +136,7 @@ int Serve(config::v1::ServerConfig config) {
   const std::unique_ptr<metrics::Metrics> metrics = metrics::CreateMetrics(TOMOSERVE_BUILD);
   dispatch::DispatcherOptions options;
   options.observer = &metrics->observer();
+  options.lock_folder = config.lock_folder();
   options.config = std::move(config);
   options.build = TOMOSERVE_BUILD;
   options.helper_program = ipc::SiblingProgram("tomoserve-dicom");

@@ -17,6 +17,7 @@
 #include "apps/tomoserve_worker/device_lock.h"
 #include "apps/tomoserve_worker/front.h"
 #include "apps/tomoserve_worker/worker.h"
+#include "tomoserve/base/config.h"
 #include "tomoserve/base/log.h"
 #include "tomoserve/base/status.h"
 #include "tomoserve/base/strings.h"
@@ -64,6 +65,7 @@ void Beat(const std::stop_token& stop, const sigset_t& signals, Front& front, co
   while (!stop.stop_requested()) {
     ipc::v1::WorkerReply reply;
     reply.mutable_heartbeat()->set_windows(worker.windows_done());
+    reply.mutable_heartbeat()->set_device_memory_used_bytes(worker.device_memory_used_bytes());
     front.Send(reply).IgnoreError();  // logged; the receiving loop ends
     if (sigtimedwait(&signals, nullptr, &kHeartbeat) > 0) {
       front.Shutdown();
@@ -83,13 +85,7 @@ ipc::v1::WorkerReply HelloOf(const engine::RuntimeInfo& info, std::uint32_t lane
   return reply;
 }
 
-// N of "cuda:N"; nothing for "cpu".
-std::optional<int> CudaIndex(const std::string& device) {
-  if (device.rfind("cuda:", 0) != 0) return std::nullopt;
-  return std::stoi(device.substr(5));
-}
-
-// Tells the front why there will be no hello.
+// Tells the front why there will be no hello. The last record.
 int Unusable(Front& front, const absl::Status& status) {
   ipc::v1::WorkerReply reply;
   *reply.mutable_unusable() = RefusalOf(status);
@@ -98,13 +94,12 @@ int Unusable(Front& front, const absl::Status& status) {
             {{"reason", base::ReasonOf(status)},
              {"value", base::ValueOf(status)},
              {"text", base::ToStd(status.message())}});
-  if (base::ReasonOf(status) == "DEVICE_BUSY") return kExitDeviceBusy;
-  return base::ReasonOf(status).rfind("DEVICE_", 0) == 0 ? kExitNoDevice : kExitFailed;
+  return base::ReasonOf(status) == "DEVICE_BUSY" ? kExitDeviceBusy : kExitNoDevice;
 }
 
 // The device, locked and ready. The CUDA half of LibTorch is loaded before anything asks whether it is there.
 absl::StatusOr<engine::CudaRuntime> OpenDevice(const Arguments& arguments, std::vector<DeviceLock>& locks) {
-  const std::optional<int> cuda = CudaIndex(arguments.device);
+  const std::optional<int> cuda = base::CudaIndex(arguments.device);
   const auto lock = [&](std::string_view name) -> absl::Status {
     TS_ASSIGN_OR_RETURN(DeviceLock held, DeviceLock::Acquire(arguments.lock_dir, name));
     locks.push_back(std::move(held));
@@ -120,6 +115,22 @@ absl::StatusOr<engine::CudaRuntime> OpenDevice(const Arguments& arguments, std::
   return engine::InitialiseCuda(*module, facts, *cuda);
 }
 
+// OpenDevice, with every error as one of the device: where it cannot be set up it cannot be used, whatever
+// the reason. Errors: DEVICE_UNAVAILABLE (value: the code of what was no error of the device),
+// DEVICE_UNSUPPORTED, DEVICE_BUSY.
+absl::StatusOr<engine::CudaRuntime> SetUpDevice(const Arguments& arguments, std::vector<DeviceLock>& locks) {
+  const auto unavailable = [](std::string_view value, std::string_view text) {
+    return base::Error(absl::StatusCode::kUnavailable, "DEVICE_UNAVAILABLE", value, text);
+  };
+  try {
+    absl::StatusOr<engine::CudaRuntime> runtime = OpenDevice(arguments, locks);
+    if (runtime.ok() || base::ReasonOf(runtime.status()).rfind("DEVICE_", 0) == 0) return runtime;
+    return unavailable(base::ReasonOf(runtime.status()), base::ToStd(runtime.status().message()));
+  } catch (const std::exception& error) {
+    return unavailable("EXCEPTION", error.what());
+  }
+}
+
 int RunWorker(const Arguments& arguments) {
   if (fcntl(ipc::kChildSocketFd, F_GETFD) < 0) {
     return Fail(
@@ -129,7 +140,7 @@ int RunWorker(const Arguments& arguments) {
   const sigset_t signals = BlockStopSignals();
   Front front{ipc::RecordSocket(base::UniqueFd(ipc::kChildSocketFd))};
   std::vector<DeviceLock> locks;  // until the end of the process
-  const absl::StatusOr<engine::CudaRuntime> runtime = OpenDevice(arguments, locks);
+  const absl::StatusOr<engine::CudaRuntime> runtime = SetUpDevice(arguments, locks);
   if (!runtime.ok()) return Unusable(front, runtime.status());
   const auto confined = runtime->device.is_cuda() ? ipc::WorkerDevice::kGpu : ipc::WorkerDevice::kCpu;
   if (const absl::Status entered = ipc::EnterWorkerSandbox(confined); !entered.ok()) {
@@ -158,10 +169,8 @@ int main(int argc, char** argv) {
   app.add_option("--device", arguments.device, "cpu or cuda:N")
       ->check(CLI::Validator(
           [](const std::string& name) {
-            const std::string digits = name.rfind("cuda:", 0) == 0 ? name.substr(5) : "";
-            const bool number = !digits.empty() && digits.size() <= 2 &&
-                                digits.find_first_not_of("0123456789") == std::string::npos;
-            return name == "cpu" || number ? std::string() : "not cpu or cuda:N";
+            const bool known = name == "cpu" || tomoserve::base::CudaIndex(name).has_value();
+            return known ? std::string() : "not cpu or cuda:N";
           },
           "cpu|cuda:N"));
   app.add_option("--lanes", arguments.lanes, "windows computed at a time")->check(CLI::Range(1, 256));

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -11,9 +12,11 @@
 #include "tomoserve/base/clock.h"
 #include "tomoserve/base/config.h"
 #include "tomoserve/base/status.h"
+#include "tomoserve/compute/hounsfield.h"
 #include "tomoserve/compute/placement.h"
 #include "tomoserve/models/recipe.h"
 #include "tomoserve/pipeline/prepared_run.h"
+#include "tomoserve/volume/run_bytes.h"
 
 namespace tomoserve::worker {
 namespace {
@@ -24,17 +27,13 @@ struct WindowOutput final : executor::Job::Output {
 };
 
 // On a CPU a run whose arrays alone exceed the machine would end in the OOM killer, not in an error.
-absl::Status CheckSize(const pipeline::RunPlan& plan, const RunResources& resources) {
-  const auto too_large = [](std::uint64_t bytes, std::string_view text) {
-    return base::Error(absl::StatusCode::kResourceExhausted, "RUN_TOO_LARGE", std::to_string(bytes), text);
-  };
-  if (plan.peak_bytes > base::MemoryLimitBytes()) {
-    return too_large(plan.peak_bytes, "the run needs more memory than this machine has");
-  }
-  if (resources.device.is_cuda() && plan.device_peak_bytes > resources.memory_bytes) {
-    return too_large(plan.device_peak_bytes, "the run needs more memory than the device has");
-  }
-  return absl::OkStatus();
+absl::Status CheckSize(const pipeline::RunPlan& plan, const RunResources& resources,
+                       std::uint64_t resident_bytes) {
+  const bool on_device = resources.device.is_cuda();
+  TS_RETURN_IF_ERROR(volume::CheckRunFits(plan.peak_bytes, base::MemoryLimitBytes(),
+                                          on_device ? 0 : resident_bytes, "this machine"));
+  if (!on_device) return absl::OkStatus();
+  return volume::CheckRunFits(plan.device_peak_bytes, resources.memory_bytes, resident_bytes, "the device");
 }
 
 }  // namespace
@@ -45,6 +44,7 @@ struct Run::State {
   ipc::Mapping labels;
   std::uint32_t label_bytes_per_voxel = 0;
   std::unique_ptr<pipeline::PreparedRun> prepared;
+  std::optional<volume::HounsfieldCounts> hounsfield;
 
   std::once_flag begun;
   double begun_ms = 0;      // first window
@@ -57,7 +57,7 @@ Run::~Run() = default;
 absl::StatusOr<std::shared_ptr<Run>> Run::Prepare(const ipc::v1::StartRun& start,
                                                   std::vector<base::UniqueFd> fds,
                                                   std::shared_ptr<const LoadedModel> model,
-                                                  const RunResources& resources,
+                                                  const RunResources& resources, std::uint64_t resident_bytes,
                                                   std::function<bool()> cancelled) {
   TS_ASSIGN_OR_RETURN(RunRequest request, ReadRunRequest(start, fds));
   fds.clear();  // mappings keep what they need
@@ -68,9 +68,14 @@ absl::StatusOr<std::shared_ptr<Run>> Run::Prepare(const ipc::v1::StartRun& start
   const compute::Placement placement{.device = resources.device.device()};
   TS_ASSIGN_OR_RETURN(const pipeline::RunPlan plan,
                       pipeline::PlanRun(model->recipe, request.geometry, placement));
-  TS_RETURN_IF_ERROR(CheckSize(plan, resources));
+  TS_RETURN_IF_ERROR(CheckSize(plan, resources, resident_bytes));
   resources.device.Use();
   auto state = std::make_unique<State>();
+  if (start.count_hounsfield()) {
+    TS_ASSIGN_OR_RETURN(state->hounsfield,
+                        compute::CountHounsfield(request.slices, request.geometry.size_ijk(),
+                                                 {resources.threads, cancelled}));
+  }
   TS_ASSIGN_OR_RETURN(state->prepared,
                       pipeline::PreparedRun::Create(model->recipe, request.geometry, request.slices,
                                                     {resources.threads, std::move(cancelled)}, placement));
@@ -116,6 +121,13 @@ absl::StatusOr<ipc::v1::RunDone> Run::Finish() {
   done.mutable_findings()->Assign(result.findings.begin(), result.findings.end());
   done.mutable_labels()->Assign(result.labels.begin(), result.labels.end());
   if (result.lung) *done.mutable_lung() = *result.lung;
+  if (state_->hounsfield) {
+    ipc::v1::HounsfieldCounts& counts = *done.mutable_hounsfield();
+    counts.set_all(state_->hounsfield->all);
+    counts.set_body(state_->hounsfield->body);
+    counts.set_tissue(state_->hounsfield->tissue);
+    counts.set_dense(state_->hounsfield->dense);
+  }
   // Stages add up to the time that passed: what lanes computed side by side counts once.
   double blend_ms = 0;
   for (const v1::StageTiming& timing : result.timings) {

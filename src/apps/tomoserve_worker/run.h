@@ -35,13 +35,15 @@ struct RunResources {
 // Finish.
 class Run final : public executor::Job {
  public:
-  // Checks the request, maps what it may touch and prepares the volume on the device. `cancelled` is asked
-  // now and then, from any thread. Errors: REQUEST_INVALID, CANCELLED, RUN_TOO_LARGE (value: bytes), and
-  // those of pipeline::PlanRun and PreparedRun::Create.
+  // Checks the request, maps what it may touch and prepares the volume on the device, in what
+  // `resident_bytes` of loaded networks leave of its memory. `cancelled` is asked now and then, from any
+  // thread. Errors: REQUEST_INVALID, CANCELLED, RUN_TOO_LARGE (value: bytes), and those of pipeline::PlanRun
+  // and PreparedRun::Create.
   static absl::StatusOr<std::shared_ptr<Run>> Prepare(const ipc::v1::StartRun& start,
                                                       std::vector<base::UniqueFd> fds,
                                                       std::shared_ptr<const LoadedModel> model,
                                                       const RunResources& resources,
+                                                      std::uint64_t resident_bytes,
                                                       std::function<bool()> cancelled);
   ~Run() override;
 

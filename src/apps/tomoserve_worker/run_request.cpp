@@ -1,5 +1,6 @@
 #include "apps/tomoserve_worker/run_request.h"
 
+#include <array>
 #include <cmath>
 #include <string>
 #include <utility>
@@ -25,8 +26,21 @@ absl::Status Because(std::string_view field, const absl::Status& status) {
   return Invalid(field, base::ToStd(status.message()));
 }
 
-absl::Status MapSlice(const ipc::v1::Slice& slice, std::size_t k, std::uint64_t pixels,
-                      std::span<const base::UniqueFd> arenas, RunRequest& request) {
+absl::Status MapSlice(const ipc::v1::StartRun& start, std::size_t k, std::span<const base::UniqueFd> arenas,
+                      RunRequest& request) {
+  const ipc::v1::Slice& slice = start.slices(static_cast<int>(k));
+  compute::StoredSlice& out = request.slices.emplace_back();
+  if (slice.has_between()) {
+    // Which neighbours, and how much of them, the upload checks.
+    out.between =
+        compute::Between{slice.between().before(), slice.between().after(), slice.between().weight()};
+    return absl::OkStatus();
+  }
+  const auto& size = request.geometry.size_ijk();
+  const bool shifted = start.stored_columns() != 0;
+  const std::array<std::uint32_t, 2> stored{shifted ? start.stored_columns() : size[0],
+                                            shifted ? start.stored_rows() : size[1]};
+  const std::uint64_t pixels = std::uint64_t{stored[0]} * stored[1];
   const std::uint64_t value_bytes =
       ipc::v1::StoredType_IsValid(slice.stored_type()) ? base::BytesOf(slice.stored_type()) : 0;
   if (value_bytes == 0) return InvalidSlice(k, "stored_type", "no type of stored values");
@@ -42,8 +56,11 @@ absl::Status MapSlice(const ipc::v1::Slice& slice, std::size_t k, std::uint64_t 
                         /*writable=*/false);
   if (!mapping.ok()) return Because("slices[" + std::to_string(k) + "].slot", mapping.status());
   request.pixels.push_back(*std::move(mapping));
-  request.slices.push_back(
-      {request.pixels.back().bytes(), slice.stored_type(), slice.slope(), slice.intercept()});
+  out.bytes = request.pixels.back().bytes();
+  out.type = slice.stored_type();
+  out.slope = slice.slope();
+  out.intercept = slice.intercept();
+  if (shifted) out.shift = compute::Shift{{slice.shift_i(), slice.shift_j()}, stored, start.outside_value()};
   return absl::OkStatus();
 }
 
@@ -71,10 +88,11 @@ absl::StatusOr<RunRequest> ReadRunRequest(const ipc::v1::StartRun& start,
   request.labels = *std::move(labels);
   request.pixels.reserve(size[2]);
   request.slices.reserve(size[2]);
-  const std::uint64_t pixels = std::uint64_t{size[0]} * size[1];
-  for (std::size_t k = 0; k < size[2]; ++k) {
-    TS_RETURN_IF_ERROR(MapSlice(start.slices(static_cast<int>(k)), k, pixels, fds.subspan(1), request));
+  if ((start.stored_columns() == 0) != (start.stored_rows() == 0) || start.stored_columns() > size[0] ||
+      start.stored_rows() > size[1]) {
+    return Invalid("stored_columns", "a stored slice is not larger than the grid");
   }
+  for (std::size_t k = 0; k < size[2]; ++k) TS_RETURN_IF_ERROR(MapSlice(start, k, fds.subspan(1), request));
   return request;
 }
 

@@ -17,7 +17,7 @@ namespace tomoserve::worker {
 // Move-only; the spans in `slices` point into `pixels`.
 struct RunRequest {
   volume::Geometry geometry;
-  std::vector<ipc::Mapping> pixels;          // read-only, one per slice
+  std::vector<ipc::Mapping> pixels;          // read-only, one per stored slice
   std::vector<compute::StoredSlice> slices;  // k ascending
   ipc::Mapping labels;                       // writable, exactly one layer of the grid
   std::uint32_t label_bytes_per_voxel = 0;   // 1 or 2

@@ -6,7 +6,9 @@
 
 #include "tomoserve/base/clock.h"
 #include "tomoserve/base/log.h"
+#include "tomoserve/base/out_of_memory.h"
 #include "tomoserve/base/status.h"
+#include "tomoserve/ipc/worker_exit.h"
 #include "tomoserve/models/recipe.h"
 
 namespace tomoserve::worker {
@@ -26,7 +28,7 @@ auto Guarded(const Call& call) -> decltype(call()) {
   try {
     return call();
   } catch (const std::bad_alloc&) {
-    return base::Error(absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY", "", "not enough memory");
+    return base::OutOfMemory("", "a step of the worker");
   } catch (const std::exception& error) {
     return base::Error(absl::StatusCode::kInternal, "WORKER_FAILED", "", error.what());
   }
@@ -89,7 +91,7 @@ void Worker::Handle(ipc::v1::WorkerRequest request, Fds fds) {
 void Worker::Load(const ipc::v1::LoadModel& load, const Fds& fds) {
   const double start_ms = base::MonotonicMs();
   auto state = Guarded([&] { return LoadAndWarmUp(load, fds); });
-  if (!state.ok()) EndIfDeviceIsLost(state.status());
+  if (!state.ok()) Recover(state.status());
   ipc::v1::WorkerReply reply;
   if (state.ok()) {
     *reply.mutable_model() = *std::move(state);
@@ -147,6 +149,13 @@ std::shared_ptr<const LoadedModel> Worker::FindModel(const std::string& digest) 
   return found == models_.end() ? nullptr : found->second;
 }
 
+std::uint64_t Worker::ResidentBytes() {
+  const std::lock_guard lock(mutex_);
+  std::uint64_t bytes = 0;
+  for (const auto& [digest, model] : models_) bytes += model->network->weight_bytes();
+  return bytes;
+}
+
 void Worker::Start(ipc::v1::StartRun start, Fds fds) {
   const auto active = std::make_shared<ActiveRun>();
   active->run_id = start.run_id();
@@ -176,7 +185,7 @@ void Worker::Prepare(const std::shared_ptr<ActiveRun>& active, const ipc::v1::St
       return base::Error(absl::StatusCode::kFailedPrecondition, "MODEL_NOT_LOADED", start.model_digest(),
                          "the run's model is not loaded");
     }
-    return Run::Prepare(start, std::move(fds), std::move(model), resources_,
+    return Run::Prepare(start, std::move(fds), std::move(model), resources_, ResidentBytes(),
                         [active] { return active->cancelled.load(); });
   });
   if (run.ok()) {
@@ -201,24 +210,28 @@ void Worker::Submit(const std::shared_ptr<ActiveRun>& active, std::uint32_t urge
     reply.mutable_progress()->set_windows_total(total);
     front_.Send(reply).IgnoreError();  // logged; the receiving loop ends
   };
-  options.finished = [this, active, urgency, run](const absl::Status& status) {
+  // A run gives its memory back before it is answered: the front may send the next one at once.
+  options.finished = [this, active, urgency, run](const absl::Status& status) mutable {
     if (!status.ok()) {
+      run.reset();
       Answer(*active, status);
       return;
     }
     // Off the lane: labels and measurements of one run do not hold up the windows of others.
-    finishing_.Post(urgency, [this, active, run] { Finish(active, *run); });
+    finishing_.Post(urgency,
+                    [this, active, run = std::move(run)]() mutable { Finish(active, std::move(run)); });
   };
   executor_->Submit(std::move(run), std::move(options));
   // A cancellation before the executor knew the run.
   if (active->cancelled) executor_->Cancel(active->run_id);
 }
 
-void Worker::Finish(const std::shared_ptr<ActiveRun>& active, Run& run) {
+void Worker::Finish(const std::shared_ptr<ActiveRun>& active, std::shared_ptr<Run> run) {
   auto done = Guarded([&]() -> absl::StatusOr<ipc::v1::RunDone> {
     if (active->cancelled) return Cancelled();
-    return run.Finish();
+    return run->Finish();
   });
+  run.reset();
   if (active->cancelled) done = Cancelled();
   Answer(*active, done);
 }
@@ -239,14 +252,23 @@ void Worker::Cancel(const std::string& run_id) {
   }
 }
 
-void Worker::EndIfDeviceIsLost(const absl::Status& error) const {
-  if (absl::IsCancelled(error) || resources_.device.Works()) return;
+void Worker::Recover(const absl::Status& error) const {
+  if (absl::IsCancelled(error)) return;
+  if (base::ReasonOf(error) == "OUT_OF_MEMORY") {
+    // The front tries again what did not fit: it shall find all memory that nobody uses.
+    try {
+      resources_.device.FreeCache();
+    } catch (const std::exception&) {
+      base::Log(base::LogLevel::kWarning, "cache_not_freed");
+    }
+  }
+  if (resources_.device.Works()) return;
   base::Log(base::LogLevel::kError, "device_lost", {{"reason", base::ReasonOf(error)}});
-  std::_Exit(kExitDeviceLost);
+  std::_Exit(ipc::kWorkerDeviceLost);
 }
 
 void Worker::Answer(const ActiveRun& active, const absl::StatusOr<ipc::v1::RunDone>& result) {
-  if (!result.ok()) EndIfDeviceIsLost(result.status());
+  if (!result.ok()) Recover(result.status());
   {
     const std::lock_guard lock(mutex_);
     runs_.erase(active.run_id);  // before the answer: the front may send the id again at once

@@ -21,9 +21,6 @@
 
 namespace tomoserve::worker {
 
-// Exit code of a worker whose device does not work any more: an error of CUDA can spoil the whole process.
-inline constexpr int kExitDeviceLost = 5;
-
 class Worker {
  public:
   // `front` must outlive the worker. `lanes` compute windows; `threads` prepare and finish a run; runs may
@@ -38,6 +35,8 @@ class Worker {
 
   // Windows computed so far. Thread-safe.
   std::uint64_t windows_done() const { return executor_->windows_done(); }
+  // Memory of the GPU that this process holds, bytes; 0 on a CPU. Thread-safe.
+  std::uint64_t device_memory_used_bytes() const { return resources_.device.MemoryUsedBytes(); }
 
  private:
   // A run between its StartRun and its answer.
@@ -54,15 +53,17 @@ class Worker {
   void Start(ipc::v1::StartRun start, Fds fds);
   void Prepare(const std::shared_ptr<ActiveRun>& active, const ipc::v1::StartRun& start, Fds fds);
   void Submit(const std::shared_ptr<ActiveRun>& active, std::uint32_t urgency, std::shared_ptr<Run> run);
-  void Finish(const std::shared_ptr<ActiveRun>& active, Run& run);
+  void Finish(const std::shared_ptr<ActiveRun>& active, std::shared_ptr<Run> run);
   void Cancel(const std::string& run_id);
-  // Ends the process when an error left the device unusable: nothing that it says of runs counts any more.
-  // What was in flight is tried again by another process.
-  void EndIfDeviceIsLost(const absl::Status& error) const;
+  // After an error, before it is answered. Ends the process when it left the device unusable: nothing that it
+  // says of runs counts any more, and what was in flight is tried again by another process.
+  void Recover(const absl::Status& error) const;
   // Answers a run, once.
   void Answer(const ActiveRun& active, const absl::StatusOr<ipc::v1::RunDone>& result);
 
   std::shared_ptr<const LoadedModel> FindModel(const std::string& digest);
+  // Weights of all loaded models.
+  std::uint64_t ResidentBytes();
 
   Front& front_;
   const RunResources resources_;

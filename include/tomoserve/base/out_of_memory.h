@@ -1,0 +1,19 @@
+// One error for memory that did not suffice, whichever library ran out of it.
+#pragma once
+
+#include <string_view>
+
+#include "absl/status/status.h"
+
+namespace tomoserve::base {
+
+// kResourceExhausted OUT_OF_MEMORY. `value`: what it was for (a shape, a number of bytes; may be empty);
+// `what`: what failed, a part of a sentence without patient values ("a window").
+absl::Status OutOfMemory(std::string_view value, std::string_view what);
+
+// Whether an exception's text says that memory ran out. LibTorch's CPU allocator, its allocator of pinned
+// memory and cuDNN throw errors of no type of their own, and TorchScript's interpreter turns every exception
+// into a std::runtime_error: only the text is left to tell.
+bool SaysOutOfMemory(std::string_view text);
+
+}  // namespace tomoserve::base

@@ -1,0 +1,48 @@
+// Bytes of a run's arrays at the worst moment. The front predicts with them, the worker admits with them: one
+// formula for both. Network, its weights and the label map are not counted.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "tomoserve/volume/geometry.h"
+#include "tomoserve/volume/orientation.h"
+
+namespace tomoserve::volume {
+
+// Values that an operation on a device goes through at once: enough to fill it, and 64 MiB as doubles.
+inline constexpr std::int64_t kPieceValues = std::int64_t{1} << 23;
+// Bytes of stored values that travel to a device at once, as far as whole slices allow.
+inline constexpr std::int64_t kStagingBytes = std::int64_t{16} << 20;
+
+// Windows of a run, at most.
+inline constexpr std::int64_t kMaxWindows = 1 << 20;
+
+struct RunArrays {
+  std::array<std::uint64_t, 3> volume_ijk{};    // voxels of the volume
+  std::array<std::uint64_t, 3> prepared_ijk{};  // of the prepared volume, along the volume's own axes
+  std::uint64_t channels = 0;                   // of the network's output
+};
+
+// `prepared_xyz`: voxels of the prepared volume along its own axes, `reorientation` what led to them.
+RunArrays ArraysOf(const Geometry& volume, const Reorientation& reorientation,
+                   const std::array<std::uint64_t, 3>& prepared_xyz, std::uint64_t channels);
+
+// With plain loops, on the host.
+std::uint64_t LoopBytes(const RunArrays& arrays);
+
+// With tensor operations, where the tensors lie. An upper bound of what is in use, not of what an allocator
+// keeps.
+std::uint64_t DeviceBytes(const RunArrays& arrays);
+
+// With tensor operations on a device other than the host, on the host.
+std::uint64_t HostBytesBesideDevice(const RunArrays& arrays);
+
+// Whether `needed` bytes may ever fit into `limit` where `resident` ones (the loaded networks' weights) stay.
+// `where`: "this machine", "the device". Errors: kResourceExhausted RUN_TOO_LARGE (value: `needed`).
+absl::Status CheckRunFits(std::uint64_t needed, std::uint64_t limit, std::uint64_t resident,
+                          std::string_view where);
+
+}  // namespace tomoserve::volume

@@ -1,0 +1,114 @@
+// How models get onto devices: one after the other, again where memory did not suffice.
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "dispatch/devices.h"
+#include "dispatch/instance_rules.h"
+#include "dispatch/planning.h"
+#include "dispatch/worker_reply.h"
+#include "tomoserve/base/log.h"
+#include "tomoserve/base/status.h"
+
+namespace tomoserve::dispatch {
+namespace {
+
+// More is no number of bytes that a device holds.
+constexpr std::uint64_t kMostWeightBytes = std::uint64_t{1} << 50;
+
+}  // namespace
+
+void Devices::LoadNext(Worker& worker) {
+  worker.loading = nullptr;
+  while (!worker.to_load.empty()) {
+    const models::Model* model = worker.to_load.front();
+    worker.to_load.pop_front();
+    ModelOnDevice& state = worker.models[model->model_digest];
+    const absl::Status status = SendLoad(worker, *model);
+    if (status.ok()) {
+      state.readiness = v1::MODEL_READINESS_LOADING;
+      worker.loading = model;
+      break;
+    }
+    if (base::ReasonOf(status) == "PEER_GONE") return;
+    state.readiness = v1::MODEL_READINESS_REFUSED;
+    state.reason = ReasonFrom(status);
+  }
+  Watch(worker);
+}
+
+absl::Status Devices::SendLoad(Worker& worker, const models::Model& model) {
+  TS_ASSIGN_OR_RETURN(const std::vector<base::UniqueFd> files, models::Repository::OpenFiles(model));
+  ipc::v1::WorkerRequest request;
+  ipc::v1::LoadModel& load = *request.mutable_load();
+  load.set_model_digest(model.model_digest);
+  *load.mutable_recipe() = model.recipe;
+  std::vector<int> fds;
+  for (const base::UniqueFd& file : files) fds.push_back(file.get());
+  for (const std::string& sha256 : model.file_sha256) load.add_file_sha256(sha256);
+  return worker.handle->Send(worker.life, request, fds);
+}
+
+bool Devices::WillLoadAgain(std::size_t index, const models::Model& model) {
+  Worker& worker = workers_[index];
+  const std::uint32_t tries = ++worker.load_shortages[model.model_digest];
+  if (tries >= options_.patience.max_memory_tries) return false;
+  base::Log(base::LogLevel::kWarning, "model_waits_for_memory",
+            {{"device", worker.device}, {"model", model.name}, {"tries", static_cast<std::int64_t>(tries)}});
+  worker.models[model.model_digest] = {};
+  coordinator_.PostAfter(options_.patience.first_memory_retry * (1u << std::min(tries - 1, 10u)),
+                         [this, index, wanted = &model, life = worker.life] {
+                           Worker& later = workers_[index];
+                           if (later.life != life || !later.hello) return;
+                           later.to_load_again.push_back(wanted);
+                           LoadAgain(later);
+                           Publish();
+                         });
+  return true;
+}
+
+void Devices::LoadAgain(Worker& worker) {
+  if (worker.loading != nullptr || !worker.run_id.empty() || worker.to_load_again.empty()) return;
+  std::swap(worker.to_load, worker.to_load_again);
+  LoadNext(worker);
+}
+
+void Devices::HandleModel(std::size_t index, const ipc::v1::ModelState& reply) {
+  Worker& worker = workers_[index];
+  if (worker.loading == nullptr || worker.loading->model_digest != reply.model_digest()) {
+    base::Log(base::LogLevel::kError, "worker_lied", {{"device", worker.device}, {"field", "model_digest"}});
+    worker.handle->Kill(worker.life, DeathCause::kProtocol);
+    return;
+  }
+  const models::Model& model = *worker.loading;
+  ModelOnDevice& state = worker.models[model.model_digest];
+  worker.load_deaths.erase(model.model_digest);
+  if (reply.warm()) {
+    state.readiness = v1::MODEL_READINESS_WARM;
+    state.weight_bytes = std::min(reply.weight_bytes(), kMostWeightBytes);
+    state.ms_per_window =
+        reply.ms_per_window() >= 0 && reply.ms_per_window() < 1e9 ? reply.ms_per_window() : 0;
+    state.window_ms = state.ms_per_window * PassesPerWindow(model.recipe);
+    base::Log(base::LogLevel::kInfo, "model_warm",
+              {{"device", worker.device},
+               {"model", model.name},
+               {"version", model.version},
+               {"ms", reply.load_ms()}});
+  } else if (v1::Reason reason = CleanReason(reply.refused(), "MODEL_REFUSED");
+             reason.code() != "OUT_OF_MEMORY" || !WillLoadAgain(index, model)) {
+    if (reason.code() == "OUT_OF_MEMORY") {
+      reason.set_text(absl::StrCat(reason.text(), "; tried ", options_.patience.max_memory_tries, " times"));
+    }
+    state.readiness = v1::MODEL_READINESS_REFUSED;
+    state.reason = std::move(reason);
+    base::Log(base::LogLevel::kError, "model_refused",
+              {{"device", worker.device},
+               {"model", model.name},
+               {"version", model.version},
+               {"reason", state.reason.code()}});
+  }
+  LoadNext(worker);
+  LoadAgain(worker);
+}
+
+}  // namespace tomoserve::dispatch

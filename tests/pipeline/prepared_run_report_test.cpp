@@ -1,0 +1,96 @@
+// What a run says beside its findings: labels, lung, borders, times.
+#include <ATen/ops/cat.h>
+#include <ATen/ops/full.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "pipeline/pipeline_fixtures.h"
+#include "tomoserve/pipeline/prepared_run.h"
+
+namespace tomoserve::pipeline {
+namespace {
+
+using testing::AxialGeometry;
+using ::testing::ElementsAre;
+using testing::SpotRecipe;
+using testing::StoredVolume;
+
+class PreparedRunReportTest : public testing::PlacedRunTest {};
+
+TEST_P(PreparedRunReportTest, ReportsLabelsLungAndTimings) {
+  const auto geometry = AxialGeometry({180, 170, 20}, {2, 2, 5}, {-180, -170, 0});
+  StoredVolume stored(geometry);
+  testing::PaintSphere(geometry, {0, 0, 0}, 1000, -1000, stored);
+  for (const double z : {0.0, 20.0, 40.0, 60.0, 80.0, 95.0})
+    testing::PaintSphere(geometry, {0, 0, z}, 120, 30, stored);
+  testing::PaintSphere(geometry, {0, 0, 50}, 48, -800, stored);
+  v1::Recipe recipe = SpotRecipe();
+  recipe.mutable_coverage()->mutable_lung_inside()->set_min_volume_ml(1000);
+  for (int axis = 0; axis < 3; ++axis) recipe.mutable_windows()->set_size(axis, 200);
+  recipe.mutable_decode(0)->mutable_threshold()->set_above(0);
+  recipe.add_labels()->set_value(2);
+  recipe.mutable_network()->set_output_channels(2);
+  const auto outcome =
+      Run(recipe, geometry, stored.Slices(), [](const at::Tensor& input) -> absl::StatusOr<at::Tensor> {
+        return at::cat({input, at::full(input.sizes(), -1, input.options())}, 1);
+      });
+  ASSERT_TRUE(outcome.ok()) << outcome.status();
+  ASSERT_TRUE(outcome->result.lung.has_value());
+  EXPECT_NEAR(outcome->result.lung->volume_ml(), 4.0 / 3 * 3.14159 * 48 * 48 * 48 / 1000, 15);
+  EXPECT_EQ(outcome->result.lung->first_k(), 1u);
+  EXPECT_EQ(outcome->result.lung->last_k(), 19u);
+  ASSERT_EQ(outcome->result.labels.size(), 2u);
+  EXPECT_EQ(outcome->result.labels[0].label(), 1u);
+  EXPECT_GT(outcome->result.labels[0].voxels(), 0u);
+  EXPECT_EQ(outcome->result.labels[0].first_k(), 0u);
+  EXPECT_EQ(outcome->result.labels[0].last_k(), 19u);
+  EXPECT_FALSE(outcome->result.labels[0].touches_in_plane_border());
+  EXPECT_EQ(outcome->result.labels[1].label(), 2u);
+  EXPECT_EQ(outcome->result.labels[1].voxels(), 0u);
+  std::vector<std::string> stages;
+  for (const v1::StageTiming& timing : outcome->result.timings) stages.push_back(timing.stage());
+  EXPECT_THAT(stages, ElementsAre("prepare", "forward", "blend", "labels", "measure"));
+}
+
+TEST_P(PreparedRunReportTest, SaysWhetherALabelReachesTheBorderOfTheImages) {
+  const auto geometry = AxialGeometry({12, 10, 8}, {1, 1, 1});
+  const auto touches = [&](std::size_t i, std::size_t j, std::size_t k) {
+    StoredVolume stored(geometry);
+    stored.At(i, j, k) = 1;
+    const auto outcome = Run(SpotRecipe(), geometry, stored.Slices(),
+                             [](const at::Tensor& input) -> absl::StatusOr<at::Tensor> { return input; });
+    EXPECT_TRUE(outcome.ok()) << outcome.status();
+    EXPECT_EQ(outcome->result.labels.at(0).voxels(), 1u);
+    return outcome->result.labels.at(0).touches_in_plane_border();
+  };
+  EXPECT_FALSE(touches(1, 1, 4));
+  EXPECT_FALSE(touches(10, 8, 0));  // the end slices are no border of an image
+  EXPECT_FALSE(touches(10, 8, 7));
+  EXPECT_TRUE(touches(0, 5, 4));
+  EXPECT_TRUE(touches(11, 5, 4));
+  EXPECT_TRUE(touches(5, 0, 4));
+  EXPECT_TRUE(touches(5, 9, 4));
+}
+
+TEST_P(PreparedRunReportTest, SaysThatTheImagesCutALungOff) {
+  const auto geometry = AxialGeometry({120, 170, 20}, {2, 2, 5}, {-180, -170, 0});  // up to x = 60
+  StoredVolume stored(geometry);
+  testing::PaintSphere(geometry, {0, 0, 0}, 1000, -1000, stored);
+  for (const double z : {0.0, 20.0, 40.0, 60.0, 80.0, 95.0})
+    testing::PaintSphere(geometry, {0, 0, z}, 130, 30, stored);
+  for (const double x : {-60.0, 60.0}) testing::PaintSphere(geometry, {x, 0, 50}, 44, -800, stored);
+  v1::Recipe recipe = SpotRecipe();
+  recipe.mutable_coverage()->mutable_lung_inside()->set_min_volume_ml(200);
+  for (int axis = 0; axis < 3; ++axis) recipe.mutable_windows()->set_size(axis, 200);
+  const auto outcome = Run(recipe, geometry, stored.Slices(),
+                           [](const at::Tensor& input) -> absl::StatusOr<at::Tensor> { return input; });
+  ASSERT_TRUE(outcome.ok()) << outcome.status();
+  ASSERT_TRUE(outcome->result.lung.has_value());
+  EXPECT_GT(outcome->result.lung->volume_ml(), 200);
+  EXPECT_TRUE(outcome->result.lung->touches_in_plane_border());
+}
+
+TS_INSTANTIATE_PLACES(PreparedRunReportTest, testing::AllPlaces());
+
+}  // namespace
+}  // namespace tomoserve::pipeline
