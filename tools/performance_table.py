@@ -121,6 +121,28 @@ def studies(records):
     return lines
 
 
+def agreement(record):
+    """How far the outputs of ours differ, against what and with which tolerance; what is not within it is named."""
+    lines = []
+    for precision, tolerance in record.get("tolerances", {}).items():
+        items = [item for item in record["items"] if item["kind"] == "window" and item["precision"] == precision
+                 and "within_tolerance" in item["variants"]["ours"]]
+        if not items:
+            continue
+        found = [ours.get("difference_from_ours_fp32", ours.get("difference_from_eager_fp32"))
+                 for ours in (item["variants"]["ours"] for item in items)]
+        largest = max((value for value in found if value is not None), default=None)
+        outside = [f"`{item['network']}` batch {item['batch']}" for item in items
+                   if not item["variants"]["ours"]["within_tolerance"]]
+        lines += ["", f"Outputs of ours in {precision} against {tolerance['against']}: "
+                  + (f"within {largest:.2g} standard deviations" if largest is not None else "nothing to compare with")
+                  + f" ({tolerance['largest_difference']:g} is tolerated)"
+                  + (f"; NOT within: {', '.join(outside)}." if outside else ".")]
+    if record.get("cut"):
+        lines += ["", "The time was up before all was measured: " + "; ".join(record["cut"]) + "."]
+    return lines
+
+
 def details(device, record):
     """Every pass of one record: the variants, the ratios with the lowest and highest round, memory."""
     rows = []
@@ -147,6 +169,7 @@ def details(device, record):
              "ms per window; ratios with the lowest and highest of the rounds; ours: highest memory, GB, and TFLOP/s.", "",
              *table(["network", "precision", "batch", "eager", "scripted", "ours", "ours / eager", "ours / scripted",
                      "GB", "TFLOP/s"], rows)]
+    lines += agreement(record)
     twins = [item for item in record["items"] if item["kind"] == "parity" and "passed" in item]
     lines += ["", f"CUDA twins of the tests: {sum(item['passed'] for item in twins)} passed, "
               f"{sum(len(item['failed']) for item in twins)} failed, "

@@ -13,7 +13,8 @@ import pathlib
 import sys
 
 from report.page import write_page
-from report.scene import Scene
+from report.picture import has_dejavu
+from report.scene import Scene, file_name
 from report.sheet import contact_sheet
 
 
@@ -29,10 +30,13 @@ def main():
     document = json.loads((arguments.results / "findings.json").read_text(encoding="utf-8"))
     truth_file = arguments.truth or arguments.study / "truth.json"
     truth = json.loads(truth_file.read_text(encoding="utf-8")) if truth_file.is_file() else None
-    models = {run["model"] for run in document["runs"]}
-    scenes = [Scene(run, arguments.study, arguments.results, truth, models) for run in document["runs"]]
+    if not has_dejavu():
+        print("render_findings: DejaVu Sans is not installed (Debian: fonts-dejavu-core); the pictures use Pillow's own "
+              "font", file=sys.stderr)
+    runs = document["runs"]
+    scenes = [Scene(run, arguments.study, arguments.results, truth, runs) for run in runs]
     for scene in scenes:
-        name = "contact_sheet.png" if len(scenes) == 1 else f"contact_sheet_{scene.run['model']}.png"
+        name = "contact_sheet.png" if len(runs) == 1 else f"contact_sheet_{file_name(scene.run, runs)}.png"
         contact_sheet(scene, arguments.results / name)
         print(f"{scene.name}: {scene.flag()} ({scene.mark})")
         print(arguments.results / name)

@@ -1,4 +1,5 @@
 """The machine that the pack runs on: the libraries that our programs load there, and what it is."""
+import contextlib
 import ctypes
 import datetime
 import functools
@@ -7,8 +8,10 @@ import os
 import pathlib
 import platform
 import re
+import signal
 import subprocess
 import sys
+import time
 
 # The unpacked pack: benchmarks/gpu/pack writes PACK.json at its top.
 PACK = pathlib.Path(__file__).resolve().parents[2]
@@ -34,6 +37,32 @@ print(json.dumps(about))
 
 class Unsuitable(Exception):
     """The machine cannot run the pack; the text says why and what helps."""
+
+
+class TimeUp(BaseException):
+    """The time for measuring is over. No Exception: nothing on the way takes it for a failure of its own."""
+
+
+def left(deadline):
+    """Seconds until a moment of time.monotonic(); 0 when it is over."""
+    return max(0.0, deadline - time.monotonic())
+
+
+@contextlib.contextmanager
+def until(deadline):
+    """Raises TimeUp in the block, whatever it does, when the deadline comes. In the main thread only, not nested."""
+    def ring(*_):
+        raise TimeUp
+
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        if left(deadline) == 0:
+            raise TimeUp
+        signal.setitimer(signal.ITIMER_REAL, left(deadline))
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @functools.lru_cache

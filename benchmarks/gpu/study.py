@@ -15,18 +15,28 @@ import statistics_of
 MODELS = ("lung_nodule_phantom", "nodule_blob")
 # What a GPU's findings may differ from the CPU's: other sums of the same numbers, and half precision by recipe.
 CENTRE_MM, DIAMETER_MM, VOLUME_PART, SCORE, DICE = 1.0, 1.0, 0.05, 0.01, 0.999
-START_S = 180
+STOP_S = 25  # it drains for 20
 
 
 class Failed(Exception):
     """The server or its client did not do what was asked; the text says what."""
 
 
-class Server:
-    """tomoserve on loopback with its own data folder; stopped at the end of `with`."""
+class TooLate(Failed):
+    """There was no time for it."""
 
-    def __init__(self, folder, models, device):
-        self.folder, self.models, self.device = pathlib.Path(folder), models, device
+
+def not_measured(failed):
+    """What an item says instead of numbers."""
+    return {"not_measured": str(failed), **({"cut": True} if isinstance(failed, TooLate) else {})}
+
+
+class Server:
+    """tomoserve on loopback with its own data folder; stopped at the end of `with`. Comes up before the deadline or not
+    at all."""
+
+    def __init__(self, folder, models, device, deadline):
+        self.folder, self.models, self.device, self.deadline = pathlib.Path(folder), models, device, deadline
 
     def __enter__(self):
         self.folder.mkdir(parents=True)
@@ -36,33 +46,42 @@ class Server:
                 [str(host.PACK / "bin" / "tomoserve"), "--listen", "127.0.0.1:0", "--data", str(self.folder / "data"),
                  "--models", str(self.models), "--devices", self.device], stdout=subprocess.PIPE, stderr=log,
                 env=host.program_environment(), text=True)
-        with selectors.DefaultSelector() as selector:
-            selector.register(self.process.stdout, selectors.EVENT_READ)
-            line = self.process.stdout.readline() if selector.select(START_S) else ""
-        if not line.startswith("ready "):
-            self.__exit__(None, None, None)
-            end = (self.folder / "server.log").read_text(errors="replace").strip().splitlines()[-3:]
-            raise Failed(f"the server did not become ready on {self.device}: {' | '.join(end)[-600:]}")
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(self.process.stdout, selectors.EVENT_READ)
+                in_time = bool(selector.select(host.left(self.deadline)))
+            line = self.process.stdout.readline() if in_time else ""
+            if not line.startswith("ready "):
+                end = (self.folder / "server.log").read_text(errors="replace").strip().splitlines()[-3:]
+                raise (Failed if in_time else TooLate)(
+                    f"the server did not become ready on {self.device}: {' | '.join(end)[-600:]}")
+        except BaseException as error:
+            self.__exit__(type(error))
+            raise
         self.start_s = time.monotonic() - begin
         self.address = f"127.0.0.1:{line.split()[1]}"
         return self
 
-    def __exit__(self, *_):
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(timeout=40)
-            except subprocess.TimeoutExpired:
+    def __exit__(self, error=None, *_):
+        try:
+            if self.process.poll() is None and error is not host.TimeUp:
+                self.process.send_signal(signal.SIGTERM)
+                self.process.wait(timeout=STOP_S)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            # Its children see its end, and end.
+            if self.process.poll() is None:
                 self.process.kill()
                 self.process.wait()
-        self.process.stdout.close()
+            self.process.stdout.close()
 
-    def analyze(self, study, model, output, timeout_s, labels=False):
+    def analyze(self, study, model, output, deadline, labels=False):
         """(seconds from the client's start to its end, findings.json's run). `labels`: with the label map, whose
         compression for the file takes the client time of its own."""
         begin = time.monotonic()
         tomoctl(["--server", self.address, "analyze", study, "--model", model, "--force", "--output", output,
-                 *(["--save-labels"] if labels else [])], timeout_s)
+                 *(["--save-labels"] if labels else [])], deadline)
         seconds = time.monotonic() - begin
         (run,) = json.loads((pathlib.Path(output) / "findings.json").read_text())["runs"]
         if run["state"] != "DONE":
@@ -72,13 +91,13 @@ class Server:
         return seconds, run
 
 
-def tomoctl(arguments, timeout_s=300):
+def tomoctl(arguments, deadline):
     what = " ".join(map(str, ("tomoctl", *arguments[:4])))
     try:
         done = subprocess.run([str(host.PACK / "bin" / "tomoctl"), *map(str, arguments)], capture_output=True, text=True,
-                              env=host.program_environment(), timeout=max(1, timeout_s))
+                              env=host.program_environment(), timeout=host.left(deadline))
     except subprocess.TimeoutExpired as error:
-        raise Failed(f"{what} took more than {timeout_s:.0f} s") from error
+        raise TooLate(f"{what} was stopped after {error.timeout:.0f} s, when its time was up") from error
     if done.returncode != 0:
         raise Failed(f"{what}: exit code {done.returncode}: {done.stderr[-400:]}")
 
@@ -144,17 +163,17 @@ def run_model(server, study, model, repeat, folder, deadline):
     times, runs = [], []
     output = folder / f"{model}_device"
     for index in range(repeat + 1):
-        seconds, run = server.analyze(study, model, output, deadline - time.monotonic())
+        seconds, run = server.analyze(study, model, output, deadline)
         times.append(seconds)
         runs.append(run)
         # The next one must fit too; the first is not counted among them.
         if index >= 1 and time.monotonic() + 2 * max(times) > deadline:
             break
     if len(times) < 2:
-        raise Failed("no time for a second run")
+        raise TooLate("no time for a second run")
     if server.device != "cpu":
-        server.analyze(study, model, output, deadline - time.monotonic(), labels=True)
-    return {"model": model, "cold_s": times[0], "warm_s": stages(times[1:], runs[1:]),
+        server.analyze(study, model, output, deadline, labels=True)
+    return {"model": model, "cold_s": times[0], "planned_runs": repeat, "warm_s": stages(times[1:], runs[1:]),
             "p99_s": statistics_of.quantile(times[1:], 0.99),
             "provenance": {key: runs[0]["provenance"][key]
                            for key in ("build", "deviceKind", "precision", "driverVersion", "cudnnVersion")},
@@ -171,13 +190,14 @@ def run(device, folder, quick, models, deadline, add):
     """Adds an item per model; True when all agreed."""
     size = ("256", "120", "1.4,1.4,2.5") if quick else ("512", "300", "0.7,0.7,1.25")
     study = folder / "ct"
-    tomoctl(["phantom", "--output", study, "--size", size[0], "--slices", size[1], "--spacing", size[2], "--seed", "9"])
+    tomoctl(["phantom", "--output", study, "--size", size[0], "--slices", size[1], "--spacing", size[2], "--seed", "9"],
+            deadline)
     repeat = 3 if quick else 20 if device != "cpu" else 5
     good, answers = True, {}
     present = [model for model in MODELS if (models / model).is_dir()]
-    with Server(folder / "device", models, device) as server:
+    with Server(folder / "device", models, device, deadline) as server:
         for index, model in enumerate(present):
-            share = time.monotonic() + (deadline - time.monotonic()) / (len(present) - index)
+            share = time.monotonic() + host.left(deadline) / (len(present) - index)
             item = {"kind": "study", "device": device, "study": f"{size[0]}x{size[0]}x{size[1]}", "model": model,
                     "server_start_s": server.start_s}
             try:
@@ -185,23 +205,22 @@ def run(device, folder, quick, models, deadline, add):
                 item.update(measured)
                 good = good and item["findings_same_in_all_runs"]
             except Failed as failed:
-                item["not_measured"] = str(failed)
+                item.update(not_measured(failed))
                 good = False
             add(item)
     if device == "cpu":
         return good
-    with Server(folder / "reference", models, "cpu") as server:
+    with Server(folder / "reference", models, "cpu", deadline) as server:
         for model, answer in answers.items():
             item = {"kind": "study_against_cpu", "device": device, "model": model}
             try:
-                seconds, reference = server.analyze(study, model, folder / f"{model}_cpu", deadline - time.monotonic(),
-                                                     labels=True)
+                seconds, reference = server.analyze(study, model, folder / f"{model}_cpu", deadline, labels=True)
                 item.update(compare(answer, reference), cpu_total_s=seconds)
                 item["dice"] = dice(labels_of(folder / f"{model}_device", model),
                                     labels_of(folder / f"{model}_cpu", model))
                 good = good and item["equal_within_tolerance"] and item["dice"] >= DICE
             except Failed as failed:
-                item["not_measured"] = str(failed)
+                item.update(not_measured(failed))
                 good = False
             add(item)
     return good

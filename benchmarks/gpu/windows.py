@@ -16,8 +16,16 @@ FULL = "nnunet,unet_spleen,segresnet_105,retinanet"
 QUICK = "nnunet=64x64x64,unet_spleen"
 # A window that is predicted to take longer on this device is not measured (the server would not serve it either).
 LONGEST_WINDOW_S = 30
-# Of float32 outputs, in standard deviations: other algorithms of the same convolutions, no other numbers.
-FP32_DIFFERENCE = 1e-2
+# What outputs of ours may differ, in standard deviations of what they are compared with. Float32: other algorithms of
+# the same convolutions, no other numbers. Half precision: numbers of 11 bits between the layers, summed in float32; on a
+# CPU, rounding weights and every layer's input and output so moves the four networks' outputs by 0.002 to 0.008.
+FP32_DIFFERENCE, FP16_DIFFERENCE = 1e-2, 5e-2
+TOLERANCES = {"fp32": {"against": "eager PyTorch in float32 on the device", "largest_difference": FP32_DIFFERENCE},
+              "fp16": {"against": "ours in float32 on the device, or eager PyTorch where ours was not measured",
+                       "largest_difference": FP16_DIFFERENCE}}
+# Answers that are no fault of ours: the network is too large for the device, or the time was up.
+EXCUSES = ("OUT_OF_MEMORY", "TIMEOUT")
+NO_TIME = {"not_measured": "no time was left", "cut": True}
 
 
 class Child:
@@ -91,9 +99,15 @@ class Rivals:
             child.end()
 
 
-def why(answer):
+def not_measured(answer):
+    """What an entry says instead of numbers; "failed" where it should have worked."""
     error = answer["error"]
-    return ": ".join(part for part in (error["code"], error["value"], error["text"]) if part)
+    made = {"not_measured": ": ".join(part for part in (error["code"], error["value"], error["text"]) if part)}
+    if error["code"] == "TIMEOUT":
+        made["cut"] = True
+    if error["code"] not in EXCUSES:
+        made["failed"] = True
+    return made
 
 
 def difference(sample, reference):
@@ -105,24 +119,44 @@ def difference(sample, reference):
     return max(abs(a - b) for a, b in zip(sample, reference)) / spread
 
 
-def agree(items):
-    """Whether something of ours was measured and all of it in float32 answers as the eager network does."""
+def compare(item, samples, reference):
+    """Writes into an item how the variants' outputs differ, and whether ours is within its tolerance. `samples` by
+    variant; `reference`: samples by variant of the same network in float32. Half precision that has nothing to be
+    compared with is not within it."""
+    for variant, sample in samples.items():
+        if "eager" in reference:
+            item["variants"][variant]["difference_from_eager_fp32"] = difference(sample, reference["eager"])
+    if "ours" not in samples:
+        return
+    ours = item["variants"]["ours"]
+    name = "difference_from_eager_fp32"
+    if item["precision"] == "fp16" and "ours" in reference:
+        name = "difference_from_ours_fp32"
+        ours[name] = difference(samples["ours"], reference["ours"])
+    found = ours.get(name)
+    ours["tolerance"] = TOLERANCES[item["precision"]]["largest_difference"]
+    ours["within_tolerance"] = found is not None and found <= ours["tolerance"]
+
+
+def agree(items, device):
+    """Whether every output of ours is within its tolerance, something was measured in each precision that the device
+    has, and nothing of ours failed for another reason than memory or time."""
     ours = [(item["precision"], item["variants"]["ours"]) for item in items if item["kind"] == "window"]
-    measured = [(precision, entry) for precision, entry in ours if "median" in entry]
-    return bool(measured) and all(
-        entry.get("difference_from_eager_fp32") is not None and entry["difference_from_eager_fp32"] <= FP32_DIFFERENCE
-        for precision, entry in measured if precision == "fp32")
+    measured = {precision for precision, entry in ours if "median" in entry}
+    wanted = {"fp32"} if device == "cpu" else {"fp32", "fp16"}
+    return measured >= wanted and all(entry.get("within_tolerance", False) for _, entry in ours if "median" in entry) \
+        and not any("failed" in entry for _, entry in ours)
 
 
 def measure(rivals, alive, batch, budget_s, deadline):
     """Rounds of passes, the variants in turns: {variant: [[ms of a round], ...]}, and for each variant what else is to
-    be said. A variant that fails leaves the turn, with its reason."""
+    be said. A variant that fails leaves the turn, with its reason; when the time is up the whole rounds count."""
     said = {variant: {} for variant in alive}
     passes = {}
     for variant in list(alive):
-        answer = rivals.run(variant, batch, 2, max(30, deadline - time.monotonic()))
+        answer = rivals.run(variant, batch, 2, host.left(deadline))
         if "error" in answer:
-            said[variant] = {"not_measured": why(answer)}
+            said[variant] = not_measured(answer)
             alive.remove(variant)
             continue
         said[variant] = {"first_ms": answer["ms"][0], "peak_bytes": answer["peak_bytes"], "sample": answer["sample"]}
@@ -130,53 +164,60 @@ def measure(rivals, alive, batch, budget_s, deadline):
         passes[variant] = max(1, min(100, round(share_ms / answer["ms"][1])))
     times = {variant: [] for variant in alive}
     for turn in range(ROUNDS):
-        order = alive[turn % len(alive):] + alive[:turn % len(alive)] if alive else []
-        for variant in order:
-            answer = rivals.run(variant, batch, passes[variant], max(30, deadline - time.monotonic()))
+        for variant in alive[turn % len(alive):] + alive[:turn % len(alive)] if alive else []:
+            answer = rivals.run(variant, batch, passes[variant], host.left(deadline))
             if "error" in answer:
-                said[variant] = {"not_measured": why(answer)}
+                what = not_measured(answer)
+                if "cut" in what:
+                    break
+                said[variant] = what
                 alive.remove(variant)
                 times.pop(variant)
                 continue
             times[variant].append(answer["ms"])
             said[variant]["peak_bytes"] = max(said[variant]["peak_bytes"], answer["peak_bytes"])
-        if time.monotonic() > deadline and turn >= 1:
+        if host.left(deadline) == 0:
             break
     whole = min((len(values) for values in times.values()), default=0)
     return {variant: values[:whole] for variant, values in times.items()}, said
 
 
+def unmeasured(base, batch, reason):
+    """An item of which nothing was measured."""
+    return {**base, "batch": batch, "variants": {variant: dict(reason) for variant in VARIANTS}}
+
+
 def measure_network(rivals, base, batches, budget_s, deadline, reference):
-    """Yields one item per batch. `base`: what the items have in common; `reference`: outputs of the eager float32
-    network by name, filled here."""
-    network, precision = base["network"], base["precision"]
+    """Yields one item per batch. `base`: what the items have in common; `reference`: outputs of this network in float32
+    by variant, filled here."""
     loads = {}
     for variant in VARIANTS:
-        answer = rivals.load(variant, network, precision, base["window"], max(60, deadline - time.monotonic()))
-        loads[variant] = {"not_measured": why(answer)} if "error" in answer else {
+        answer = rivals.load(variant, base["network"], base["precision"], base["window"], host.left(deadline))
+        loads[variant] = not_measured(answer) if "error" in answer else {
             key: answer[key] for key in ("load_ms", "warm_up_ms")}
-    alive = [variant for variant in VARIANTS if "not_measured" not in loads[variant]]
     for batch in batches:
-        times, said = measure(rivals, list(alive), batch, budget_s, deadline)
-        if batch == 1 and precision == "fp32" and "sample" in said.get("eager", {}):
-            reference[network] = said["eager"]["sample"]
+        if host.left(deadline) == 0:
+            yield unmeasured(base, batch, NO_TIME)
+            continue
+        alive = [variant for variant in VARIANTS if "not_measured" not in loads[variant]]
+        times, said = measure(rivals, alive, batch, budget_s, deadline)
+        samples = {variant: entry.pop("sample") for variant, entry in said.items() if "sample" in entry}
+        if batch == 1 and base["precision"] == "fp32":
+            reference.update(samples)
         item = {**base, "batch": batch, "unit": "ms per pass", "variants": {}}
         for variant in VARIANTS:
-            entry = {**loads[variant], **said.get(variant, {})}
-            sample = entry.pop("sample", None)
-            if sample is not None and network in reference:
-                entry["difference_from_eager_fp32"] = difference(sample, reference[network])
+            entry = item["variants"][variant] = {**loads[variant], **said.get(variant, {})}
             if times.get(variant):
                 entry.update(statistics_of.rounds(times[variant]))
+                if len(times[variant]) < ROUNDS:
+                    entry.update(cut=True, rounds_left_out=ROUNDS - len(times[variant]))
             elif "not_measured" not in entry:
-                entry["not_measured"] = "no time was left"
-            item["variants"][variant] = entry
+                entry.update(NO_TIME)
+        compare(item, samples, reference)
         if times.get("ours"):
             item["ours_over"] = {variant: statistics_of.ratio(times["ours"], times[variant])
                                  for variant in ("eager", "scripted") if times.get(variant)}
         yield item
-        if time.monotonic() > deadline:
-            return
 
 
 def plan(networks, device):
@@ -189,30 +230,37 @@ def plan(networks, device):
     return made
 
 
-def run(device, python, quick, models, log, deadline, add):
-    """Exports the networks into `models`, measures them and calls `add` with each item as it is there."""
+def export(python, quick, models, log, deadline):
+    """Writes the networks into `models`; {name: {"window", "gflop", "batches"}}."""
     exporter = str(host.PACK / "tools" / "export_standard_networks.py")
     done = subprocess.run([python, "-B", exporter, str(models), "--json", "--networks", QUICK if quick else FULL],
-                          check=True, stdout=subprocess.PIPE, stderr=log)
-    networks = json.loads(done.stdout)
+                          check=True, stdout=subprocess.PIPE, stderr=log, timeout=host.left(deadline))
+    return json.loads(done.stdout)
+
+
+def run(device, python, quick, models, log, deadline, add):
+    """Exports the networks into `models`, measures them and calls `add` with each item as it is there."""
+    networks = export(python, quick, models, log, deadline)
     rivals = Rivals(device, python, models, log)
-    reference, gflop_per_s = {}, {}
+    references, gflop_per_s = {}, {}
     try:
         for name, precision, batches in plan(networks, device):
             gflop = networks[name]["gflop"]
             base = {"kind": "window", "network": name, "window": networks[name]["window"], "precision": precision,
                     "gflop_per_window": round(gflop, 1)}
             predicted_s = gflop / gflop_per_s[precision] if precision in gflop_per_s else 0
-            left_s = deadline - time.monotonic()
+            left_s = host.left(deadline)
             reason = None
             if predicted_s > LONGEST_WINDOW_S:
-                reason = f"a window is predicted to take {predicted_s:.0f} s on this device"
+                reason = {"not_measured": f"a window is predicted to take {predicted_s:.0f} s on this device"}
             # Each variant warms up (three passes and more) and runs at least two rounds.
-            elif predicted_s * len(VARIANTS) * 6 > left_s or left_s <= 0:
-                reason = "no time was left"
+            elif predicted_s * len(VARIANTS) * 6 > left_s or left_s == 0:
+                reason = NO_TIME
             if reason:
-                add({**base, "batch": 1, "variants": {variant: {"not_measured": reason} for variant in VARIANTS}})
+                for batch in batches:
+                    add(unmeasured(base, batch, reason))
                 continue
+            reference = references.setdefault(name, {})
             for item in measure_network(rivals, base, batches, 6 if device == "cpu" else 4, deadline, reference):
                 add(item)
                 eager = item["variants"]["eager"]

@@ -2,15 +2,19 @@
 
 #include <fcntl.h>
 #include <glob.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstdint>
 #include <cstring>
 #include <string>
 
+#include "ipc/all_threads.h"
+#include "tomoserve/base/log.h"
 #include "tomoserve/base/status.h"
 #include "tomoserve/base/unique_fd.h"
 
@@ -41,6 +45,9 @@ constexpr std::uint64_t kBindTcp = 1ull << 0;                  // ABI 4
 constexpr std::uint64_t kConnectTcp = 1ull << 1;               // ABI 4
 constexpr std::uint64_t kScopeAbstractUnixSocket = 1ull << 0;  // ABI 6
 constexpr std::uint64_t kScopeSignal = 1ull << 1;              // ABI 6
+constexpr unsigned kRestrictAllThreads = 1u << 3;              // ABI 8, of landlock_restrict_self
+// Far more than a thread needs to take a signal, even on a busy machine.
+constexpr std::chrono::milliseconds kPatience{500};
 
 absl::Status LandlockError(const char* call, int error) {
   return base::Error(absl::StatusCode::kInternal, "SANDBOX_FAILED", std::to_string(error),
@@ -74,6 +81,26 @@ absl::Status AllowDevices(int ruleset, std::uint64_t access) {
   return absl::OkStatus();
 }
 
+// 0 or errno. Only system calls: other threads run it in a signal handler.
+int RestrictThisThread(int ruleset) {
+  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return errno;
+  return ::syscall(SYS_landlock_restrict_self, ruleset, 0) == 0 ? 0 : errno;
+}
+
+absl::Status RestrictAllThreads(int ruleset, long abi) {
+  if (const int error = RestrictThisThread(ruleset); error != 0) {
+    return LandlockError("landlock_restrict_self", error);
+  }
+  if (abi >= 8 && ::syscall(SYS_landlock_restrict_self, ruleset, kRestrictAllThreads) == 0) {
+    return absl::OkStatus();
+  }
+  if (const std::size_t free = RunInOtherThreads(&RestrictThisThread, ruleset, kPatience); free > 0) {
+    base::Log(base::LogLevel::kWarning, "landlock_incomplete",
+              {{"threads", static_cast<std::int64_t>(free)}});
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status RestrictFileWrites() {
@@ -102,10 +129,7 @@ absl::Status RestrictFileWrites() {
   if (!ruleset.valid()) return LandlockError("landlock_create_ruleset", errno);
   const std::uint64_t writing = LANDLOCK_ACCESS_FS_WRITE_FILE | (abi >= 3 ? kTruncate : 0);
   TS_RETURN_IF_ERROR(AllowDevices(ruleset.get(), writing));
-  if (::syscall(SYS_landlock_restrict_self, ruleset.get(), 0) != 0) {
-    return LandlockError("landlock_restrict_self", errno);
-  }
-  return absl::OkStatus();
+  return RestrictAllThreads(ruleset.get(), abi);
 }
 
 #endif

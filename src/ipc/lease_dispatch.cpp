@@ -158,6 +158,7 @@ struct LeaseDispatch::Hand {
   bool alone = false;
   std::optional<std::size_t> first = {};  // not asked yet
   std::deque<std::size_t> items = {};     // asked and not answered, in order
+  v1::FramePart frames = {};              // of the first item's header, so far
   std::uint32_t handed_out = 0;
   Clock::time_point started = Clock::now();
   Clock::time_point item_started = started;
@@ -266,6 +267,16 @@ LeaseDispatch::Outcome LeaseDispatch::TakeReply(Call& call, RecordSocket& socket
   }
   const std::size_t item = hand.items.front();
   if (reply.index() != item) return Outcome::kLied;
+  if (reply.has_frames()) {
+    if (call.work().role() != v1::HELPER_ROLE_HEADER || !IsPlausible(reply.frames())) return Outcome::kLied;
+    hand.frames.MergeFrom(reply.frames());
+    return hand.frames.frame_size() <= kMaxHeaderFrames ? Outcome::kServed : Outcome::kLied;
+  }
+  v1::FramePart frames = std::exchange(hand.frames, {});
+  if (reply.has_header() && !frames.frame().empty()) {
+    if (!reply.header().frame().empty()) return Outcome::kLied;
+    reply.mutable_header()->mutable_frame()->Swap(frames.mutable_frame());
+  }
   if (reply.has_refused()) {
     const v1::Refusal& refusal = reply.refused();
     if (!IsPlausible(refusal)) return Outcome::kLied;

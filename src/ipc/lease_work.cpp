@@ -22,7 +22,22 @@ std::uint64_t FrameBytes(std::uint32_t rows, std::uint32_t columns, v1::StoredTy
   return std::uint64_t{rows} * columns * base::BytesOf(type);
 }
 
-absl::Status CheckFrame(std::uint32_t rows, std::uint32_t columns, v1::StoredType type,
+// Bytes that go into the slot.
+std::uint64_t SlotBytes(const HelperPool::Frame& frame) {
+  return frame.tile ? FrameBytes(frame.tile->rows(), frame.tile->columns(), frame.stored_type)
+                    : FrameBytes(frame.rows, frame.columns, frame.stored_type);
+}
+
+absl::Status CheckTile(const v1::Tile& tile, const HelperPool::Frame& frame) {
+  if (tile.rows() > 0 && tile.columns() > 0 && std::uint64_t{tile.first_row()} + tile.rows() <= frame.rows &&
+      std::uint64_t{tile.first_column()} + tile.columns() <= frame.columns) {
+    return absl::OkStatus();
+  }
+  return base::Error(absl::StatusCode::kInvalidArgument, "FRAME_INVALID", std::to_string(tile.first_row()),
+                     "the tile lies outside its frame");
+}
+
+absl::Status CheckFrame(std::uint32_t rows, std::uint32_t columns, v1::StoredType type, std::uint64_t bytes,
                         std::uint64_t slot_bytes) {
   constexpr std::uint32_t kMaxUnsignedShort = 65535;
   if (rows == 0 || columns == 0 || rows > kMaxUnsignedShort || columns > kMaxUnsignedShort ||
@@ -30,7 +45,7 @@ absl::Status CheckFrame(std::uint32_t rows, std::uint32_t columns, v1::StoredTyp
     return base::Error(absl::StatusCode::kInvalidArgument, "FRAME_INVALID", std::to_string(rows),
                        "a frame needs rows, columns and a stored type");
   }
-  if (const std::uint64_t bytes = FrameBytes(rows, columns, type); bytes > slot_bytes) {
+  if (bytes > slot_bytes) {
     return base::Error(absl::StatusCode::kInvalidArgument, "SLOT_INVALID", std::to_string(bytes),
                        "the frame is larger than its slot");
   }
@@ -99,7 +114,9 @@ LeaseRecord DecodeWork::Opening() const {
 absl::Status DecodeWork::Check(std::size_t item) const {
   const HelperPool::Frame& frame = frames_[item];
   if (frame.slot >= arena_.slots()) return NoSuchSlot(frame.slot);
-  return CheckFrame(frame.rows, frame.columns, frame.stored_type, arena_.slot(frame.slot).bytes());
+  if (frame.tile) TS_RETURN_IF_ERROR(CheckTile(*frame.tile, frame));
+  return CheckFrame(frame.rows, frame.columns, frame.stored_type, SlotBytes(frame),
+                    arena_.slot(frame.slot).bytes());
 }
 
 LeaseRecord DecodeWork::Ask(std::size_t item) const {
@@ -113,13 +130,14 @@ LeaseRecord DecodeWork::Ask(std::size_t item) const {
   asked.set_stored_type(frame.stored_type);
   asked.set_rows(frame.rows);
   asked.set_columns(frame.columns);
+  if (frame.tile) *asked.mutable_tile() = *frame.tile;
   return record;
 }
 
 bool DecodeWork::Take(std::size_t item, v1::HelperReply& reply) {
   const HelperPool::Frame& frame = frames_[item];
   if (!reply.has_decoded() || !IsSame(reply.decoded().slot(), Ask(item).request.decode().items(0).slot()) ||
-      reply.decoded().bytes() != FrameBytes(frame.rows, frame.columns, frame.stored_type)) {
+      reply.decoded().bytes() != SlotBytes(frame)) {
     return false;
   }
   results[item] = absl::OkStatus();
@@ -140,7 +158,9 @@ absl::Status WriteWork::Check(std::size_t item) const {
   const HelperPool::Write& write = items_[item];
   if (write.pixel_slot >= pixels_.slots()) return NoSuchSlot(write.pixel_slot);
   if (write.file_slot >= files_.slots()) return NoSuchSlot(write.file_slot);
-  return CheckFrame(write.instance.rows(), write.instance.columns(), write.instance.stored_type(),
+  const v1::SyntheticInstance& instance = write.instance;
+  return CheckFrame(instance.rows(), instance.columns(), instance.stored_type(),
+                    FrameBytes(instance.rows(), instance.columns(), instance.stored_type()),
                     pixels_.slot(write.pixel_slot).bytes());
 }
 

@@ -22,6 +22,8 @@ namespace tomoserve::ipc {
 namespace {
 
 constexpr rlim_t kHelperDescriptors = 128;
+// What the kernel reads of a socket's type beside the flags (SOCK_TYPE_MASK, include/linux/net.h).
+constexpr int kSocketTypeMask = 0xf;
 
 absl::Status SandboxError(const char* call, int error) {
   return base::Error(absl::StatusCode::kInternal, "SANDBOX_FAILED", std::to_string(error),
@@ -48,8 +50,12 @@ class Filter {
   void Add(std::uint32_t action, int call) {
     if (error_ == 0) error_ = seccomp_rule_add_array(context_.get(), action, call, 0, nullptr);
   }
-  void Add(std::uint32_t action, int call, scmp_arg_cmp condition) {
-    if (error_ == 0) error_ = seccomp_rule_add_array(context_.get(), action, call, 1, &condition);
+  // All conditions together.
+  void Add(std::uint32_t action, int call, std::initializer_list<scmp_arg_cmp> conditions) {
+    if (error_ == 0) {
+      error_ = seccomp_rule_add_array(context_.get(), action, call, static_cast<unsigned>(conditions.size()),
+                                      conditions.begin());
+    }
   }
   absl::Status Load() {
     if (error_ == 0) error_ = seccomp_load(context_.get());
@@ -109,35 +115,58 @@ absl::Status LoadHelperFilter() {
 #ifdef __NR_newfstatat
   // glibc's fstat is newfstatat(fd, "", AT_EMPTY_PATH). A filter cannot look at the path: what is left open
   // is to learn a file's size and times, never a byte of it.
-  filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(newfstatat), SCMP_A3(SCMP_CMP_EQ, AT_EMPTY_PATH));
+  filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(newfstatat), {SCMP_A3(SCMP_CMP_EQ, AT_EMPTY_PATH)});
 #endif
   // No memory that is written can ever be executed.
-  filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(mmap), SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
-  filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(mprotect), SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+  filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(mmap), {SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)});
+  filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(mprotect), {SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)});
   // Messages of the C library when it aborts.
-  filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(write), SCMP_A0(SCMP_CMP_EQ, STDERR_FILENO));
-  filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(writev), SCMP_A0(SCMP_CMP_EQ, STDERR_FILENO));
+  filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(write), {SCMP_A0(SCMP_CMP_EQ, STDERR_FILENO)});
+  filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(writev), {SCMP_A0(SCMP_CMP_EQ, STDERR_FILENO)});
   // Mapping::Map looks whether a file can shrink.
-  filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(fcntl), SCMP_A1(SCMP_CMP_EQ, F_GET_SEALS));
+  filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(fcntl), {SCMP_A1(SCMP_CMP_EQ, F_GET_SEALS)});
   // abort() signals itself, and nobody else.
-  filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(tgkill), SCMP_A0(SCMP_CMP_EQ, static_cast<scmp_datum_t>(::getpid())));
+  filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(tgkill), {SCMP_A0(SCMP_CMP_EQ, static_cast<scmp_datum_t>(::getpid()))});
   // stdio asks whether a stream is a terminal: no.
   filter.Add(SCMP_ACT_ERRNO(ENOTTY), SCMP_SYS(ioctl));
   return filter.Load();
 }
 #endif
 
-absl::Status LoadWorkerFilter(WorkerDevice device) {
-  Filter filter(SCMP_ACT_ALLOW);
-  filter.Set(SCMP_FLTATR_CTL_TSYNC, 1);
-  // The only sockets that there are: of the UNIX family (see below). What CUDA needs besides is allowed to
-  // all: ioctl and mmap on its device files, threads, eventfds, libraries that it loads late.
+// Sockets of a worker: on a CPU none at all. On a GPU NVIDIA's libraries make UNIX sockets of connections
+// when they look for their services (MPS, the persistence daemon) and live without an answer: they get the
+// socket and can neither connect nor bind it. A datagram socket needs neither: sendto reaches whoever listens
+// on a path, so there is none, and no pair of them. SOCK_RAW is a datagram socket by another name
+// (net/unix/af_unix.c), hence the rule for every type but two.
+void ForbidSockets(Filter& filter, WorkerDevice device) {
+  for (const int call : {SCMP_SYS(socket), SCMP_SYS(socketpair)}) {
+    if (device == WorkerDevice::kCpu) {
+      filter.Add(SCMP_ACT_KILL_PROCESS, call);
+      continue;
+    }
+    // AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_VSOCK and whatever comes: all but AF_UNIX.
+    filter.Add(SCMP_ACT_KILL_PROCESS, call, {SCMP_A0(SCMP_CMP_NE, AF_UNIX)});
+    for (int type = 0; type <= kSocketTypeMask; ++type) {
+      if (type == SOCK_STREAM || type == SOCK_SEQPACKET) continue;
+      filter.Add(SCMP_ACT_ERRNO(EACCES), call,
+                 {SCMP_A0(SCMP_CMP_EQ, AF_UNIX),
+                  SCMP_A1(SCMP_CMP_MASKED_EQ, kSocketTypeMask, static_cast<scmp_datum_t>(type))});
+    }
+  }
   const std::uint32_t on_peers =
       device == WorkerDevice::kGpu ? SCMP_ACT_ERRNO(EACCES) : std::uint32_t{SCMP_ACT_KILL_PROCESS};
   for (const int call :
        {SCMP_SYS(connect), SCMP_SYS(bind), SCMP_SYS(listen), SCMP_SYS(accept), SCMP_SYS(accept4)}) {
     filter.Add(on_peers, call);
   }
+}
+
+absl::Status LoadWorkerFilter(WorkerDevice device) {
+  Filter filter(SCMP_ACT_ALLOW);
+  filter.Set(SCMP_FLTATR_CTL_TSYNC, 1);
+  // What CUDA needs besides is allowed to all: ioctl and mmap on its device files, threads, eventfds,
+  // libraries that it loads late.
+  ForbidSockets(filter, device);
   for (const int call : {
            SCMP_SYS(execve),
            SCMP_SYS(execveat),
@@ -178,8 +207,6 @@ absl::Status LoadWorkerFilter(WorkerDevice device) {
        }) {
     filter.Add(SCMP_ACT_KILL_PROCESS, call);
   }
-  // AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_VSOCK and whatever comes: all but AF_UNIX.
-  filter.Add(SCMP_ACT_KILL_PROCESS, SCMP_SYS(socket), SCMP_A0(SCMP_CMP_NE, AF_UNIX));
   // io_uring would do all of this past the filter; libraries that try it live without.
   for (const int call : {SCMP_SYS(io_uring_setup), SCMP_SYS(io_uring_enter), SCMP_SYS(io_uring_register)}) {
     filter.Add(SCMP_ACT_ERRNO(ENOSYS), call);

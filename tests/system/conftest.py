@@ -41,19 +41,20 @@ def shared_models():
 class Server:
     """A running tomoserve. `restart` keeps its data folder; with `listen_port` also its port."""
 
-    def __init__(self, folder, models, devices="cpu", config=None, listen_port=0):
+    def __init__(self, folder, models, devices="cpu", config=None, listen_port=0, programs=BIN):
         self.folder = pathlib.Path(folder)
         self.data = self.folder / "data"
         self.models = [str(model) for model in models]
         self.devices = devices
         self.config = config
         self.listen_port = listen_port
+        self.programs = programs
         self.log = open(self.folder / "server.log", "ab")
         self.process = None
         self.port = None
 
     def start(self, timeout=120):
-        command = [str(BIN / "tomoserve"), "--listen", f"127.0.0.1:{self.listen_port}", "--data", str(self.data),
+        command = [str(self.programs / "tomoserve"), "--listen", f"127.0.0.1:{self.listen_port}", "--data", str(self.data),
                    "--devices", self.devices]
         for model in self.models:
             command += ["--models", model]

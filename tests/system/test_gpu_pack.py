@@ -1,4 +1,4 @@
-"""benchmarks/gpu: the pack holds every library that its programs need, and run measures honestly (no GPU needed)."""
+"""benchmarks/gpu/pack: it holds every library that its programs need, and starts nowhere that it cannot run."""
 import json
 import os
 import pathlib
@@ -136,98 +136,6 @@ def test_pack_names_the_program_that_is_not_built(tmp_path):
                           capture_output=True, text=True)
     assert done.returncode == 1
     assert "tomoserve is not built" in done.stderr
-
-
-def test_quantiles_are_measured_values(gpu):
-    statistics_of = gpu("statistics_of")
-    values = [5.0, 1.0, 4.0, 2.0, 3.0]
-    assert statistics_of.quantile(values, 0.1) == 1.0
-    assert statistics_of.quantile(values, 0.9) == 5.0
-    assert statistics_of.summary(values)["median"] == 3.0
-    made = statistics_of.rounds([[1.0, 1.0, 1.0], [1.5, 1.5, 1.5]])
-    assert made["n"] == 6 and made["drift"] == pytest.approx(0.5 / 1.25)
-    assert statistics_of.ratio([[2.0], [4.0]], [[1.0], [4.0]]) == {"median": 3.0 / 2.5, "low": 1.0, "high": 2.0}
-
-
-class FakeRivals:
-    """Answers at once; `broken` fails from its n-th run on."""
-
-    def __init__(self, broken=None, after=0):
-        self.order, self.broken, self.after = [], broken, after
-
-    def run(self, variant, batch, passes, timeout_s):
-        self.order.append(variant)
-        if variant == self.broken and self.order.count(variant) > self.after:
-            return {"error": {"code": "OUT_OF_MEMORY", "value": "", "text": "full"}}
-        return {"ms": [1000.0] * passes, "peak_bytes": 7, "sample": [0.0, 1.0]}
-
-
-def test_variants_take_turns_and_each_is_first_at_times(gpu):
-    windows = gpu("windows")
-    rivals = FakeRivals()
-    times, _ = windows.measure(rivals, list(windows.VARIANTS), 1, 1.0, float("inf"))
-    turns = [rivals.order[at:at + 3] for at in range(3, len(rivals.order), 3)]
-    assert len(turns) == windows.ROUNDS
-    assert all(sorted(turn) == sorted(windows.VARIANTS) for turn in turns)
-    assert {turn[0] for turn in turns} == set(windows.VARIANTS)
-    assert all(len(times[variant]) == windows.ROUNDS for variant in windows.VARIANTS)
-
-
-@pytest.mark.parametrize("after", [0, 2])
-def test_a_variant_that_fails_is_not_measured_and_hurts_no_other(gpu, after):
-    windows = gpu("windows")
-    times, said = windows.measure(FakeRivals("scripted", after), list(windows.VARIANTS), 4, 1.0, float("inf"))
-    assert said["scripted"] == {"not_measured": "OUT_OF_MEMORY: full"}
-    assert "scripted" not in times
-    assert len(times["ours"]) == len(times["eager"]) == windows.ROUNDS
-
-
-def test_outputs_that_differ_are_seen(gpu):
-    windows = gpu("windows")
-    assert windows.difference([0.0, 2.0], [0.0, 2.0]) == 0
-    assert windows.difference([0.0, 2.5], [0.0, 2.0]) == pytest.approx(0.5)
-    assert windows.difference([0.0, None], [0.0, 2.0]) is None
-
-
-def test_outputs_of_ours_that_differ_fail_the_run(gpu):
-    windows = gpu("windows")
-
-    def item(**ours):
-        return {"kind": "window", "precision": "fp32", "variants": {"ours": ours}}
-
-    same = item(median=1.0, difference_from_eager_fp32=1e-6)
-    assert windows.agree([same, item(not_measured="no time was left")])
-    assert not windows.agree([])
-    assert not windows.agree([item(not_measured="OUT_OF_MEMORY")])
-    assert not windows.agree([same, item(median=1.0, difference_from_eager_fp32=0.5)])
-    assert not windows.agree([same, item(median=1.0, difference_from_eager_fp32=None)])
-
-
-def finding(x, diameter=10.0, volume=1.0, score=0.9):
-    return {"centreLpsMm": [x, 0, 0], "longestDiameterMm": diameter, "volumeMl": volume, "score": score}
-
-
-def run_with(*findings, level="URGENT"):
-    return {"flag": {"state": "FLAGGED", "level": level}, "findings": list(findings)}
-
-
-def test_findings_of_two_devices_are_compared_whatever_their_order(gpu):
-    study = gpu("study")
-    reference = run_with(finding(0), finding(50))
-    assert study.compare(run_with(finding(50.2), finding(0, score=0.895)), reference)["equal_within_tolerance"]
-    for other in (run_with(finding(0)), run_with(finding(0), finding(52)), run_with(finding(0), finding(50, diameter=12)),
-                  run_with(finding(0), finding(50, volume=1.2)), run_with(finding(0, score=0.8), finding(50)),
-                  run_with(finding(0), finding(50), level="INFO")):
-        assert not study.compare(other, reference)["equal_within_tolerance"], other
-
-
-def test_dice_counts_what_is_not_background(gpu):
-    study = gpu("study")
-    assert study.dice(bytes(8), bytes(8)) == 1
-    assert study.dice(b"\0\1\1\0", b"\0\1\1\0") == 1
-    assert study.dice(b"\0\1\1\0", b"\0\0\1\1") == pytest.approx(0.5)
-    assert study.dice(b"\0\1\1\0", b"\0\2\1\0") == pytest.approx(0.5)
-    assert study.dice(b"\1\0", b"\0\1") == 0
 
 
 @pytest.fixture

@@ -70,6 +70,20 @@ def test_a_record_fills_its_column_only_with_its_fastest_batch(tmp_path):
     assert "40 passed, 0 failed, 1 skipped" in text
 
 
+def test_what_differs_and_what_was_cut_is_said(tmp_path):
+    good = record(tolerances={"fp16": {"against": "ours in float32", "largest_difference": 0.05}})
+    for item, found in zip(good["items"][1:], (0.003, 0.02)):
+        item["variants"]["ours"].update(difference_from_ours_fp32=found, within_tolerance=True)
+    text = table(tmp_path, good)
+    assert "Outputs of ours in fp16 against ours in float32: within 0.02 standard deviations (0.05 is tolerated)." in text
+    assert "The time was up" not in text
+    good["items"][1]["variants"]["ours"].update(difference_from_ours_fp32=0.3, within_tolerance=False)
+    good["cut"] = ["retinanet fp32: no time was left"]
+    text = table(tmp_path, good)
+    assert "within 0.3 standard deviations (0.05 is tolerated); NOT within: `nnunet` batch 2." in text
+    assert "The time was up before all was measured: retinanet fp32: no time was left." in text
+
+
 def test_the_latest_record_of_a_device_counts_and_rehearsals_do_not(tmp_path):
     text = table(tmp_path, record(ours=20.0), record(ours=16.0, started="2026-11-26T00:00:00+00:00", commit="new0000"),
                  record(ours=2.0, started="2026-11-27T00:00:00+00:00", quick=True))

@@ -11,12 +11,47 @@ LUNG_HU = (-1350.0, 150.0)  # width 1500, level -600
 SOFT_TISSUE_HU = (-160.0, 240.0)  # width 400, level 40
 
 
+class PlainFont:
+    """The bitmap font that every Pillow has: one size, Latin-1. What it lacks is written with what looks like it."""
+    LIKE = str.maketrans({"−": "-", "…": "...", "–": "-", "’": "'", "“": '"', "”": '"', "≥": ">=", "≤": "<="})
+
+    def __init__(self):
+        self.face = ImageFont.load_default()
+
+    def _plain(self, text):
+        return text.translate(self.LIKE).encode("latin-1", "replace").decode("latin-1")
+
+    def getlength(self, text, *_, **__):
+        return self.face.getmask(self._plain(text)).size[0]
+
+    def getmask2(self, text, mode="", *_, anchor=None, **__):
+        """As ImageDraw asks of a font: the text's mask and where it lies beside the anchor."""
+        mask = self.face.getmask(self._plain(text), mode)
+        across, down = anchor or "la"
+        offset = {"l": 0, "m": mask.size[0] // 2, "r": mask.size[0]}[across], \
+            {"a": 0, "t": 0, "m": mask.size[1] // 2}.get(down, mask.size[1])
+        return mask, (-offset[0], -offset[1])
+
+
+def has_dejavu():
+    """Whether DejaVu Sans is installed."""
+    try:
+        ImageFont.truetype("DejaVuSans.ttf", 10)
+    except OSError:
+        return False
+    return True
+
+
 def font(size, bold=False):
-    """DejaVu Sans, or Pillow's own font where it is not installed."""
+    """DejaVu Sans, or Pillow's own font where it is not installed: of that size since Pillow 10.1, else PlainFont."""
     try:
         return ImageFont.truetype(f"DejaVuSans{'-Bold' if bold else ''}.ttf", size)
     except OSError:
-        return ImageFont.load_default()
+        pass
+    try:
+        return ImageFont.load_default(size)
+    except TypeError:
+        return PlainFont()
 
 
 def letters(direction):

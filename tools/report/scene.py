@@ -33,19 +33,28 @@ def lps_text(lps):
     return ", ".join(f"{axis} {value:.1f}" for axis, value in zip("LPS", lps)).replace("-", "−") + " mm"
 
 
-def label_files(results, model, models):
-    """Label maps of a model, one or one for each layer. A file of another of `models` is none: labels_lung_2d of lung."""
-    longer = [other for other in models if other.startswith(f"{model}_")]
-    paths = {*results.glob(f"labels_{model}.nii.gz"), *results.glob(f"labels_{model}_*.nii.gz")}
+def file_name(run, runs):
+    """What a run's files are called, as tomoctl does it: its model; model@version where the model ran in several
+    versions."""
+    versions = {other["version"] for other in runs if other["model"] == run["model"]}
+    return run["model"] if len(versions) < 2 else f"{run['model']}@{run['version']}"
+
+
+def label_files(results, name, names):
+    """Label maps of a run by its file_name, one or one for each layer. A file of another of `names` is none:
+    labels_lung_2d of lung."""
+    longer = [other for other in names if other.startswith(f"{name}_")]
+    paths = {*results.glob(f"labels_{name}.nii.gz"), *results.glob(f"labels_{name}_*.nii.gz")}
     return sorted(path for path in paths
                   if not any(path.name == f"labels_{other}.nii.gz" or path.name.startswith(f"labels_{other}_")
                              for other in longer))
 
 
 class Scene:
-    """A run of findings.json with everything needed to show it. `problems` says plainly what could not be drawn."""
+    """A run of findings.json with everything needed to show it; `runs`: all of that file. `problems` says plainly what
+    could not be drawn."""
 
-    def __init__(self, run, study, results, truth, models):
+    def __init__(self, run, study, results, truth, runs):
         self.run = run
         self.findings = run.get("findings") or []
         self.truth = truth or {}
@@ -63,7 +72,7 @@ class Scene:
         except CannotDraw as error:
             self.problems.append(str(error))
             return
-        paths = label_files(results, run["model"], models)
+        paths = label_files(results, file_name(run, runs), {file_name(other, runs) for other in runs})
         try:
             self.labels = read_labels(paths, self.volume)
         except CannotDraw as error:

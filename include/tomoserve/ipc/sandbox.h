@@ -26,14 +26,16 @@ absl::Status EnterHelperSandbox(const HelperLimits& limits);
 // What a worker computes on.
 enum class WorkerDevice { kCpu, kGpu };
 
-// In the worker, after device initialisation and before any model: no_new_privs, core 0, and a filter (all
-// threads) that kills on socket() of any family but AF_UNIX, connect, bind, execve, execveat, ptrace,
-// process_vm_*, mount, bpf, init_module, kexec_load and their like; io_uring is not there (ENOSYS). Where the
-// kernel has Landlock, opening files for writing, creating and removing them fails with EACCES (/dev/null and
-// GPU devices excepted), for the calling thread and those that it starts: call it in the thread that will
-// load models, before starting others. With a GPU connect, bind, listen and accept fail with EACCES instead
-// of killing: NVIDIA's libraries look for their services on UNIX sockets when they are short of memory or
-// load something late, and live without. SANDBOX_FAILED (value: errno): the caller must not go on.
+// In the worker, after device initialisation and before any model: no_new_privs, core 0, and a filter that
+// kills on socket(), socketpair(), connect, bind, execve, execveat, ptrace, process_vm_*, mount, bpf,
+// init_module, kexec_load and their like; io_uring is not there (ENOSYS). Where the kernel has Landlock,
+// opening files for writing, creating and removing them fails with EACCES (/dev/null and GPU devices
+// excepted). Both bind all threads, those that run already (a GPU's driver has some) and those that start
+// later; a thread that Landlock could not be put on is logged (`landlock_incomplete`). With a GPU sockets of
+// the UNIX family that make connections (SOCK_STREAM, SOCK_SEQPACKET) can be made, other types fail with
+// EACCES as do connect, bind, listen and accept: NVIDIA's libraries look for their services on UNIX sockets
+// when they are short of memory or load something late, and live without. SANDBOX_FAILED (value: errno): the
+// caller must not go on.
 absl::Status EnterWorkerSandbox(WorkerDevice device);
 
 }  // namespace tomoserve::ipc
