@@ -107,7 +107,7 @@ absl::StatusOr<Pass> Direct(const dicom::Runtime& runtime, const Spool& spool) {
     TS_ASSIGN_OR_RETURN(const dicom::FileLayout layout, dicom::Inspect(spool.file(i), dicom::Limits{}));
     const ipc::v1::Slot slot = pass.arena->slot(static_cast<std::uint32_t>(i));
     TS_ASSIGN_OR_RETURN(const ipc::Mapping mapping,
-                        ipc::Mapping::Map(fds[slot.arena()], slot.offset(), slot.bytes(), true));
+                        ipc::Mapping::Map(fds[slot.arena()], slot.offset(), slot.bytes(), true, true, true));
     TS_RETURN_IF_ERROR(dicom::DecodeFrame(
         runtime, spool.file(i), layout,
         {0, headers[i].stored_type(), headers[i].rows(), headers[i].columns()}, mapping.bytes()));

@@ -17,17 +17,19 @@ import time
 import numpy as np
 import pydicom
 
-# pydicom 2 and 3 name their decoders differently; both are told not to fall back to another one.
-PLUGINS = {"gdcm": "gdcm", "pylibjpeg": "pylibjpeg"}
+RLE_LOSSLESS = "1.2.840.10008.1.2.5"
 
 
 def pixels(data, decoder):
     dataset = pydicom.dcmread(io.BytesIO(data))
-    if dataset.file_meta.TransferSyntaxUID.is_compressed:
+    syntax = dataset.file_meta.TransferSyntaxUID
+    # A decoder is named, so that none falls back to another one; pydicom 2 and 3 name them differently.
+    if syntax.is_compressed:
         if hasattr(pydicom, "pixels"):
-            dataset.pixel_array_options(decoding_plugin=PLUGINS[decoder])
+            dataset.pixel_array_options(decoding_plugin=decoder)
         else:
-            dataset.convert_pixel_data(decoder)
+            # Its handler for GDCM does not take RLE; it has one of its own.
+            dataset.convert_pixel_data("rle" if syntax == RLE_LOSSLESS else decoder)
     return dataset.pixel_array
 
 

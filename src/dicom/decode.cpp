@@ -38,18 +38,27 @@ Word Swapped(Word word) {
   return word;
 }
 
+// Arithmetic in the wider of the two words and no further, so that the compiler fills whole vectors.
 template <typename Word, typename Stored, bool kSwap>
 void ConvertWords(const std::byte* in, std::byte* out, std::size_t count, const ValueRule& rule) {
-  const std::uint32_t mask = rule.bits >= 32 ? 0xFFFFFFFFu : (1u << rule.bits) - 1;
-  const std::uint32_t sign = rule.sign_bits == 0 ? 0 : 1u << (rule.sign_bits - 1);
+  using Wide = std::conditional_t<(sizeof(Word) > sizeof(Stored)), Word, Stored>;
+  constexpr std::uint32_t kWideBits = 8 * sizeof(Wide);
+  const auto low_bits = [](std::uint32_t bits) {
+    return static_cast<Wide>(bits >= kWideBits ? ~Wide{0}
+                                               : static_cast<Wide>((std::uint64_t{1} << bits) - 1));
+  };
+  const Wide sign = rule.sign_bits == 0 || rule.sign_bits > kWideBits
+                        ? Wide{0}
+                        : static_cast<Wide>(std::uint64_t{1} << (rule.sign_bits - 1));
   // Bits above the sign bit carry no value of their own.
-  const std::uint32_t value_mask =
-      rule.sign_bits == 0 || rule.sign_bits >= 32 ? mask : mask & ((sign << 1) - 1);
+  const Wide mask =
+      static_cast<Wide>(low_bits(rule.bits) & (sign == 0 ? low_bits(kWideBits) : low_bits(rule.sign_bits)));
+  const std::uint32_t shift = rule.shift;
   for (std::size_t i = 0; i < count; ++i) {
     Word word;
     std::memcpy(&word, in + i * sizeof(Word), sizeof(Word));
     if constexpr (kSwap) word = Swapped(word);
-    const std::uint32_t value = (static_cast<std::uint32_t>(word) >> rule.shift) & value_mask;
+    const Wide value = static_cast<Wide>((static_cast<Wide>(word) >> shift) & mask);
     const auto stored = static_cast<Stored>((value ^ sign) - sign);
     std::memcpy(out + i * sizeof(Stored), &stored, sizeof(Stored));
   }

@@ -9,17 +9,17 @@
 
 #include "dicom/errors.h"
 #include "dicom/tags.h"
+#include "tomoserve/ipc/header_limits.h"
 
 namespace tomoserve::dicom {
 namespace {
 
 using ipc::v1::FrameHeader;
 
-constexpr std::uint32_t kMaxFrames = 65'536;
+constexpr std::uint32_t kMaxFrames = ipc::kMaxHeaderFrames;
 // Longest value that any of them could have.
 constexpr std::uint64_t kMaxValueBytes = 1024;
 constexpr std::size_t kMaxDimensions = 16;
-constexpr std::size_t kMaxTextBytes = 64;  // SH and LO
 
 // Private functional group of Philips with the attributes of a classic image.
 constexpr std::uint32_t kPhilipsClassicSequence = 0x2005140F;
@@ -60,6 +60,11 @@ static_assert(kPaths.size() <= 32, "a set of them is a 32 bit mask");
 template <typename Values>
 void Assign(const Values& values, google::protobuf::RepeatedField<double>& field) {
   field.Assign(values.begin(), values.end());
+}
+
+absl::Status TooLarge() {
+  return Refuse("HEADER_TOO_LARGE", ipc::kMaxHeaderFrameBytes,
+                "the values of all frames together are larger than the limit");
 }
 
 // Reads values into the header of a frame, or into the one of what all frames share.
@@ -111,11 +116,18 @@ class FrameReader {
  private:
   // Without these two a stored value has no meaning.
   absl::Status SetRescale(std::uint32_t element, std::string_view raw, FrameHeader& frame) {
+    // An empty value of the frame's own is no value, whatever the shared one is.
+    const bool is_slope = element == tag::kRescaleSlope;
+    if (is_slope) {
+      frame.clear_rescale_slope();
+    } else {
+      frame.clear_rescale_intercept();
+    }
     const std::string_view text = Trim(raw);
     if (text.empty()) return absl::OkStatus();
     const auto number = ParseDecimal(text);
     if (!number) return Refuse("MALFORMED", TagName(element), "the rescale slope or intercept is no number");
-    if (element == tag::kRescaleSlope) {
+    if (is_slope) {
       frame.set_rescale_slope(*number);
     } else {
       frame.set_rescale_intercept(*number);
@@ -168,7 +180,9 @@ class FrameReader {
     return number.empty() ? std::nullopt : std::optional(number.front());
   }
 
-  static std::string Short(const std::string& text) { return std::string(CutUtf8(text, kMaxTextBytes)); }
+  static std::string Short(const std::string& text) {
+    return std::string(CutUtf8(text, ipc::kMaxFrameTextBytes));
+  }
 
   const HeaderValues& values_;
   FieldReader& read_;
@@ -241,11 +255,17 @@ absl::Status ReadFrames(std::span<const std::byte> file, const FileLayout& layou
   for (const GroupValue& value : layout.group_values) {
     if (value.frame == GroupValue::kShared) TS_RETURN_IF_ERROR(set(value, frames, shared));
   }
+  std::uint64_t bytes = std::uint64_t{shared.ByteSizeLong()} * frames;
+  if (bytes > ipc::kMaxHeaderFrameBytes) return TooLarge();
   header.mutable_frame()->Reserve(static_cast<int>(frames));
   for (std::uint32_t i = 0; i < frames; ++i) *header.add_frame() = shared;
   for (const GroupValue& value : layout.group_values) {
     if (value.frame == GroupValue::kShared) continue;
-    TS_RETURN_IF_ERROR(set(value, value.frame, *header.mutable_frame(static_cast<int>(value.frame))));
+    FrameHeader& frame = *header.mutable_frame(static_cast<int>(value.frame));
+    bytes -= frame.ByteSizeLong();
+    TS_RETURN_IF_ERROR(set(value, value.frame, frame));
+    bytes += frame.ByteSizeLong();
+    if (bytes > ipc::kMaxHeaderFrameBytes) return TooLarge();
   }
   return absl::OkStatus();
 }

@@ -30,7 +30,8 @@ absl::Status KeepGroupValue(std::span<const Step> path, std::uint32_t tag, ByteR
 // Fills header.frame with one entry for each frame, if `layout` has Per-Frame Functional Groups: the shared
 // values with the frame's own over them. A value that is malformed is left out and listed as a repair.
 // Errors: MALFORMED (value: tag) if there are not as many items as frames, a value is there twice, or a
-// rescale slope or intercept is no number; TOO_MANY_FRAMES (value: the limit, 65,536).
+// rescale slope or intercept is no number; TOO_MANY_FRAMES (value: the limit, 65,536); HEADER_TOO_LARGE
+// (value: the limit, 16 MiB of frames encoded) where the values, repeated for each frame, come to more.
 absl::Status ReadFrames(std::span<const std::byte> file, const FileLayout& layout, const HeaderValues& values,
                         FieldReader& read, ipc::v1::InstanceHeader& header);
 

@@ -73,7 +73,8 @@ class LayoutSink : public TokenSink {
       case tag::kPerFrameFunctionalGroupsSequence:
         return path.empty() ? absl::OkStatus() : KeepGroupValue(path, element, value, layout_);
       case tag::kModalityLutSequence:
-        layout_.has_modality_lut = true;
+        // Encoded as something else than a sequence.
+        layout_.has_modality_lut = layout_.has_modality_lut || value.length > 0;
         return absl::OkStatus();
       case tag::kExtendedOffsetTable:
         layout_.extended_offsets = value;
@@ -96,6 +97,10 @@ class LayoutSink : public TokenSink {
     }
     layout_.elements.push_back({element, step.sequence, step.item, value});
     return absl::OkStatus();
+  }
+
+  void Item(std::span<const Step> path) override {
+    if (path.size() == 1 && path[0].sequence == tag::kModalityLutSequence) layout_.has_modality_lut = true;
   }
 
   absl::Status Fragment(std::span<const Step> path, std::uint32_t element, std::uint32_t number,

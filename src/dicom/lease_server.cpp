@@ -121,7 +121,8 @@ class Lease {
     if (base::ReasonOf(sent) != "RECORD_TOO_LARGE") return false;
     HelperReply refused;
     refused.set_index(index);
-    SetRefusal(Refuse("HEADER_TOO_LARGE", "", "the header does not fit one record"), refused);
+    SetRefusal(Refuse("HEADER_TOO_LARGE", ipc::kMaxRecordBytes, "the header does not fit one record"),
+               refused);
     return socket_.Send(refused).ok();
   }
 
@@ -204,7 +205,8 @@ class Lease {
     if (slot.arena() >= arenas.size()) {
       return Refuse("SLOT_INVALID", slot.arena(), "a slot names an arena that did not come with the record");
     }
-    return ipc::Mapping::Map(arenas[slot.arena()].get(), slot.offset(), slot.bytes(), writable);
+    return ipc::Mapping::Map(arenas[slot.arena()].get(), slot.offset(), slot.bytes(), writable, true,
+                             writable);
   }
 
   // Maps and inspects a file unless it is the last one: frames of one file come in a row.

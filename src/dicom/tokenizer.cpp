@@ -54,7 +54,8 @@ bool IsKnownSequence(std::uint32_t element_tag) {
   return element_tag == tag::kIssuerOfAccessionNumberSequence ||
          element_tag == tag::kContributingEquipmentSequence ||
          element_tag == tag::kRequestAttributesSequence ||
-         element_tag == tag::kRadiopharmaceuticalInformationSequence || IsGroupSequence(element_tag);
+         element_tag == tag::kRadiopharmaceuticalInformationSequence ||
+         element_tag == tag::kModalityLutSequence || IsGroupSequence(element_tag);
 }
 
 }  // namespace
@@ -168,6 +169,7 @@ absl::Status Tokenizer::ReadDelimiter(std::uint32_t delimiter, std::uint32_t len
     open_.push_back(
         {Kind::kItem, defined ? position_ + length : parent.end, defined, parent.implicit_vr, parent.tag, 0});
     path_.push_back(step);
+    sink_.Item(path_);
     return absl::OkStatus();
   }
   if (delimiter == tag::kItemEnd && !open_.empty() && open_.back().kind == Kind::kItem &&

@@ -33,6 +33,8 @@ class TokenSink {
   // An element with a value (no sequence). `path`: outermost item first. `is_words`: explicit VR OW.
   virtual absl::Status Element(std::span<const Step> path, std::uint32_t tag, ByteRange value,
                                bool is_words) = 0;
+  // An item of a sequence begins, `path`'s last one; it may be empty.
+  virtual void Item(std::span<const Step> path) { (void)path; }
   // One item of encapsulated data of `tag`; number 0 is the basic offset table.
   virtual absl::Status Fragment(std::span<const Step> path, std::uint32_t tag, std::uint32_t number,
                                 ByteRange value) = 0;

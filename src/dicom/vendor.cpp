@@ -128,16 +128,18 @@ void ReadMosaic(const HeaderValues& values, FieldReader& read, ipc::v1::Instance
                         header.image_type().end();
   const MosaicSource source = ReadMosaicSource(values);
   const bool several = source.slices_disagree || (source.slices && *source.slices > 1);
-  if (!labelled && !several) return;
+  if (!labelled) {
+    if (several) {
+      read.Repair("MOSAIC_UNLABELLED", kCsaImageHeader,
+                  "private elements say mosaic, Image Type does not: taken for an ordinary image");
+    }
+    return;
+  }
   if (auto mosaic = MosaicOf(source, values, header)) {
     *header.mutable_mosaic() = *std::move(mosaic);
     return;
   }
   read.Repair("MOSAIC_UNREADABLE", kCsaImageHeader, "where the slices of this mosaic lie cannot be read");
-  if (!labelled) {
-    header.set_kind(ipc::v1::OBJECT_KIND_PICTURE);
-    header.clear_stored_type();
-  }
 }
 
 void ReadPrivateDiffusion(const HeaderValues& values, FieldReader& read, ipc::v1::InstanceHeader& header) {

@@ -238,6 +238,25 @@ absl::Status InsertJpeg2000(const SyntheticInstance& instance, std::span<const U
   return absl::OkStatus();
 }
 
+// DCMTK's JPEG-LS encoder leaves the byte that makes a fragment even as it found it in memory.
+absl::Status ClearJpegLsPadding(DcmDataset& dataset, const DcmRepresentationParameter* parameter) {
+  DcmElement* element = nullptr;
+  if (dataset.findAndGetElement(DCM_PixelData, element).bad()) return EncodeFailed();
+  auto* const pixels = dynamic_cast<DcmPixelData*>(element);
+  DcmPixelSequence* sequence = nullptr;
+  DcmPixelItem* fragment = nullptr;
+  Uint8* bytes = nullptr;
+  if (pixels == nullptr ||
+      pixels->getEncapsulatedRepresentation(EXS_JPEGLSLossless, parameter, sequence).bad() ||
+      sequence->getItem(fragment, 1).bad() || fragment->getUint8Array(bytes).bad() || bytes == nullptr) {
+    return EncodeFailed();
+  }
+  // Behind the end of the image (ISO 14495-1: FF D9).
+  const Uint32 length = fragment->getLength();
+  if (length >= 3 && bytes[length - 3] == 0xFF && bytes[length - 2] == 0xD9) bytes[length - 1] = 0;
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::uint64_t> WriteFile(DcmFileFormat& format, E_TransferSyntax syntax,
                                         std::span<std::byte> file) {
   if (file.size() < 2) return Refuse("SLOT_TOO_SMALL", file.size(), "the file does not fit its slot");
@@ -304,6 +323,7 @@ absl::StatusOr<std::uint64_t> Write(const SyntheticInstance& instance, std::span
   if (result.good()) result = dataset.chooseRepresentation(syntax, parameter);
   if (result.good()) result = dataset.putAndInsertUint16(DCM_PixelRepresentation, representation);
   if (result.bad() || !dataset.canWriteXfer(syntax)) return EncodeFailed();
+  if (syntax == EXS_JPEGLSLossless) TS_RETURN_IF_ERROR(ClearJpegLsPadding(dataset, parameter));
   return WriteFile(format, syntax, file);
 }
 

@@ -10,8 +10,8 @@
 namespace tomoserve::dispatch {
 namespace {
 
-// Bounds the time until the first status of a long queue comes out.
-constexpr std::size_t kBatch = 256;
+// Of headers that are read and not yet judged.
+constexpr std::uint64_t kHeldBytes = 128u << 20;
 
 }  // namespace
 
@@ -75,7 +75,7 @@ void HeaderPass::Work() {
   {
     const std::lock_guard lock(mutex_);
     if (!abandoned_) {
-      const auto end = pending_.begin() + static_cast<std::ptrdiff_t>(std::min(kBatch, pending_.size()));
+      const auto end = pending_.begin() + static_cast<std::ptrdiff_t>(std::min(batch_size_, pending_.size()));
       batch.assign(std::make_move_iterator(pending_.begin()), std::make_move_iterator(end));
       pending_.erase(pending_.begin(), end);
       if (!unavailable_.ok()) batch.clear();
@@ -92,18 +92,22 @@ void HeaderPass::Work() {
   for (auto& [key, reason] : refusals) statuses.push_back(judge_.Refuse(key, std::move(reason)));
   absl::Status unavailable;
   double read_ms = 0;
+  std::size_t read = 0;
   if (!ranges.empty()) {
     const double began_ms = base::MonotonicMs();
-    const std::vector<ipc::HeaderResult> results = helpers_.ReadHeaders(spool_.get(), ranges);
+    std::vector<ipc::HeaderResult> results = helpers_.ReadHeadersWithin(spool_.get(), ranges, kHeldBytes);
     read_ms = base::MonotonicMs() - began_ms;
-    for (std::size_t i = 0; i < batch.size(); ++i) {
-      if (i >= results.size()) {
-        unavailable = base::Error(absl::StatusCode::kUnavailable, "HELPER_UNAVAILABLE", "",
-                                  "not every header was read");
-      } else if (absl::IsUnavailable(results[i].status())) {
+    read = std::min(results.size(), batch.size());
+    if (read == 0) {
+      unavailable =
+          base::Error(absl::StatusCode::kUnavailable, "HELPER_UNAVAILABLE", "", "no header was read");
+    }
+    for (std::size_t i = 0; i < read; ++i) {
+      if (absl::IsUnavailable(results[i].status())) {
         unavailable = results[i].status();
       } else {
         statuses.push_back(judge_.Judge(batch[i], results[i]));
+        results[i] = ipc::v1::InstanceHeader();  // its memory, before the judge copies the next one
       }
     }
   }
@@ -115,6 +119,14 @@ void HeaderPass::Work() {
   const std::lock_guard lock(mutex_);
   busy_ms_ += read_ms;
   if (unavailable_.ok()) unavailable_ = std::move(unavailable);
+  if (read < batch.size()) {
+    pending_.insert(pending_.begin(),
+                    std::make_move_iterator(batch.begin() + static_cast<std::ptrdiff_t>(read)),
+                    std::make_move_iterator(batch.end()));
+    batch_size_ = std::max<std::size_t>(read, 1);
+  } else if (!batch.empty()) {
+    batch_size_ = std::min(batch_size_ * 2, kMaxBatch);
+  }
   std::move(statuses.begin(), statuses.end(), std::back_inserter(statuses_));
   working_ = false;
   // Posted anew rather than looped, so that other uploads get their turn.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -18,7 +19,8 @@
 namespace tomoserve::dispatch {
 
 // Whole records go in, judged instances come out; the next batch is what came while the last one was read, so
-// that batches grow with the stream's speed. Thread-safe; lives on in its task when the upload is dropped.
+// that batches grow with the stream's speed. Headers that wait for judgement take 128 MiB at most, or are
+// one. Thread-safe; lives on in its task when the upload is dropped.
 class HeaderPass : public std::enable_shared_from_this<HeaderPass> {
  public:
   // `helpers`, `pool` and `observer` (may be null) outlive every task.
@@ -43,6 +45,9 @@ class HeaderPass : public std::enable_shared_from_this<HeaderPass> {
   void Abandon();
 
  private:
+  // Bounds the time until the first status of a long queue comes out.
+  static constexpr std::size_t kMaxBatch = 256;
+
   void Work();
   void StartWork();  // with mutex_ held
 
@@ -55,6 +60,7 @@ class HeaderPass : public std::enable_shared_from_this<HeaderPass> {
   mutable std::mutex mutex_;
   std::condition_variable idle_;
   std::vector<store::SpoolRecord> pending_;
+  std::size_t batch_size_ = kMaxBatch;  // fewer after headers that were large
   std::vector<std::pair<std::string, v1::Reason>> refusals_;
   std::vector<v1::InstanceStatus> statuses_;
   bool working_ = false;

@@ -20,13 +20,15 @@ bool Within(const v1::DoubleRange& range, double value) {
 bool Fulfils(const v1::FlagRule& rule, const v1::Finding& finding) {
   return rule.label() == finding.label_value() &&
          Within(rule.longest_diameter_mm(), finding.longest_diameter_3d_mm().value()) &&
+         Within(rule.mean_diameter_mm(), finding.mean_diameter_mm().value()) &&
          Within(rule.volume_ml(), finding.volume_ml().value()) && Within(rule.score(), finding.score());
 }
 
 // A finding whose numbers cannot be compared must not end in "no finding".
 bool Measurable(const v1::Finding& finding) {
   return std::isfinite(finding.longest_diameter_3d_mm().value()) &&
-         std::isfinite(finding.volume_ml().value()) && std::isfinite(finding.score());
+         std::isfinite(finding.mean_diameter_mm().value()) && std::isfinite(finding.volume_ml().value()) &&
+         std::isfinite(finding.score());
 }
 
 void AddPartialCoverage(const v1::Coverage& coverage, v1::Flag& flag) {

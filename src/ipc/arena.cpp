@@ -70,7 +70,7 @@ Mapping& Mapping::operator=(Mapping&& other) noexcept {
 }
 
 absl::StatusOr<Mapping> Mapping::Map(int fd, std::uint64_t offset, std::uint64_t bytes, bool writable,
-                                     bool require_seals) {
+                                     bool require_seals, bool populate) {
   if (bytes == 0) return SlotInvalid(bytes, "an empty range cannot be mapped");
   if (offset % PageBytes() != 0) return SlotInvalid(offset, "the range does not begin at a page");
   struct stat file {};
@@ -83,8 +83,8 @@ absl::StatusOr<Mapping> Mapping::Map(int fd, std::uint64_t offset, std::uint64_t
     if (seals < 0 || (seals & F_SEAL_SHRINK) == 0)
       return SlotInvalid(0, "the file could shrink under a reader");
   }
-  void* data = ::mmap(nullptr, bytes, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd,
-                      static_cast<off_t>(offset));
+  void* data = ::mmap(nullptr, bytes, writable ? PROT_READ | PROT_WRITE : PROT_READ,
+                      populate ? MAP_SHARED | MAP_POPULATE : MAP_SHARED, fd, static_cast<off_t>(offset));
   if (data == MAP_FAILED) return SystemError("mmap", errno);
   Mapping mapping;
   mapping.data_ = static_cast<std::byte*>(data);

@@ -1,5 +1,7 @@
 #include "tomoserve/ipc/helper_pool.h"
 
+#include <algorithm>
+
 #include "ipc/lease_dispatch.h"
 #include "ipc/lease_work.h"
 #include "ipc/zygote_client.h"
@@ -16,6 +18,21 @@ class ZygoteHelperPool final : public HelperPool {
   std::vector<HeaderResult> ReadHeaders(int spool_fd, const std::vector<v1::SpoolRange>& ranges) override {
     HeaderWork work(spool_fd, ranges, options_.limits);
     dispatch_.Run(work, {});
+    return std::move(work.results);
+  }
+
+  std::vector<HeaderResult> ReadHeadersWithin(int spool_fd, const std::vector<v1::SpoolRange>& ranges,
+                                              std::uint64_t held_bytes) override {
+    HeaderWork work(spool_fd, ranges, options_.limits, held_bytes);
+    dispatch_.Run(work, {});
+    const auto rest = std::find_if(work.results.begin(), work.results.end(),
+                                   [](const HeaderResult& result) { return IsNotRead(result.status()); });
+    // Those behind the first one filled it; alone it fits.
+    if (rest == work.results.begin() && ranges.size() > 1) {
+      work.results.clear();
+      return ReadHeaders(spool_fd, {ranges.front()});
+    }
+    work.results.erase(rest, work.results.end());
     return std::move(work.results);
   }
 

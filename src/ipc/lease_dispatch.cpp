@@ -94,6 +94,7 @@ class LeaseDispatch::Call {
     if (cancelled_ && (fresh_.size() + suspects_.size()) > 0 && cancelled_()) {
       FailAll(base::Error(absl::StatusCode::kCancelled, "CANCELLED", "", "the caller wants no more results"));
     }
+    if (work_.full()) FailAll(NotRead());
     const bool alone = fresh_.empty();
     std::deque<std::size_t>& queue = alone ? suspects_ : fresh_;
     if (queue.empty()) return std::nullopt;
@@ -103,7 +104,7 @@ class LeaseDispatch::Call {
   }
   std::optional<std::size_t> Next() {
     const std::lock_guard lock(mutex_);
-    if (fresh_.empty()) return std::nullopt;
+    if (fresh_.empty() || work_.full()) return std::nullopt;
     const std::size_t item = fresh_.front();
     fresh_.pop_front();
     return item;
@@ -159,6 +160,7 @@ struct LeaseDispatch::Hand {
   std::optional<std::size_t> first = {};  // not asked yet
   std::deque<std::size_t> items = {};     // asked and not answered, in order
   v1::FramePart frames = {};              // of the first item's header, so far
+  std::size_t frame_bytes = 0;            // of those
   std::uint32_t handed_out = 0;
   Clock::time_point started = Clock::now();
   Clock::time_point item_started = started;
@@ -269,10 +271,16 @@ LeaseDispatch::Outcome LeaseDispatch::TakeReply(Call& call, RecordSocket& socket
   if (reply.index() != item) return Outcome::kLied;
   if (reply.has_frames()) {
     if (call.work().role() != v1::HELPER_ROLE_HEADER || !IsPlausible(reply.frames())) return Outcome::kLied;
-    hand.frames.MergeFrom(reply.frames());
-    return hand.frames.frame_size() <= kMaxHeaderFrames ? Outcome::kServed : Outcome::kLied;
+    const int frames = hand.frames.frame_size() + reply.frames().frame_size();
+    hand.frame_bytes += FrameBytes(reply.frames().frame());
+    if (frames > kMaxHeaderFrames || hand.frame_bytes > kMaxHeaderFrameBytes) return Outcome::kLied;
+    for (v1::FrameHeader& frame : *reply.mutable_frames()->mutable_frame()) {
+      *hand.frames.add_frame() = std::move(frame);
+    }
+    return Outcome::kServed;
   }
   v1::FramePart frames = std::exchange(hand.frames, {});
+  hand.frame_bytes = 0;
   if (reply.has_header() && !frames.frame().empty()) {
     if (!reply.header().frame().empty()) return Outcome::kLied;
     reply.mutable_header()->mutable_frame()->Swap(frames.mutable_frame());

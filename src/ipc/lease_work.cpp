@@ -68,9 +68,23 @@ std::uint32_t LeaseRecord::Place(int fd) {
   return index;
 }
 
+absl::Status NotRead() {
+  return base::Error(absl::StatusCode::kResourceExhausted, "NOT_READ", "",
+                     "the headers read so far leave no room for this one");
+}
+
+// A refusal of the helper's has another code.
+bool IsNotRead(const absl::Status& status) {
+  return absl::IsResourceExhausted(status) && base::ReasonOf(status) == "NOT_READ";
+}
+
 HeaderWork::HeaderWork(int spool_fd, const std::vector<v1::SpoolRange>& ranges,
-                       const v1::GatekeeperLimits& limits)
-    : results(ranges.size(), Unanswered()), spool_fd_(spool_fd), ranges_(ranges), limits_(limits) {}
+                       const v1::GatekeeperLimits& limits, std::uint64_t held_bytes)
+    : results(ranges.size(), Unanswered()),
+      held_limit_(held_bytes),
+      spool_fd_(spool_fd),
+      ranges_(ranges),
+      limits_(limits) {}
 
 LeaseRecord HeaderWork::Opening() const {
   LeaseRecord record;
@@ -91,6 +105,16 @@ LeaseRecord HeaderWork::Ask(std::size_t item) const {
 
 bool HeaderWork::Take(std::size_t item, v1::HelperReply& reply) {
   if (!reply.has_header() || !IsPlausible(reply.header(), limits_)) return false;
+  if (held_limit_ != UINT64_MAX) {
+    const std::uint64_t bytes = HeldBytes(reply.header());
+    const std::uint64_t before = held_.fetch_add(bytes);
+    if (before > 0 && before + bytes > held_limit_) {
+      held_ -= bytes;
+      full_ = true;
+      results[item] = NotRead();
+      return true;
+    }
+  }
   results[item] = std::move(*reply.mutable_header());
   return true;
 }

@@ -1,7 +1,9 @@
 // What a call of the helper pool asks of its leases, and what it believes of their replies.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "tomoserve/ipc/helper_pool.h"
@@ -31,23 +33,36 @@ class LeaseWork {
   // Takes the result of an item whose index was right and which was not refused; false if it cannot be the
   // answer to what was asked.
   virtual bool Take(std::size_t item, v1::HelperReply& reply) = 0;
+  // Nothing more is asked: what is left fails as NotRead().
+  virtual bool full() const { return false; }
   // The item has no result.
   virtual void Fail(std::size_t item, absl::Status status) = 0;
 };
 
+// Of an item that did not fit the call (kResourceExhausted).
+absl::Status NotRead();
+bool IsNotRead(const absl::Status& status);
+
 class HeaderWork final : public LeaseWork {
  public:
-  HeaderWork(int spool_fd, const std::vector<v1::SpoolRange>& ranges, const v1::GatekeeperLimits& limits);
+  // Full once a header comes that would make those taken larger than `held_bytes` together, the first one
+  // excepted.
+  HeaderWork(int spool_fd, const std::vector<v1::SpoolRange>& ranges, const v1::GatekeeperLimits& limits,
+             std::uint64_t held_bytes = UINT64_MAX);
   v1::HelperRole role() const override { return v1::HELPER_ROLE_HEADER; }
   std::size_t size() const override { return ranges_.size(); }
   LeaseRecord Opening() const override;
   absl::Status Check(std::size_t item) const override;
   LeaseRecord Ask(std::size_t item) const override;
   bool Take(std::size_t item, v1::HelperReply& reply) override;
+  bool full() const override { return full_; }
   void Fail(std::size_t item, absl::Status status) override;
   std::vector<HeaderResult> results;
 
  private:
+  const std::uint64_t held_limit_;
+  std::atomic<std::uint64_t> held_ = 0;
+  std::atomic<bool> full_ = false;
   const int spool_fd_;
   const std::vector<v1::SpoolRange>& ranges_;
   const v1::GatekeeperLimits& limits_;

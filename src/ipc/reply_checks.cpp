@@ -65,16 +65,22 @@ bool HasLength(const google::protobuf::RepeatedField<double>& vector, int length
   return vector.empty() || vector.size() == length;
 }
 
+bool IsShort(const std::string& text) { return text.size() <= kMaxFrameTextBytes; }
+
 bool IsPlausible(const v1::FrameHeader& frame) {
   return HasLength(frame.image_position(), 3) && HasLength(frame.image_orientation(), 6) &&
          HasLength(frame.pixel_spacing_mm(), 2) && HasLength(frame.diffusion_direction(), 3) &&
-         frame.frame_type_size() <= kMaxList && frame.dimension_index_values_size() <= kMaxList;
+         frame.frame_type_size() <= kMaxFrameTypes && frame.dimension_index_values_size() <= kMaxList &&
+         IsShort(frame.rescale_type()) && IsShort(frame.stack_id()) &&
+         IsShort(frame.complex_image_component()) &&
+         std::all_of(frame.frame_type().begin(), frame.frame_type().end(), IsShort);
 }
 
 bool ArePlausible(const google::protobuf::RepeatedPtrField<v1::FrameHeader>& frames) {
   return frames.size() <= kMaxHeaderFrames &&
          std::all_of(frames.begin(), frames.end(),
-                     [](const v1::FrameHeader& frame) { return IsPlausible(frame); });
+                     [](const v1::FrameHeader& frame) { return IsPlausible(frame); }) &&
+         FrameBytes(frames) <= kMaxHeaderFrameBytes;
 }
 
 // All tiles lie inside the image.
@@ -126,6 +132,7 @@ bool IsPlausible(const v1::InstanceHeader& header, const v1::GatekeeperLimits& l
   if (!HasLength(header.diffusion_direction(), 3)) return false;
   if (header.has_mosaic() && !IsPlausible(header.mosaic(), header)) return false;
   if (header.image_type_size() > kMaxList || header.repairs_size() > kMaxList ||
+      header.pet().corrected_image_size() > kMaxList ||
       !std::all_of(header.repairs().begin(), header.repairs().end(),
                    [](const v1::Refusal& repair) { return IsPlausible(repair); })) {
     return false;
@@ -138,6 +145,14 @@ bool IsPlausible(const v1::InstanceHeader& header, const v1::GatekeeperLimits& l
   }
   return FitsLimits(header, limits);
 }
+
+std::size_t FrameBytes(const google::protobuf::RepeatedPtrField<v1::FrameHeader>& frames) {
+  std::size_t bytes = 0;
+  for (const v1::FrameHeader& frame : frames) bytes += frame.ByteSizeLong();
+  return bytes;
+}
+
+std::uint64_t HeldBytes(const v1::InstanceHeader& header) { return header.SpaceUsedLong(); }
 
 bool IsSame(const v1::Slot& a, const v1::Slot& b) {
   return a.arena() == b.arena() && a.offset() == b.offset() && a.bytes() == b.bytes();

@@ -247,6 +247,7 @@ absl::Status CheckFlags(const v1::Recipe& recipe) {
     if (!found) return Invalid(path("label"), "no rule of findings makes findings of this label");
     if (rule.level() == v1::FLAG_LEVEL_UNSPECIFIED) return Invalid(path("level"), "is required");
     TS_RETURN_IF_ERROR(CheckRange(path("longest_diameter_mm"), rule.longest_diameter_mm(), 0, kMaxMm));
+    TS_RETURN_IF_ERROR(CheckRange(path("mean_diameter_mm"), rule.mean_diameter_mm(), 0, kMaxMm));
     TS_RETURN_IF_ERROR(CheckRange(path("volume_ml"), rule.volume_ml(), 0, kMaxMl));
     TS_RETURN_IF_ERROR(CheckRange(path("score"), rule.score(), 0, 1e9));
   }

@@ -12,7 +12,7 @@ namespace {
 
 using Numbers = google::protobuf::RepeatedField<double>;
 
-// Classic, enhanced and legacy converted enhanced CT, MR and PET.
+// Classic, enhanced and legacy converted enhanced CT, MR and PET: three of each modality.
 constexpr std::array<std::string_view, 9> kImageClasses = {
     "1.2.840.10008.5.1.4.1.1.2",   "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2",
     "1.2.840.10008.5.1.4.1.1.4",   "1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4",
@@ -29,8 +29,32 @@ constexpr double kMaxPixelMm = 1e3;
 constexpr std::size_t kMaxSlices = 100'000;
 constexpr std::uint32_t kMaxTiles = 4096;
 
-bool IsImageClass(const std::string& uid) {
-  return uid.empty() || std::find(kImageClasses.begin(), kImageClasses.end(), uid) != kImageClasses.end();
+constexpr std::array<std::string_view, 3> kModalities = {"CT", "MR", "PT"};
+
+bool IsReadModality(const std::string& modality) {
+  return std::find(kModalities.begin(), kModalities.end(), modality) != kModalities.end();
+}
+
+// The modality whose images are stored in this class; empty where it is none of those above.
+std::string_view ModalityOfClass(const std::string& uid) {
+  const auto at = std::find(kImageClasses.begin(), kImageClasses.end(), uid);
+  if (at == kImageClasses.end()) return "";
+  return kModalities[static_cast<std::size_t>(at - kImageClasses.begin()) / 3];
+}
+
+// Whether class and modality name one of the three, and the same one. A class may be missing.
+bool IsSliceObject(const Header& header) {
+  return IsReadModality(header.modality()) &&
+         (header.sop_class_uid().empty() || ModalityOfClass(header.sop_class_uid()) == header.modality());
+}
+
+// Colour, palette or 1-bit pixels: screens and overlays that scanners store beside their slices. A slice with
+// a damaged description of its pixels is none of these.
+bool IsPicture(const Header& header) {
+  const std::string& photometric = header.photometric();
+  return header.samples_per_pixel() > 1 || header.bits_allocated() == 1 || photometric == "PALETTE COLOR" ||
+         photometric == "RGB" || photometric == "ARGB" || photometric == "HSV" || photometric == "CMYK" ||
+         photometric.starts_with("YBR_");
 }
 
 // Whether its frames' places stand in functional groups.
@@ -47,10 +71,18 @@ bool IsLocalizer(const google::protobuf::RepeatedPtrField<std::string>& image_ty
   return HasImageType(image_type, "LOCALIZER") || HasImageType(image_type, "SCOUT");
 }
 
-// Why an instance is not a slice, without blame for the series' volumes.
+// Why an instance is not a slice, without blame for the series' volumes. An instance of a scanner's image
+// class whose pixels are missing or cannot be read is a slice that is lost, and not harmless.
 std::optional<tomoserve::v1::Reason> Harmless(const Header& header) {
   if (header.written_by_tomoserve()) {
     return MakeReason("OWN_OBJECT", "", "a result object of this software");
+  }
+  const bool claims_slice =
+      !ModalityOfClass(header.sop_class_uid()).empty() && IsReadModality(header.modality());
+  if (claims_slice && header.kind() != ipc::v1::OBJECT_KIND_IMAGE) {
+    if (IsLocalizer(header.image_type())) return Localizer();
+    if (!header.has_pixels() || !IsPicture(header)) return std::nullopt;
+    return MakeReason("PICTURE", "", "colour, palette or 1-bit");
   }
   if (header.kind() == ipc::v1::OBJECT_KIND_PICTURE) {
     return MakeReason("PICTURE", "", "colour, palette, 1-bit or secondary capture");
@@ -69,9 +101,11 @@ bool Within(const Numbers& values, double min, double max) {
 
 std::optional<tomoserve::v1::Reason> PixelDefect(const Header& header) {
   if (!header.has_pixels()) return MakeReason("NO_PIXELS", "", "Pixel Data is missing");
-  if (header.stored_type() == ipc::v1::STORED_TYPE_UNSPECIFIED || header.rows() == 0 ||
+  if (header.kind() != ipc::v1::OBJECT_KIND_IMAGE ||
+      header.stored_type() == ipc::v1::STORED_TYPE_UNSPECIFIED || header.rows() == 0 ||
       header.columns() == 0) {
-    return MakeReason("PIXELS_UNSUPPORTED", "", "the pixel format cannot be part of a volume");
+    return MakeReason("PIXELS_UNSUPPORTED", "",
+                      "the pixels, or what they mean (a Modality LUT), cannot be part of a volume");
   }
   return std::nullopt;
 }
@@ -146,8 +180,7 @@ class Sorter {
     if (const auto reason = Harmless(header)) return harmless_.Add(*reason);
     Candidate whole;
     whole.known = &known;
-    if (!IsImageClass(header.sop_class_uid()) ||
-        (header.modality() != "CT" && header.modality() != "MR" && header.modality() != "PT")) {
+    if (!IsSliceObject(header)) {
       return GiveUp({"SOP_CLASS_UNSUPPORTED", header.sop_class_uid()}, 1, whole);
     }
     if (const auto reason = PixelDefect(header)) return Defective(whole, *reason);
@@ -259,6 +292,11 @@ std::optional<double> Candidate::TriggerTimeMs() const {
     return functional->has_trigger_time_ms() ? std::optional(functional->trigger_time_ms()) : std::nullopt;
   }
   return header().has_trigger_time_ms() ? std::optional(header().trigger_time_ms()) : std::nullopt;
+}
+
+std::optional<double> Candidate::SliceThicknessMm() const {
+  if (functional != nullptr && functional->has_slice_thickness_mm()) return functional->slice_thickness_mm();
+  return header().has_slice_thickness_mm() ? std::optional(header().slice_thickness_mm()) : std::nullopt;
 }
 
 const std::string& Candidate::RescaleType() const {

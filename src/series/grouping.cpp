@@ -1,8 +1,12 @@
 // From the frames of one series to stacks of like slices.
 #include <algorithm>
+#include <cstring>
 #include <map>
+#include <set>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "series/internal.h"
 
 namespace tomoserve::series {
@@ -16,6 +20,14 @@ constexpr double kSpacingTolerance = 1e-4;
 constexpr std::size_t kStackSlices = 3;
 // What fits none of so many groups is a stray: a bound for hostile headers.
 constexpr std::size_t kMaxClusters = 128;
+// Slices whose positions differ by less are at the same place, mm.
+constexpr double kSamePositionMm = 0.01;
+// Groups whose normals are closer (2 degrees) may be pieces of one stack, where the gap between them is no
+// more than so many steps.
+constexpr double kParallelCosine = 0.99939;
+constexpr double kAdjoiningSteps = 1.5;
+// Slices of two groups this close (share of a step) are at the same place.
+constexpr double kSamePlaceShare = 0.1;
 
 bool Near(const Vector3& a, const Vector3& b) {
   const Vector3 d = Minus(a, b);
@@ -107,8 +119,6 @@ std::uint32_t DropConflicting(std::vector<Candidate>& slices) {
 
 // By position along the normal: the number of the place each slice lies at, equal at the same one.
 std::vector<std::uint32_t> PlacesOf(const std::vector<Candidate>& slices) {
-  // Slices whose positions differ by less are at the same place, mm.
-  constexpr double kSamePositionMm = 0.01;
   const Vector3 normal = Cross(slices.front().row, slices.front().column);
   std::vector<std::pair<double, std::size_t>> along;
   for (std::size_t n = 0; n < slices.size(); ++n) along.emplace_back(Dot(slices[n].position, normal), n);
@@ -122,6 +132,70 @@ std::vector<std::uint32_t> PlacesOf(const std::vector<Candidate>& slices) {
   return places;
 }
 
+// Where the slices of a group lie along a normal, mm: each place once, ascending.
+std::vector<double> PlacesAlong(const std::vector<Candidate>& slices, const Vector3& normal) {
+  std::vector<double> places;
+  for (const Candidate& slice : slices) places.push_back(Dot(slice.position, normal));
+  std::sort(places.begin(), places.end());
+  places.erase(
+      std::unique(places.begin(), places.end(), [](double a, double b) { return b - a < kSamePositionMm; }),
+      places.end());
+  return places;
+}
+
+double MedianStep(const std::vector<double>& places) {
+  std::vector<double> steps;
+  for (std::size_t n = 1; n < places.size(); ++n) steps.push_back(places[n] - places[n - 1]);
+  if (steps.empty()) return 0;
+  std::nth_element(steps.begin(), steps.begin() + static_cast<std::ptrdiff_t>((steps.size() - 1) / 2),
+                   steps.end());
+  return steps[(steps.size() - 1) / 2];
+}
+
+// Whether two groups of parallel slices may be one stack that fell apart: their extents along the normal
+// overlap or adjoin. Groups that have their slices at the same places are two complete stacks.
+bool AreOneStackInPieces(const std::vector<Candidate>& a, const std::vector<Candidate>& b) {
+  const auto normal_of = [](const Candidate& slice) {
+    const Vector3 normal = Cross(slice.row, slice.column);
+    return Times(normal, 1 / Length(normal));
+  };
+  const Vector3 normal = normal_of(a.front());
+  if (std::abs(Dot(normal, normal_of(b.front()))) < kParallelCosine) return false;
+  std::vector<double> fewer = PlacesAlong(a, normal);
+  std::vector<double> more = PlacesAlong(b, normal);
+  const double step = std::max(MedianStep(fewer), MedianStep(more));
+  const double gap = std::max(fewer.front() - more.back(), more.front() - fewer.back());
+  if (gap > kAdjoiningSteps * step) return false;
+  if (fewer.size() > more.size()) std::swap(fewer, more);
+  const double tolerance = kSamePlaceShare * step + kSamePositionMm;
+  return !std::all_of(fewer.begin(), fewer.end(), [&](double place) {
+    const auto next = std::lower_bound(more.begin(), more.end(), place - tolerance);
+    return next != more.end() && *next <= place + tolerance;
+  });
+}
+
+// What the groups of one series are to each other, for each group.
+struct Siblings {
+  std::map<std::string, std::uint32_t> mixed;  // code and slices of the groups it may be one stack with
+  std::set<std::string> split_by;              // what sets it apart from the others
+};
+
+std::vector<Siblings> CompareGroups(const std::vector<std::vector<Candidate>>& groups) {
+  std::vector<Siblings> siblings(groups.size());
+  for (std::size_t a = 0; a < groups.size(); ++a) {
+    for (std::size_t b = a + 1; b < groups.size(); ++b) {
+      const std::string code = Difference(groups[a].front(), groups[b].front());
+      const std::string attribute = absl::AsciiStrToLower(code.substr(std::strlen("MIXED_")));
+      siblings[a].split_by.insert(attribute);
+      siblings[b].split_by.insert(attribute);
+      if (!AreOneStackInPieces(groups[a], groups[b])) continue;
+      siblings[a].mixed[code] += static_cast<std::uint32_t>(groups[b].size());
+      siblings[b].mixed[code] += static_cast<std::uint32_t>(groups[a].size());
+    }
+  }
+  return siblings;
+}
+
 bool AllAccepted(const std::vector<Volume>& volumes) {
   return std::all_of(volumes.begin(), volumes.end(),
                      [](const Volume& volume) { return volume.verdict == Verdict::kAccept; });
@@ -131,11 +205,35 @@ std::vector<Volume> JudgeStacks(const StackSplit& split) {
   std::vector<Volume> volumes;
   for (const std::vector<Candidate>& stack : split.stacks) {
     volumes.push_back(JudgeStack(stack));
-    volumes.back().reasons.push_back(
-        MakeReason("SPLIT_BY", split.by,
-                   absl::StrCat("volume ", volumes.size(), " of ", split.stacks.size(), " in its series")));
+    volumes.back().reasons.push_back(MakeReason("SPLIT_BY", split.by, "one of several volumes"));
   }
   return volumes;
+}
+
+// Adds what sets a group's volume apart from those of other groups to what sets it apart within its own.
+void SplitFromSiblings(const Siblings& siblings, Volume& volume) {
+  for (const auto& [code, count] : siblings.mixed) {
+    Reject(volume, MakeReason(code, absl::StrCat(count),
+                              "other slices of the series lie between or next to these and differ"));
+  }
+  if (siblings.split_by.empty()) return;
+  const std::string by = absl::StrJoin(siblings.split_by, ",");
+  for (tomoserve::v1::Reason& reason : volume.reasons) {
+    if (reason.code() != "SPLIT_BY") continue;
+    reason.set_value(absl::StrCat(by, ",", reason.value()));
+    return;
+  }
+  volume.reasons.push_back(MakeReason("SPLIT_BY", by, "one of several volumes"));
+}
+
+// Says which of how many volumes each is.
+void NumberVolumes(std::vector<Volume>& volumes) {
+  for (std::size_t n = 0; n < volumes.size(); ++n) {
+    for (tomoserve::v1::Reason& reason : volumes[n].reasons) {
+      if (reason.code() != "SPLIT_BY") continue;
+      reason.set_text(absl::StrCat("volume ", n + 1, " of ", volumes.size(), " in its series"));
+    }
+  }
 }
 
 // Several stacks of an enhanced image may lie beside each other.
@@ -208,9 +306,11 @@ void BuildVolumes(const std::vector<Known>& instances, Series& series) {
   }
   series.set_aside.insert(series.set_aside.end(), sorted.harmless.begin(), sorted.harmless.end());
 
-  for (std::vector<Candidate>& stack : stacks) {
-    const std::uint32_t conflicts = DropConflicting(stack);
-    for (Volume& volume : BuildStacks(stack)) {
+  const std::vector<Siblings> siblings = CompareGroups(stacks);
+  for (std::size_t n = 0; n < stacks.size(); ++n) {
+    const std::uint32_t conflicts = DropConflicting(stacks[n]);
+    for (Volume& volume : BuildStacks(stacks[n])) {
+      SplitFromSiblings(siblings[n], volume);
       for (const SetAside& entry : fatal) Reject(volume, entry.reason);
       if (conflicts > 0) {
         Reject(volume, MakeReason("DUPLICATE_CONFLICT", absl::StrCat(conflicts),
@@ -219,6 +319,7 @@ void BuildVolumes(const std::vector<Known>& instances, Series& series) {
       series.volumes.push_back(std::move(volume));
     }
   }
+  NumberVolumes(series.volumes);
   if (stacks.empty() && !strays.slices.empty()) {
     Volume volume = RejectedVolume(strays.slices,
                                    MakeReason(strays.codes.begin()->first, absl::StrCat(strays.slices.size()),
@@ -234,11 +335,17 @@ void BuildVolumes(const std::vector<Known>& instances, Series& series) {
   } else {
     series.set_aside.insert(series.set_aside.end(), fatal.begin(), fatal.end());
   }
+  // What no slices can be made of is shown as a volume of its own; it may be part of any other.
+  const std::size_t readable = series.volumes.size();
   for (const auto& [why, entry] : sorted.hopeless) {
     const auto& [code, uid] = why;
-    series.volumes.push_back(
-        RejectedVolume(entry.instances, MakeReason(code, uid.empty() ? absl::StrCat(entry.amount) : uid,
-                                                   "no slices can be made of these instances")));
+    const tomoserve::v1::Reason reason =
+        MakeReason(code, uid.empty() ? absl::StrCat(entry.amount) : uid,
+                   code == "SOP_CLASS_UNSUPPORTED"
+                       ? "instances whose SOP Class and Modality are not those of one kind of slices"
+                       : "no slices can be made of some instances");
+    for (std::size_t n = 0; n < readable; ++n) Reject(series.volumes[n], reason);
+    series.volumes.push_back(RejectedVolume(entry.instances, reason));
   }
 }
 

@@ -306,6 +306,9 @@ Indication CheckIndication(const Input& input, const Volume& volume) {
   }
   for (const tomoserve::v1::Reason& reason : volume.reasons) {
     if (reason.code() == "NO_RESCALE") out.limitations.push_back(reason.code());
+    if (reason.code() == "GANTRY_TILT_UNCONFIRMED") {
+      out.limitations.push_back(absl::StrCat(reason.code(), "(", reason.value(), ")"));
+    }
     if (volume.verdict != Verdict::kResample) continue;
     if (reason.code() == "GANTRY_TILT" || reason.code() == "MISSING_SLICES") {
       out.limitations.push_back(absl::StrCat(reason.code(), "(", reason.value(), ")"));

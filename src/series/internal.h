@@ -65,6 +65,7 @@ struct Candidate {
   std::optional<double> RescaleIntercept() const;
   const std::string& RescaleType() const;
   std::optional<double> TriggerTimeMs() const;
+  std::optional<double> SliceThicknessMm() const;
   const google::protobuf::RepeatedPtrField<std::string>& ImageType() const;
 };
 

@@ -145,7 +145,9 @@ Partition Combined(const std::vector<const Ranks*>& attributes, std::size_t slic
 
 enum class Fit { kNone, kClean, kComplete };
 
-// Clean: several stacks of more than one slice, no position twice. Complete: each has every position.
+// Clean: several stacks of more than one slice, no position twice, and most steps of each lead to the next
+// position there is: what lacks every second one is no stack, and no judge of its steps could see that.
+// Complete: each has every position.
 Fit FitOf(const Partition& groups, const std::vector<std::uint32_t>& places, std::uint32_t distinct_places) {
   std::vector<std::pair<std::uint64_t, std::uint32_t>> sorted;
   for (std::size_t n = 0; n < groups.size(); ++n) sorted.emplace_back(groups[n], places[n]);
@@ -153,10 +155,12 @@ Fit FitOf(const Partition& groups, const std::vector<std::uint32_t>& places, std
   std::size_t count = 0;
   for (std::size_t first = 0; first < sorted.size();) {
     std::size_t next = first + 1;
+    std::size_t single_steps = 0;
     for (; next < sorted.size() && sorted[next].first == sorted[first].first; ++next) {
       if (sorted[next].second == sorted[next - 1].second) return Fit::kNone;
+      if (sorted[next].second == sorted[next - 1].second + 1) ++single_steps;
     }
-    if (next - first < 2) return Fit::kNone;
+    if (next - first < 2 || 2 * single_steps < next - first - 1) return Fit::kNone;
     ++count;
     first = next;
   }
@@ -218,7 +222,7 @@ struct Ordinal {
   // Sorts; nothing where the slice does not say.
   std::optional<std::vector<double>> (*key)(const Candidate&);
   bool may_interleave;  // all slices of a position may follow each other
-  bool may_mix;         // ranks are enough, whatever the order of stacks is
+  bool may_mix;         // ranks are enough where they keep phases apart, whatever the order of stacks is
 };
 
 // HHMMSS.FFFFFF in seconds.
@@ -317,6 +321,36 @@ std::optional<Partition> Numbered(const Ordinal& ordinal, const std::vector<Cand
   return numbered;
 }
 
+// Whether stacks that were told apart by an order keep the phases of a gated acquisition apart: where trigger
+// times differ at a position, those of one stack must lie closer together than half the distance to the next
+// stack's (medians, within `groups`). Else the n-th slices of the positions are of different phases.
+bool KeepsPhases(const Partition& numbered, const Partition& groups, const std::vector<Candidate>& slices,
+                 const std::vector<std::uint32_t>& places) {
+  std::map<std::pair<std::uint64_t, std::uint32_t>, double> time_at;
+  std::map<std::uint64_t, std::map<std::uint64_t, std::vector<double>>> times;  // by group, stack
+  bool phases = false;
+  for (std::size_t n = 0; n < slices.size(); ++n) {
+    const auto time = slices[n].TriggerTimeMs();
+    if (!time || !std::isfinite(*time)) return true;
+    phases = phases || time_at.emplace(std::pair(groups[n], places[n]), *time).first->second != *time;
+    times[groups[n]][numbered[n]].push_back(*time);
+  }
+  if (!phases) return true;
+  for (auto& [group, stacks] : times) {
+    std::vector<std::pair<double, double>> phases_of_group;  // median, spread
+    for (auto& [stack, all] : stacks) {
+      std::sort(all.begin(), all.end());
+      phases_of_group.emplace_back(all[(all.size() - 1) / 2], all.back() - all.front());
+    }
+    std::sort(phases_of_group.begin(), phases_of_group.end());
+    for (std::size_t n = 1; n < phases_of_group.size(); ++n) {
+      const double half = (phases_of_group[n].first - phases_of_group[n - 1].first) / 2;
+      if (!(phases_of_group[n].second < half && phases_of_group[n - 1].second < half)) return false;
+    }
+  }
+  return true;
+}
+
 StackSplit SplitByOrder(const std::vector<Ranks>& attributes, const std::vector<Candidate>& slices,
                         const std::vector<std::uint32_t>& places, std::uint32_t distinct_places) {
   for (std::size_t size = 0; size < 2; ++size) {
@@ -324,7 +358,10 @@ StackSplit SplitByOrder(const std::vector<Ranks>& attributes, const std::vector<
       const Partition groups = Combined(set, slices.size());
       for (const Ordinal& ordinal : kOrdinals) {
         const auto numbered = Numbered(ordinal, slices, places, groups);
-        if (!numbered || FitOf(*numbered, places, distinct_places) == Fit::kNone) continue;
+        if (!numbered || FitOf(*numbered, places, distinct_places) == Fit::kNone ||
+            !KeepsPhases(*numbered, groups, slices, places)) {
+          continue;
+        }
         return SplitBy(*numbered, slices, absl::StrCat(Names(set), set.empty() ? "" : ",", ordinal.name));
       }
     }

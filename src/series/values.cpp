@@ -2,11 +2,13 @@
 // CT), C.8.9.1.1.3 (PET units), C.11.1.1.2 (rescale).
 #include <algorithm>
 #include <array>
+#include <limits>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "series/internal.h"
+#include "tomoserve/base/stored_type.h"
 
 namespace tomoserve::series {
 namespace {
@@ -33,25 +35,45 @@ void RejectFor(Volume& volume, std::string_view code, std::string_view value, st
   Remark(volume, code, value, text);
 }
 
+// Whether stored * slope + intercept is a float for every value of the stored type. The worker asks the same.
+bool GivesFloats(const Candidate& slice, double slope, double intercept) {
+  const auto bits = static_cast<int>(8 * base::BytesOf(slice.header().stored_type()));
+  // Written so that NaN fails.
+  return std::abs(slope) * std::ldexp(1.0, bits) + std::abs(intercept) <= std::numeric_limits<float>::max();
+}
+
 void JudgeRescale(const std::vector<Candidate>& slices, Volume& volume) {
   std::uint32_t invalid = 0;
-  std::uint32_t without = 0;
+  std::uint32_t incomplete = 0;  // lacks one of the two, or both
+  std::uint32_t without = 0;     // lacks both
+  bool alike = true;             // all slices have, and lack, the same
+  const bool slopes = slices.front().RescaleSlope().has_value();
+  const bool intercepts = slices.front().RescaleIntercept().has_value();
   for (const Candidate& slice : slices) {
     const auto slope = slice.RescaleSlope();
     const auto intercept = slice.RescaleIntercept();
     if (!slope && !intercept) ++without;
-    if ((slope && (!std::isfinite(*slope) || *slope == 0)) || (intercept && !std::isfinite(*intercept))) {
-      ++invalid;
-    }
+    if (!slope || !intercept) ++incomplete;
+    alike = alike && slope.has_value() == slopes && intercept.has_value() == intercepts;
+    if (slope.value_or(1) == 0 || !GivesFloats(slice, slope.value_or(1), intercept.value_or(0))) ++invalid;
   }
   if (invalid > 0) {
     RejectFor(volume, "RESCALE_INVALID", absl::StrCat(invalid),
-              "Rescale Slope is 0 or a rescale value is not finite");
+              "Rescale Slope is 0, or slope and intercept do not give finite values");
   }
-  if (without > 0 && without < slices.size()) {
-    RejectFor(volume, "MIXED_RESCALE", absl::StrCat(without), "slices without rescale beside slices with it");
+  if (!alike) {
+    RejectFor(volume, "MIXED_RESCALE", absl::StrCat(incomplete),
+              "slices without Rescale Slope or Intercept beside slices with it");
+    return;
   }
-  if (without == slices.size() && slices.front().header().modality() == "CT") {
+  if (slices.front().header().modality() != "CT") return;
+  if (without == 0 && incomplete > 0) {
+    // Where both are missing the writer stored Hounsfield units or it knew no better; where one is, it was
+    // lost, and the values may be wrong by 1024 HU or by a factor.
+    RejectFor(volume, "RESCALE_INVALID", absl::StrCat(incomplete),
+              "one of Rescale Slope and Rescale Intercept without the other");
+  }
+  if (without > 0) {
     Remark(volume, "NO_RESCALE", absl::StrCat(without),
            "no Rescale Slope and Intercept: stored values are taken as they are");
   }

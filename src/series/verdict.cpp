@@ -26,6 +26,10 @@ constexpr double kMaxShearDeg = 0.5;
 constexpr double kMaxTiltDeg = 45;
 // Shifts are rounded to this many pixels, so that rounding errors of positions cost no row of voxels.
 constexpr double kShiftStepPx = 1e-3;
+// Slices this much thicker than the median one are further apart because of it.
+constexpr double kThickShare = 1.5;
+// A tilt that the header states and that is larger than this must show in the slices' places, degrees.
+constexpr double kMinStatedTiltDeg = 0.5;
 // At most so many places of missing slices are named.
 constexpr std::size_t kMaxPlaces = 8;
 
@@ -41,9 +45,32 @@ void ResampleFor(Volume& volume, std::string_view code, std::string_view value, 
   volume.reasons.push_back(MakeReason(code, value, text));
 }
 
+// Whether larger steps are those of thicker slices, and nothing is missing between them: slices beside such a
+// step (`gaps`: numbers of steps, ascending) are thicker than the others, or all of these steps lie at one
+// end of the stack.
+bool ChangesSpacing(const std::vector<Candidate>& slices, const std::vector<std::size_t>& gaps) {
+  if (gaps.size() >= 2 && gaps.back() - gaps.front() + 1 == gaps.size() &&
+      (gaps.front() == 0 || gaps.back() + 2 == slices.size())) {
+    return true;
+  }
+  std::vector<double> known;
+  for (const Candidate& slice : slices) {
+    const double thickness = slice.SliceThicknessMm().value_or(0);
+    if (std::isfinite(thickness) && thickness > 0) known.push_back(thickness);
+  }
+  if (known.empty()) return false;
+  std::sort(known.begin(), known.end());
+  const double thick = kThickShare * known[(known.size() - 1) / 2];
+  return std::any_of(gaps.begin(), gaps.end(), [&](std::size_t gap) {
+    return slices[gap].SliceThicknessMm().value_or(0) >= thick ||
+           slices[gap + 1].SliceThicknessMm().value_or(0) >= thick;
+  });
+}
+
 // Sets each slice's place in the grid, from 0: one after the other, or with room for missing slices where
-// every step is a multiple of the median.
-std::vector<std::uint32_t> JudgeSteps(const std::vector<double>& along, Volume& volume) {
+// every step is a multiple of the median. `slices` are sorted, `along` their places along the normal, mm.
+std::vector<std::uint32_t> JudgeSteps(const std::vector<Candidate>& slices, const std::vector<double>& along,
+                                      Volume& volume) {
   std::vector<std::uint32_t> one_by_one(along.size());
   for (std::size_t n = 0; n < along.size(); ++n) one_by_one[n] = static_cast<std::uint32_t>(n);
   std::vector<double> steps(along.size() - 1);
@@ -60,6 +87,7 @@ std::vector<std::uint32_t> JudgeSteps(const std::vector<double>& along, Volume& 
 
   std::uint64_t missing = 0;
   std::vector<std::string> places;
+  std::vector<std::size_t> gaps;
   std::vector<std::uint32_t> at(along.size());
   for (std::size_t n = 0; n < steps.size(); ++n) {
     const double multiple = std::max(1.0, std::nearbyint(steps[n] / median));
@@ -68,9 +96,13 @@ std::vector<std::uint32_t> JudgeSteps(const std::vector<double>& along, Volume& 
     }
     if (multiple > 1) {
       missing += static_cast<std::uint64_t>(multiple) - 1;
+      gaps.push_back(n);
       if (places.size() < kMaxPlaces) places.push_back(absl::StrCat(multiple - 1, " after k=", n));
     }
     at[n + 1] = static_cast<std::uint32_t>(n + 1 + std::min<std::uint64_t>(missing, along.size()));
+  }
+  if (ChangesSpacing(slices, gaps)) {
+    return uneven("the distance between slices changes within the stack (smallest, median, largest, mm)");
   }
   if (missing > along.size()) {
     RejectFor(volume, "MISSING_SLICES", absl::StrCat(missing),
@@ -105,6 +137,23 @@ void JudgeLine(const std::vector<Candidate>& slices, const Vector3& normal, cons
   if (shifted > 0) {
     RejectFor(volume, "SHIFTED_SLICES", absl::StrCat(shifted), "slices lie beside the line of the stack");
   }
+}
+
+// A tilt of the gantry that a CT's header states, but neither the slices' plane (it is axial) nor the stack
+// (it is not sheared) shows.
+void JudgeStatedTilt(const std::vector<Candidate>& slices, const Vector3& normal, double shear_deg,
+                     Volume& volume) {
+  if (slices.front().header().modality() != "CT" || shear_deg > kMaxShearDeg) return;
+  if (Degrees(std::acos(std::min(1.0, std::abs(normal[2])))) > kMaxShearDeg) return;
+  double stated = 0;
+  for (const Candidate& slice : slices) {
+    const double tilt = slice.header().gantry_tilt_deg();
+    if (std::isfinite(tilt) && std::abs(tilt) > std::abs(stated)) stated = tilt;
+  }
+  if (std::abs(stated) <= kMinStatedTiltDeg) return;
+  volume.reasons.push_back(
+      MakeReason("GANTRY_TILT_UNCONFIRMED", absl::StrCat(stated),
+                 "the header states a tilted gantry (degrees), the slices' places show none"));
 }
 
 // A grid with k along the slices' normal that holds slices shifted in their planes.
@@ -193,7 +242,7 @@ Volume JudgeStack(const std::vector<Candidate>& unsorted) {
   normal = Times(normal, 1 / Length(normal));
   std::vector<double> along;
   for (const Candidate& slice : slices) along.push_back(Dot(slice.position, normal));
-  const std::vector<std::uint32_t> at = JudgeSteps(along, volume);
+  const std::vector<std::uint32_t> at = JudgeSteps(slices, along, volume);
   const Vector3 step =
       Times(Minus(slices.back().position, first.position), 1 / static_cast<double>(at.back()));
   const double step_mm = Length(step);
@@ -209,11 +258,16 @@ Volume JudgeStack(const std::vector<Candidate>& unsorted) {
     if (shifted) {
       ResampleFor(volume, "GANTRY_TILT", degrees,
                   "the gantry was tilted (degrees): slices are shifted in-plane");
+    } else if (ct && shear <= kMaxTiltDeg) {
+      RejectFor(volume, "GANTRY_TILT", degrees,
+                "the gantry was tilted (degrees), and the first and the last slice are shifted against each "
+                "other by more than an image's size");
     } else {
       RejectFor(volume, ct ? "GANTRY_TILT" : "SHEAR", degrees,
                 "the stack leans away from the normal of its slices (degrees)");
     }
   }
+  JudgeStatedTilt(slices, normal, shear, volume);
   JudgeLine(slices, normal, step, volume);
   JudgeValues(slices, volume);
 

@@ -159,6 +159,22 @@ TEST(FunctionalGroupsTest, AMalformedRescaleRefusesTheInstance) {
   EXPECT_EQ(ValueOf(file), "(0028,1053)");
 }
 
+TEST(FunctionalGroupsTest, AnEmptyRescaleOfAFrameHidesTheSharedOne) {
+  const EnhancedWriter write(SequenceStyle{});
+  const auto header = Read(write.File({write.Transformation("2", "-1024", "HU")},
+                                      {{write.Content(0)},
+                                       {write.Content(1), write.Transformation("", "-5", "HU")},
+                                       {write.Content(2), write.Transformation("3", " ", "HU")}}));
+  ASSERT_TRUE(header.ok()) << header.status();
+  ASSERT_EQ(header->frame_size(), 3);
+  EXPECT_EQ(header->frame(0).rescale_slope(), 2);
+  EXPECT_EQ(header->frame(0).rescale_intercept(), -1024);
+  EXPECT_FALSE(header->frame(1).has_rescale_slope());
+  EXPECT_EQ(header->frame(1).rescale_intercept(), -5);
+  EXPECT_EQ(header->frame(2).rescale_slope(), 3);
+  EXPECT_FALSE(header->frame(2).has_rescale_intercept());
+}
+
 TEST(FunctionalGroupsTest, RefusesAnotherNumberOfItemsThanFrames) {
   const EnhancedWriter write(SequenceStyle{});
   for (const std::uint32_t items : {1u, 2u, 4u, 200u}) {
@@ -204,6 +220,54 @@ TEST(FunctionalGroupsTest, RefusesMoreFramesThanTheLimit) {
   file.Header(0x7FE00010, "OW", 65537 * 2).Raw(std::string(65537 * 2, '\0'));
   EXPECT_EQ(ReasonOf(file), "TOO_MANY_FRAMES");
   EXPECT_EQ(ValueOf(file), "65536");
+}
+
+// A file of one pixel in each frame; all frames have the same groups.
+FileBuilder ManyFrames(const EnhancedWriter& write, std::uint32_t frames, const FileBuilder& shared,
+                       const FileBuilder& frame) {
+  FileBuilder file = FileBuilder::WithMeta(kExplicitLittleEndian);
+  file.Text(0x00080016, "UI", "1.2.840.10008.5.1.4.1.1.2.1").Text(0x00080060, "CS", "CT");
+  file.Pixels(1, 1, 16, 16, 15, false, std::to_string(frames));
+  write.AddGroups(file, 0x52009229, {shared});
+  std::string items;
+  FileBuilder item = write.Item();
+  item.Item(static_cast<std::uint32_t>(frame.bytes().size())).Raw(frame.bytes());
+  const std::string bytes(reinterpret_cast<const char*>(item.bytes().data()), item.bytes().size());
+  for (std::uint32_t n = 0; n < frames; ++n) items += bytes;
+  file.Header(0x52009230, "SQ", static_cast<std::uint32_t>(items.size())).Raw(items);
+  file.Header(0x7FE00010, "OW", frames * 2).Raw(std::string(frames * 2, '\0'));
+  return file;
+}
+
+TEST(FunctionalGroupsTest, RefusesValuesThatAreTooLargeForAllFramesTogether) {
+  const EnhancedWriter write(SequenceStyle{});
+  std::string types(64, 'A');
+  for (int n = 1; n < 15; ++n) types += "\\" + std::string(64, 'A');
+  const FileBuilder large = write.Group(0x00189329, {write.Text(0x00089007, "CS", types)});
+  const FileBuilder small = write.Content(0);
+  for (const FileBuilder& file :
+       {ManyFrames(write, 65'536, large, small), ManyFrames(write, 65'536, small, large)}) {
+    EXPECT_EQ(ReasonOf(file), "HEADER_TOO_LARGE");
+    EXPECT_EQ(ValueOf(file), "16777216");
+  }
+}
+
+TEST(FunctionalGroupsTest, TwentyThousandFramesHoldAllThatIsReadOfThem) {
+  const EnhancedWriter write(SequenceStyle{});
+  const FileBuilder shared =
+      write.Join({write.Orientation("1\\0\\0\\0\\1\\0"), write.Measures("0.5\\0.5", "1"),
+                  write.Transformation("1", "-1024", "HU"),
+                  write.Group(0x00189226, {write.Text(0x00089007, "CS", "ORIGINAL\\PRIMARY\\DIFFUSION\\NONE"),
+                                           write.Text(0x00089208, "CS", "MAGNITUDE")})});
+  const FileBuilder frame =
+      write.Join({write.Content(0), write.Position("-123.456\\-123.456\\123.456"),
+                  write.Group(0x00189114, {write.Fd(0x00189082, {2.3})}),
+                  write.Group(0x00189117, {write.Group(0x00189076, {write.Fd(0x00189089, {0.6, 0, 0.8})}),
+                                           write.Fd(0x00189087, {1000})})});
+  const auto header = Read(ManyFrames(write, 20'000, shared, frame));
+  ASSERT_TRUE(header.ok()) << header.status();
+  ASSERT_EQ(header->frame_size(), 20'000);
+  EXPECT_EQ(header->frame(19'999).diffusion_b_value(), 1000);
 }
 
 TEST(FunctionalGroupsTest, DamagedGroupsEndInATypedResult) {

@@ -122,16 +122,24 @@ TEST(MosaicTest, WhatCannotBePlacedHasNoMosaicAndSaysSo) {
   }
 }
 
-TEST(MosaicTest, AnUnlabelledMosaicIsNeverTakenForOneSlice) {
+// An image that was derived from a mosaic and kept its private elements.
+TEST(MosaicTest, OnlyAnImageThatIsLabelledAsAMosaicIsCutIntoTiles) {
   MosaicFile file;
-  file.image_type = "ORIGINAL\\PRIMARY\\M\\ND";
-  EXPECT_TRUE(Read(file.Build()).has_mosaic());
-  file.slice_gap.clear();
-  const auto header = Read(file.Build());
-  EXPECT_FALSE(header.has_mosaic());
-  EXPECT_EQ(header.kind(), ipc::v1::OBJECT_KIND_PICTURE);
-  EXPECT_EQ(header.stored_type(), ipc::v1::STORED_TYPE_UNSPECIFIED);
-  EXPECT_TRUE(HasRepair(header, "MOSAIC_UNREADABLE"));
+  file.rows = file.columns = 64;
+  file.slices = "16";
+  EXPECT_EQ(Read(file.Build()).mosaic().tile_rows(), 16u);
+  for (const char* image_type : {"DERIVED\\SECONDARY\\MPR", "ORIGINAL\\PRIMARY\\M\\ND", ""}) {
+    for (const std::uint32_t private_slices : {0u, 16u, 17u}) {
+      file.image_type = image_type;
+      file.private_slices = private_slices;
+      const auto header = Read(file.Build());
+      EXPECT_FALSE(header.has_mosaic()) << image_type;
+      EXPECT_EQ(header.kind(), ipc::v1::OBJECT_KIND_IMAGE) << image_type;
+      EXPECT_EQ(header.stored_type(), ipc::v1::STORED_TYPE_U16) << image_type;
+      EXPECT_TRUE(HasRepair(header, "MOSAIC_UNLABELLED")) << image_type;
+      EXPECT_FALSE(HasRepair(header, "MOSAIC_UNREADABLE")) << image_type;
+    }
+  }
 }
 
 TEST(MosaicTest, ImagesThatAreNoMosaicHaveNone) {
@@ -141,6 +149,7 @@ TEST(MosaicTest, ImagesThatAreNoMosaicHaveNone) {
   const auto header = Read(file.Build());
   EXPECT_FALSE(header.has_mosaic());
   EXPECT_FALSE(HasRepair(header, "MOSAIC_UNREADABLE"));
+  EXPECT_FALSE(HasRepair(header, "MOSAIC_UNLABELLED"));
   EXPECT_EQ(header.kind(), ipc::v1::OBJECT_KIND_IMAGE);
 }
 

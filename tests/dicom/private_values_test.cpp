@@ -151,5 +151,32 @@ TEST(ModalityLutTest, AnImageWithATableIsNoPartOfAVolume) {
   }
 }
 
+TEST(ModalityLutTest, AnEmptySequenceIsNoTableInAnyEncoding) {
+  for (const auto syntax : {kExplicitLittleEndian, kImplicitLittleEndian}) {
+    for (const bool defined : {false, true}) {
+      for (const bool hidden : {false, true}) {
+        if (hidden && syntax == kImplicitLittleEndian) continue;
+        const EnhancedWriter write(SequenceStyle{syntax, defined, false});
+        const auto read = [&](const std::vector<FileBuilder>& items) {
+          FileBuilder file = FileBuilder::WithMeta(syntax);
+          file.Text(0x00080016, "UI", "1.2.840.10008.5.1.4.1.1.2").Text(0x00080060, "CS", "CT");
+          file.Pixels(2, 2, 16, 16, 15, false);
+          if (hidden) {
+            EnhancedWriter(SequenceStyle{syntax, defined, true}).AddGroups(file, 0x00283000, items);
+          } else {
+            file.Raw(write.Sequence(0x00283000, items).bytes());
+          }
+          return Read(EnhancedWriter::AddPixels(file, 1));
+        };
+        const auto empty = read({});
+        EXPECT_EQ(empty.kind(), ipc::v1::OBJECT_KIND_IMAGE) << syntax << defined << hidden;
+        EXPECT_THAT(Repairs(empty), IsEmpty());
+        // An item whose values somebody took out.
+        EXPECT_EQ(read({write.Item()}).kind(), ipc::v1::OBJECT_KIND_PICTURE) << syntax << defined << hidden;
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace tomoserve::dicom

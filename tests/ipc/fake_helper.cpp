@@ -18,6 +18,7 @@
 #include "tomoserve/base/stored_type.h"
 #include "tomoserve/ipc/arena.h"
 #include "tomoserve/ipc/child.h"
+#include "tomoserve/ipc/header_limits.h"
 #include "tomoserve/ipc/helper_pool.h"
 #include "tomoserve/ipc/zygote.h"
 
@@ -91,6 +92,18 @@ class FakeLease {
     part.mutable_frames();
     for (int i = 0; i < count; ++i) {
       part.mutable_frames()->add_frame()->set_stack_id(std::to_string(frames_sent_++));
+    }
+    if (!lease_.Send(part).ok()) std::_Exit(0);
+  }
+
+  // A record of 40 frames whose texts are as long as they may be, or a stack's that is longer.
+  void SendLargeFrames(std::uint32_t index, bool too_long) {
+    v1::HelperReply part;
+    part.set_index(index);
+    for (int i = 0; i < (too_long ? 1 : 40); ++i) {
+      v1::FrameHeader& frame = *part.mutable_frames()->add_frame();
+      frame.set_stack_id(std::string(too_long ? 60'000 : kMaxFrameTextBytes, 'x'));
+      for (int n = 0; n < kMaxFrameTypes; ++n) frame.add_frame_type(std::string(kMaxFrameTextBytes, 'x'));
     }
     if (!lease_.Send(part).ok()) std::_Exit(0);
   }
@@ -222,6 +235,13 @@ class FakeLease {
       case kFramesThenRefuse:
         SendFrames(reply.index(), 2);
         reply.mutable_refused()->set_code("TRUNCATED");
+        break;
+      case kLongTexts:
+      case kEndlessBytes:
+        while (true) SendLargeFrames(reply.index(), range.offset() == kLongTexts);
+      case kLargeHeader:
+        for (int i = 0; i < 25; ++i) SendLargeFrames(reply.index(), false);
+        reply.mutable_header()->set_frames(1000);
         break;
       default:
         break;

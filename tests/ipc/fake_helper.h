@@ -38,6 +38,9 @@ enum Behaviour : std::uint64_t {
   kEndlessParts,     // frames without end
   kFramesThenAbort,  // dies between the frames and the header
   kFramesThenRefuse,
+  kLongTexts,     // frames with more text than any has, without end
+  kEndlessBytes,  // frames as large as they may be, without end
+  kLargeHeader,   // 1000 frames of about 1 KiB
 };
 
 }  // namespace tomoserve::ipc::fake

@@ -1,4 +1,5 @@
 #include <signal.h>
+#include <sys/resource.h>
 
 #include <thread>
 
@@ -10,6 +11,13 @@ namespace {
 using base::ReasonOf;
 using base::ValueOf;
 using std::chrono::milliseconds;
+
+// The most memory that this process has held so far.
+std::uint64_t PeakBytes() {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
+}
 
 TEST_F(HelperPoolTest, RefusalIsThatItemsStatus) {
   Start();
@@ -108,15 +116,28 @@ TEST_F(HelperPoolTest, ProcessorTimeIsLimited) {
 TEST_F(HelperPoolTest, LiesAreFoundAndTheOthersAreUnharmed) {
   Start();
   for (const fake::Behaviour lie :
-       {fake::kTooFewFrames, fake::kFramesInBoth, fake::kEmptyPart, fake::kEndlessParts, fake::kWrongIndex,
-        fake::kWrongKind, fake::kNotFinite, fake::kBadCode, fake::kGarbage, fake::kOversize,
-        fake::kSendsDescriptor}) {
+       {fake::kTooFewFrames, fake::kFramesInBoth, fake::kEmptyPart, fake::kEndlessParts, fake::kLongTexts,
+        fake::kEndlessBytes, fake::kWrongIndex, fake::kWrongKind, fake::kNotFinite, fake::kBadCode,
+        fake::kGarbage, fake::kOversize, fake::kSendsDescriptor}) {
     const std::size_t descriptors = OpenDescriptors();
     const auto results = ReadHeaders(FineBut(20, {{9, lie}}));
     ExpectAllAnsweredBut(results, {9});
     EXPECT_EQ(ReasonOf(results[9].status()), "HELPER_LIED") << lie;
     EXPECT_EQ(OpenDescriptors(), descriptors);
   }
+}
+
+TEST_F(HelperPoolTest, FramesAreBelievedUpToALimitOfBytes) {
+  Start();
+  const std::uint64_t before = PeakBytes();
+  const auto results = ReadHeaders(std::vector(16, fake::kEndlessBytes));
+  for (const auto& result : results) EXPECT_EQ(ReasonOf(result.status()), "HELPER_LIED");
+#ifndef TOMOSERVE_SANITIZED
+  // Two leases at a time; 65,536 frames of each would be 70 MiB encoded, and more in memory.
+  EXPECT_LT(PeakBytes() - before, 160u << 20);
+#else
+  (void)before;
+#endif
 }
 
 TEST_F(HelperPoolTest, FramesOfARefusedHeaderAreNobodyElses) {

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "pool_fixture.h"
+#include "tomoserve/ipc/header_limits.h"
 #include "tomoserve/ipc/record_socket.h"
 
 namespace tomoserve::ipc {
@@ -155,6 +156,38 @@ TEST_F(HelperPoolTest, HeadersWithFramesInSeveralRecordsAreJoined) {
     }
   }
   EXPECT_EQ(pool_->child_deaths(), 0u);
+}
+
+TEST_F(HelperPoolTest, HeadersBehindThoseThatFillTheMemoryAreLeftForAnotherCall) {
+  Start();
+  const std::vector<v1::SpoolRange> small = Ranges(std::vector(300, fake::kFine));
+  EXPECT_EQ(pool_->ReadHeadersWithin(spool_.get(), small, 8u << 20).size(), 300u);
+
+  std::vector<fake::Behaviour> behaviours(60, fake::kLargeHeader);
+  std::fill(behaviours.begin(), behaviours.begin() + 10, fake::kFine);
+  const std::vector<v1::SpoolRange> ranges = Ranges(behaviours);
+  const auto results = pool_->ReadHeadersWithin(spool_.get(), ranges, 8u << 20);
+  ASSERT_GT(results.size(), 0u);
+  EXPECT_LT(results.size(), 20u);
+  std::uint64_t held = 0;
+  for (std::size_t item = 0; item < results.size(); ++item) {
+    ExpectAnswered(results, item);
+    EXPECT_EQ(results[item]->frame_size(), behaviours[item] == fake::kFine ? 0 : 1000);
+    held += HeldBytes(*results[item]);
+  }
+  EXPECT_LE(held, 8u << 20);
+  EXPECT_EQ(pool_->child_deaths(), 0u);
+}
+
+TEST_F(HelperPoolTest, TheFirstHeaderIsReadHoweverLarge) {
+  Start();
+  for (int call = 0; call < 10; ++call) {
+    const auto results =
+        pool_->ReadHeadersWithin(spool_.get(), Ranges(std::vector(20, fake::kLargeHeader)), 1000);
+    ASSERT_EQ(results.size(), 1u);
+    ExpectAnswered(results, 0);
+    EXPECT_EQ(results[0]->frame_size(), 1000);
+  }
 }
 
 TEST_F(HelperPoolTest, TilesAreAskedForWithTheirOwnSize) {

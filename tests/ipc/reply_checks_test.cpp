@@ -65,6 +65,10 @@ TEST(ReplyChecksTest, ImplausibleHeadersAreRefused) {
        [](v1::InstanceHeader& h) {
          for (int i = 0; i < 65; ++i) h.add_image_type("ORIGINAL");
        }},
+      {"corrections",
+       [](v1::InstanceHeader& h) {
+         for (int i = 0; i < 65; ++i) h.mutable_pet()->add_corrected_image("ATTN");
+       }},
       {"repair without code", [](v1::InstanceHeader& h) { h.add_repairs()->set_text("x"); }},
   };
   for (const auto& [name, change] : changes) {
@@ -107,6 +111,17 @@ TEST(ReplyChecksTest, ImplausibleFramesAreRefused) {
        [](v1::InstanceHeader& h) {
          for (int i = 0; i < 65; ++i) h.mutable_frame(0)->add_dimension_index_values(1);
        }},
+      {"stack", [](v1::InstanceHeader& h) { h.mutable_frame(0)->set_stack_id(std::string(65, 'x')); }},
+      {"rescale type",
+       [](v1::InstanceHeader& h) { h.mutable_frame(1)->set_rescale_type(std::string(65, 'x')); }},
+      {"component",
+       [](v1::InstanceHeader& h) { h.mutable_frame(1)->set_complex_image_component(std::string(65, 'x')); }},
+      {"long frame type",
+       [](v1::InstanceHeader& h) { h.mutable_frame(1)->add_frame_type(std::string(65, 'x')); }},
+      {"frame types",
+       [](v1::InstanceHeader& h) {
+         for (int i = 0; i < 17; ++i) h.mutable_frame(1)->add_frame_type("ORIGINAL");
+       }},
   };
   for (const auto& [name, change] : changes) {
     v1::InstanceHeader header = EnhancedHeader();
@@ -125,6 +140,23 @@ TEST(ReplyChecksTest, PartsOfAHeaderHavePlausibleFrames) {
   EXPECT_FALSE(IsPlausible(short_position));
   part.mutable_frame(0)->set_echo_time_ms(std::numeric_limits<double>::infinity());
   EXPECT_FALSE(IsPlausible(part));
+}
+
+TEST(ReplyChecksTest, FramesAreAsLargeAsTheyMayBeOnlyWhereThereAreFew) {
+  v1::FrameHeader frame;
+  for (int i = 0; i < kMaxFrameTypes; ++i) frame.add_frame_type(std::string(kMaxFrameTextBytes, 'x'));
+  frame.set_stack_id(std::string(kMaxFrameTextBytes, 'x'));
+  const auto most = static_cast<int>(kMaxHeaderFrameBytes / frame.ByteSizeLong());
+  ASSERT_LT(most, kMaxHeaderFrames);
+  v1::InstanceHeader header = SliceHeader();
+  header.set_rows(2);
+  header.set_columns(2);
+  header.set_frames(static_cast<std::uint32_t>(most));
+  for (int i = 0; i < most; ++i) *header.add_frame() = frame;
+  EXPECT_TRUE(IsPlausible(header, {}));
+  header.set_frames(static_cast<std::uint32_t>(most) + 1);
+  *header.add_frame() = frame;
+  EXPECT_FALSE(IsPlausible(header, {}));
 }
 
 TEST(ReplyChecksTest, TilesOfAMosaicLieInsideItsImage) {

@@ -128,13 +128,41 @@ TEST(CorrectedTest, ATiltedStackMayHaveAGap) {
   EXPECT_NEAR(volume.slices[7].shift_ij[1], 17.5 * std::tan(12 * M_PI / 180) / 0.5, 1e-3);
 }
 
+TEST(CorrectedTest, SaysWhereTheHeadersTiltDoesNotShow) {
+  const auto stated = [](std::vector<Instance> stack, double degrees) {
+    for (Instance& instance : stack) instance.header.set_gantry_tilt_deg(degrees);
+    return OnlyVolume(stack);
+  };
+  Volume volume = stated(Stack(6), -20);
+  EXPECT_EQ(volume.verdict, Verdict::kAccept);
+  EXPECT_THAT(Codes(volume), ElementsAre("GANTRY_TILT_UNCONFIRMED"));
+  EXPECT_EQ(ValueOf(volume, "GANTRY_TILT_UNCONFIRMED"), "-20");
+  EXPECT_EQ(stated(Stack(6), 0.5).reasons.size(), 0u);
+  // The stack shows it.
+  EXPECT_THAT(Codes(stated(TiltedStack(6, 20), 20)), ElementsAre("GANTRY_TILT"));
+  // The plane shows it: slices that lie one above the other along a tilted normal.
+  std::vector<Instance> stack = Stack(6);
+  const double tilt = 20 * M_PI / 180;
+  for (Instance& instance : stack) {
+    instance.header.set_image_orientation(4, std::cos(tilt));
+    instance.header.set_image_orientation(5, std::sin(tilt));
+    SetPosition(instance, 0, -2.5 * instance.index * std::sin(tilt), 2.5 * instance.index * std::cos(tilt));
+  }
+  volume = stated(stack, 20);
+  EXPECT_EQ(volume.verdict, Verdict::kAccept);
+  EXPECT_EQ(volume.reasons.size(), 0u);
+}
+
 TEST(CorrectedTest, RejectsTiltNoGantryHasAndShearOfMr) {
   Volume volume = OnlyVolume(TiltedStack(5, 46));
   EXPECT_EQ(volume.verdict, Verdict::kReject);
   EXPECT_THAT(Codes(volume), ElementsAre("GANTRY_TILT"));
   // Nor one that needs a grid of more than twice the size.
   EXPECT_EQ(OnlyVolume(TiltedStack(20, 20)).verdict, Verdict::kResample);
-  EXPECT_EQ(OnlyVolume(TiltedStack(30, 20)).verdict, Verdict::kReject);
+  volume = OnlyVolume(TiltedStack(30, 20));
+  EXPECT_EQ(volume.verdict, Verdict::kReject);
+  EXPECT_THAT(Codes(volume), ElementsAre("GANTRY_TILT"));
+  EXPECT_THAT(volume.reasons[0].text(), HasSubstr("by more than an image's size"));
   std::vector<Instance> stack = TiltedStack(5, 14);
   for (Instance& instance : stack) {
     instance.header.set_modality("MR");

@@ -143,7 +143,8 @@ TEST(FramesTest, HostileFramesAreTyped) {
               ElementsAre("NO_SPACING"));
   EXPECT_THAT(codes([&](Header& h) { h.mutable_frame(1)->set_rescale_slope(nan); }),
               ElementsAre("RESCALE_INVALID"));
-  EXPECT_THAT(codes([](Header& h) { h.mutable_frame(1)->clear_rescale_slope(); }), IsEmpty());
+  EXPECT_THAT(codes([](Header& h) { h.mutable_frame(1)->clear_rescale_slope(); }),
+              ElementsAre("MIXED_RESCALE"));
   EXPECT_THAT(codes([](Header& h) {
                 h.mutable_frame(1)->clear_rescale_slope();
                 h.mutable_frame(1)->clear_rescale_intercept();
@@ -297,6 +298,30 @@ TEST(FramesTest, OtherClassesAreNotRead) {
   EXPECT_THAT(Codes(volume), ElementsAre("SOP_CLASS_UNSUPPORTED"));
   EXPECT_EQ(ValueOf(volume, "SOP_CLASS_UNSUPPORTED"), "1.2.840.10008.5.1.4.1.1.20");
   EXPECT_THAT(volume.slices, SizeIs(4));
+}
+
+TEST(FramesTest, ClassAndModalityMustBeOfOneKind) {
+  const auto with = [](const char* uid, const char* modality) {
+    std::vector<Instance> stack = Stack(4);
+    for (Instance& instance : stack) {
+      instance.header.set_sop_class_uid(uid);
+      instance.header.set_modality(modality);
+    }
+    return OnlyVolume(stack);
+  };
+  EXPECT_EQ(with("1.2.840.10008.5.1.4.1.1.2", "CT").verdict, Verdict::kAccept);
+  EXPECT_EQ(with("1.2.840.10008.5.1.4.1.1.4", "MR").verdict, Verdict::kAccept);
+  EXPECT_EQ(with("1.2.840.10008.5.1.4.1.1.128", "PT").verdict, Verdict::kAccept);
+  EXPECT_EQ(with("", "CT").verdict, Verdict::kAccept);
+  for (const auto& [uid, modality] : {std::pair{"1.2.840.10008.5.1.4.1.1.4", "CT"},
+                                      {"1.2.840.10008.5.1.4.1.1.2", "MR"},
+                                      {"1.2.840.10008.5.1.4.1.1.128", "CT"},
+                                      {"1.2.840.10008.5.1.4.1.1.4.1", "PT"},
+                                      {"1.2.840.10008.5.1.4.1.1.2", "OT"},
+                                      {"", "OT"}}) {
+    const Volume volume = with(uid, modality);
+    EXPECT_THAT(Codes(volume), ElementsAre("SOP_CLASS_UNSUPPORTED")) << uid << " " << modality;
+  }
 }
 
 TEST(FramesTest, CtInOtherUnitsSaysSo) {

@@ -97,9 +97,9 @@ Instance AnyInstance(Random& random, std::uint32_t index) {
   if (random.OneIn(8)) h.set_sop_instance_uid(random.OneIn(2) ? "" : "1." + std::to_string(random.Below(4)));
   if (random.OneIn(8)) h.set_series_instance_uid(random.OneIn(2) ? "" : "1.2.3.4");
   if (random.OneIn(20)) h.set_study_instance_uid(random.OneIn(2) ? "" : "9");
-  if (random.OneIn(10)) h.set_modality(random.OneIn(2) ? "MR" : "");
-  if (random.OneIn(20)) h.set_sop_class_uid(random.OneIn(2) ? "" : "1.2.840.10008.5.1.4.1.1.2.1");
-  if (random.OneIn(20)) h.set_kind(static_cast<ipc::v1::ObjectKind>(random.Below(4)));
+  if (random.OneIn(40)) h.set_modality(random.OneIn(2) ? "MR" : "");
+  if (random.OneIn(30)) h.set_sop_class_uid(random.OneIn(2) ? "" : "1.2.840.10008.5.1.4.1.1.2.1");
+  if (random.OneIn(60)) h.set_kind(static_cast<ipc::v1::ObjectKind>(random.Below(4)));
   if (random.OneIn(20)) h.set_stored_type(static_cast<ipc::v1::StoredType>(random.Below(7)));
   if (random.OneIn(20)) h.set_frames(static_cast<std::uint32_t>(random.Below(3) * 0x7FFFFFFFu));
   if (random.OneIn(20)) h.set_rows(static_cast<std::uint32_t>(random.Below(3) * 0x7FFFFFFFu));
@@ -113,8 +113,8 @@ Instance AnyInstance(Random& random, std::uint32_t index) {
   if (random.OneIn(4)) h.set_acquisition_number(static_cast<int>(random.Below(3)));
   if (random.OneIn(4)) h.set_echo_time_ms(random.Of(kNumbers));
   if (random.OneIn(4)) h.set_trigger_time_ms(random.Of(kNumbers));
-  if (random.OneIn(12)) h.set_rescale_slope(random.Of(kNumbers));
-  if (random.OneIn(12)) h.set_rescale_intercept(random.Of(kNumbers));
+  if (random.OneIn(30)) h.set_rescale_slope(random.Of(kNumbers));
+  if (random.OneIn(30)) h.set_rescale_intercept(random.Of(kNumbers));
   if (random.OneIn(12)) h.set_kvp(random.Of(kNumbers));
   if (random.OneIn(12)) h.set_lossy(true);
   if (random.OneIn(12)) h.set_lossy_ratio(random.Of(kNumbers));
@@ -143,7 +143,7 @@ TEST(HostileHeadersTest, EveryInstanceIsAccountedForOnce) {
   int accepted = 0;
   int resampled = 0;
   int chosen = 0;
-  for (int round = 0; round < 4000; ++round) {
+  for (int round = 0; round < 12000; ++round) {
     std::vector<Instance> instances;
     const auto count = static_cast<std::uint32_t>(1 + random.Below(14));
     for (std::uint32_t n = 0; n < count; ++n) instances.push_back(AnyInstance(random, n));

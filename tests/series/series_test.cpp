@@ -159,6 +159,31 @@ TEST(SeriesTest, RejectsAChangeOfSpacingInTheStack) {
   EXPECT_THAT(Codes(OnlyVolume(stack)), ElementsAre("UNEVEN_SPACING"));
 }
 
+TEST(SeriesTest, ThickerSlicesFurtherApartAreUnevenAndNotMissing) {
+  // 5 mm slices, then 10 mm ones; the latter at the end, in the middle, at the beginning; thickness unknown.
+  const auto with = [](std::uint32_t first_thick, std::uint32_t last_thick, bool thickness) {
+    std::vector<Instance> stack;
+    double z = 0;
+    for (std::uint32_t n = 0; n < 12; ++n) {
+      const bool thick = n >= first_thick && n <= last_thick;
+      if (n > 0) z += thick ? 10 : 5;
+      stack.push_back(Slice(n, z));
+      if (thickness) stack.back().header.set_slice_thickness_mm(thick ? 10 : 5);
+    }
+    return OnlyVolume(stack);
+  };
+  for (const auto& [first, last] : {std::pair{8u, 11u}, {4u, 6u}, {1u, 3u}, {6u, 6u}}) {
+    const Volume volume = with(first, last, true);
+    EXPECT_THAT(Codes(volume), ElementsAre("UNEVEN_SPACING")) << first;
+    EXPECT_EQ(ValueOf(volume, "UNEVEN_SPACING"), "5,5,10");
+  }
+  EXPECT_THAT(Codes(with(8, 11, false)), ElementsAre("UNEVEN_SPACING"));
+  EXPECT_THAT(Codes(with(1, 3, false)), ElementsAre("UNEVEN_SPACING"));
+  // One gap, or gaps between others, are slices that were lost.
+  EXPECT_THAT(Codes(with(11, 11, false)), ElementsAre("MISSING_SLICES"));
+  EXPECT_THAT(Codes(with(4, 6, false)), ElementsAre("MISSING_SLICES"));
+}
+
 TEST(SeriesTest, AcceptsATinyLeanAndKeepsItInTheAffine) {
   std::vector<Instance> stack;
   for (std::uint32_t n = 0; n < 5; ++n) {
@@ -237,6 +262,45 @@ TEST(SeriesTest, RescaleIsPerSliceAndJudged) {
   EXPECT_THAT(Codes(volume), ElementsAre("NO_RESCALE"));
   EXPECT_EQ(volume.slices[0].slope, 1);
   EXPECT_EQ(volume.slices[0].intercept, 0);
+}
+
+TEST(SeriesTest, RejectsOneOfSlopeAndInterceptWithoutTheOther) {
+  // One slice: it would be 1024 HU too high.
+  std::vector<Instance> stack = Stack(6);
+  stack[5].header.clear_rescale_intercept();
+  Volume volume = OnlyVolume(stack);
+  EXPECT_EQ(volume.verdict, Verdict::kReject);
+  EXPECT_THAT(Codes(volume), ElementsAre("MIXED_RESCALE"));
+  EXPECT_EQ(ValueOf(volume, "MIXED_RESCALE"), "1");
+  // Some lack the one, some the other.
+  for (std::size_t n = 0; n < 5; ++n) stack[n].header.clear_rescale_slope();
+  EXPECT_EQ(ValueOf(OnlyVolume(stack), "MIXED_RESCALE"), "6");
+  // All slices of a CT.
+  stack = Stack(6);
+  for (Instance& instance : stack) instance.header.clear_rescale_intercept();
+  volume = OnlyVolume(stack);
+  EXPECT_EQ(volume.verdict, Verdict::kReject);
+  EXPECT_THAT(Codes(volume), ElementsAre("RESCALE_INVALID"));
+  EXPECT_EQ(ValueOf(volume, "RESCALE_INVALID"), "6");
+  // MR values have no scale of their own.
+  for (Instance& instance : stack) {
+    instance.header.set_modality("MR");
+    instance.header.set_sop_class_uid("1.2.840.10008.5.1.4.1.1.4");
+  }
+  EXPECT_EQ(OnlyVolume(stack).verdict, Verdict::kAccept);
+}
+
+TEST(SeriesTest, RejectsRescaleThatGivesNoFloats) {
+  const auto with = [](double slope, double intercept) {
+    std::vector<Instance> stack = Stack(4);
+    stack[1].header.set_rescale_slope(slope);
+    stack[1].header.set_rescale_intercept(intercept);
+    return Codes(OnlyVolume(stack));
+  };
+  EXPECT_THAT(with(1e300, 0), ElementsAre("RESCALE_INVALID"));
+  EXPECT_THAT(with(-1e34, 0), ElementsAre("RESCALE_INVALID"));  // times 2^16
+  EXPECT_THAT(with(1, 4e38), ElementsAre("RESCALE_INVALID"));
+  EXPECT_THAT(with(5e33, 0), IsEmpty());
 }
 
 TEST(SeriesTest, WorstLossyRatioOfAllSlicesIsRepresentative) {

@@ -32,6 +32,11 @@ TEST(SeriesTest, StacksOfSeveralPlanesAreSeveralVolumes) {
   EXPECT_THAT(study.series[0].volumes[0].slices, SizeIs(5));
   EXPECT_EQ(study.series[0].volumes[1].verdict, Verdict::kAccept);
   EXPECT_THAT(study.series[0].volumes[1].slices, SizeIs(4));
+  for (const Volume& volume : study.series[0].volumes) {
+    EXPECT_THAT(Codes(volume), ElementsAre("SPLIT_BY"));
+    EXPECT_EQ(ValueOf(volume, "SPLIT_BY"), "orientation");
+  }
+  EXPECT_EQ(study.series[0].volumes[1].reasons[0].text(), "volume 2 of 2 in its series");
 }
 
 TEST(SeriesTest, OneSliceOfEachPlaneIsNoVolume) {
@@ -70,6 +75,138 @@ TEST(SeriesTest, RejectsSlicesThatCannotBePlacedOrRead) {
   EXPECT_THAT(Codes(with([](Header& h) { h.set_has_pixels(false); })), ElementsAre("NO_PIXELS"));
   EXPECT_THAT(Codes(with([](Header& h) { h.set_stored_type(ipc::v1::STORED_TYPE_UNSPECIFIED); })),
               ElementsAre("PIXELS_UNSUPPORTED"));
+}
+
+// Every volume of `stack` whose slices from `first` on are changed.
+template <typename Change>
+std::vector<Volume> ChangedFrom(std::uint32_t first, std::vector<Instance> stack, Change change) {
+  for (std::size_t n = first; n < stack.size(); ++n) change(stack[n].header);
+  return BuildStudy(stack).series.at(0).volumes;
+}
+
+TEST(SeriesTest, SlicesOfAScannersClassWithoutReadablePixelsAreMissedAndNotSetAside) {
+  using Header = ipc::v1::InstanceHeader;
+  const auto only = [](auto change) {
+    const std::vector<Volume> volumes = ChangedFrom(8, Stack(12), change);
+    EXPECT_THAT(volumes, SizeIs(1));
+    return volumes.at(0);
+  };
+  // As the header pass gives them.
+  Volume volume = only([](Header& h) {
+    h.set_kind(ipc::v1::OBJECT_KIND_OTHER);
+    h.set_has_pixels(false);
+    h.clear_stored_type();
+  });
+  EXPECT_EQ(volume.verdict, Verdict::kReject);
+  EXPECT_THAT(Codes(volume), ElementsAre("NO_PIXELS"));
+  EXPECT_EQ(ValueOf(volume, "NO_PIXELS"), "4");
+  // No photometric interpretation, 64 bits, a Modality LUT.
+  const std::vector<void (*)(Header&)> unreadable = {
+      [](Header& h) { h.clear_photometric(); }, [](Header& h) { h.set_bits_allocated(64); }, [](Header&) {}};
+  for (const auto change : unreadable) {
+    volume = only([&](Header& h) {
+      h.set_kind(ipc::v1::OBJECT_KIND_PICTURE);
+      h.clear_stored_type();
+      h.set_photometric("MONOCHROME2");
+      h.set_samples_per_pixel(1);
+      change(h);
+    });
+    EXPECT_EQ(volume.verdict, Verdict::kReject);
+    EXPECT_THAT(Codes(volume), ElementsAre("PIXELS_UNSUPPORTED"));
+  }
+  // Screens and overlays in the same class are no slices.
+  const std::vector<void (*)(Header&)> pictures = {
+      [](Header& h) { h.set_samples_per_pixel(3); }, [](Header& h) { h.set_photometric("PALETTE COLOR"); },
+      [](Header& h) { h.set_bits_allocated(1); },    [](Header& h) { h.add_image_type("LOCALIZER"); },
+      [](Header& h) { h.clear_sop_class_uid(); },    [](Header& h) { h.set_modality("OT"); }};
+  for (const auto change : pictures) {
+    volume = only([&](Header& h) {
+      h.set_kind(ipc::v1::OBJECT_KIND_PICTURE);
+      h.clear_stored_type();
+      change(h);
+    });
+    EXPECT_EQ(volume.verdict, Verdict::kAccept);
+    EXPECT_THAT(volume.slices, SizeIs(8));
+  }
+}
+
+TEST(SeriesTest, InstancesThatCannotBeReadRejectEveryVolumeOfTheirSeries) {
+  using Header = ipc::v1::InstanceHeader;
+  const auto rejected = [](auto change, const std::string& code) {
+    const std::vector<Volume> volumes = ChangedFrom(8, Stack(12), change);
+    ASSERT_THAT(volumes, SizeIs(2)) << code;
+    EXPECT_THAT(volumes[0].slices, SizeIs(8));
+    EXPECT_THAT(volumes[1].slices, SizeIs(4));
+    for (const Volume& volume : volumes) {
+      EXPECT_EQ(volume.verdict, Verdict::kReject);
+      EXPECT_THAT(Codes(volume), ElementsAre(code));
+    }
+  };
+  const char enhanced[] = "1.2.840.10008.5.1.4.1.1.2.1";
+  rejected([](Header& h) { h.set_sop_class_uid("1.2.840.10008.5.1.4.1.1.6.1"); }, "SOP_CLASS_UNSUPPORTED");
+  rejected([](Header& h) { h.set_modality("OT"); }, "SOP_CLASS_UNSUPPORTED");
+  rejected([](Header& h) { h.set_frames(2); }, "NO_FUNCTIONAL_GROUPS");
+  rejected([&](Header& h) { h.set_sop_class_uid(enhanced), h.add_frame(), h.add_frame(); },
+           "FRAMES_INCONSISTENT");
+  rejected([](Header& h) { h.add_image_type("MOSAIC"); }, "MOSAIC");
+  rejected([](Header& h) { h.add_image_type("MOSAIC"), h.mutable_mosaic(); }, "MOSAIC_INVALID");
+}
+
+TEST(SeriesTest, AStackInPiecesIsNoVolume) {
+  using Header = ipc::v1::InstanceHeader;
+  const auto pieces = [](auto change, const std::string& code, const std::string& by) {
+    const std::vector<Volume> volumes = ChangedFrom(8, Stack(12), change);
+    ASSERT_THAT(volumes, SizeIs(2)) << code;
+    for (const Volume& volume : volumes) {
+      EXPECT_EQ(volume.verdict, Verdict::kReject);
+      EXPECT_THAT(Codes(volume), ElementsAre(code, "SPLIT_BY"));
+      EXPECT_EQ(ValueOf(volume, "SPLIT_BY"), by);
+    }
+    EXPECT_EQ(ValueOf(volumes[0], code), "4");
+    EXPECT_EQ(ValueOf(volumes[1], code), "8");
+  };
+  pieces([](Header& h) { h.set_rows(2); }, "MIXED_MATRIX", "matrix");
+  pieces([](Header& h) { h.set_pixel_spacing_mm(0, 0.8); }, "MIXED_SPACING", "spacing");
+  pieces([](Header& h) { h.set_frame_of_reference_uid("1.9"); }, "MIXED_FRAME_OF_REFERENCE",
+         "frame_of_reference");
+
+  // Every second slice turned in its plane: its normal stays.
+  std::vector<Instance> turned = Stack(20);
+  for (std::size_t n = 1; n < 20; n += 2) {
+    turned[n].header.set_image_orientation(0, -1);
+    turned[n].header.set_image_orientation(4, -1);
+  }
+  const std::vector<Volume> volumes = BuildStudy(turned).series[0].volumes;
+  ASSERT_THAT(volumes, SizeIs(2));
+  for (const Volume& volume : volumes) {
+    EXPECT_EQ(volume.verdict, Verdict::kReject);
+    EXPECT_THAT(Codes(volume), ElementsAre("MIXED_ORIENTATION", "SPLIT_BY"));
+  }
+}
+
+TEST(SeriesTest, StacksApartOrAtTheSamePlacesAreVolumesOfTheirOwn) {
+  const auto accepted = [](double from_z) {
+    std::vector<Instance> stack = Stack(8);
+    for (std::uint32_t n = 0; n < 4; ++n) {
+      stack.push_back(Slice(20 + n, from_z + 2.5 * n));
+      stack.back().header.set_rows(2);
+    }
+    const std::vector<Volume> volumes = BuildStudy(stack).series[0].volumes;
+    EXPECT_THAT(volumes, SizeIs(2));
+    for (const Volume& volume : volumes) {
+      if (volume.verdict != Verdict::kAccept) return false;
+      EXPECT_EQ(ValueOf(volume, "SPLIT_BY"), "matrix");
+    }
+    return true;
+  };
+  // The last of the other slices is at z = 17.5.
+  EXPECT_FALSE(accepted(20));
+  EXPECT_FALSE(accepted(21.2));
+  EXPECT_TRUE(accepted(21.3));
+  EXPECT_TRUE(accepted(60));
+  EXPECT_TRUE(accepted(5));
+  EXPECT_FALSE(accepted(6));
+  EXPECT_FALSE(accepted(12.5));
 }
 
 TEST(SeriesTest, ASeriesWithoutAnyPositionIsOneRejectedVolume) {
@@ -138,6 +275,63 @@ TEST(SeriesTest, PhasesByTriggerTimeAreVolumes) {
     EXPECT_EQ(ValueOf(volume, "SPLIT_BY"), "trigger_time");
     EXPECT_THAT(Indices(volume), ElementsAre(phase, 3 + phase, 6 + phase, 9 + phase));
   }
+}
+
+TEST(SeriesTest, PhasesThatDifferFromPositionToPositionAreRejected) {
+  // Phases near 0 and 100 ms at the lower positions, near 100 and 200 ms at the upper ones.
+  const auto mixed = [](double phase_of_upper) {
+    std::vector<Instance> stack;
+    for (std::uint32_t n = 0; n < 24; ++n) {
+      const std::uint32_t position = n / 2;
+      stack.push_back(Slice(n, 2.5 * position));
+      const double phase = n % 2 + (position < 6 ? 0 : phase_of_upper);
+      stack.back().header.set_trigger_time_ms(100 * phase + 0.5 * position);
+      stack.back().header.set_instance_number(static_cast<int>(n));
+    }
+    return BuildStudy(stack).series[0].volumes;
+  };
+  ASSERT_THAT(mixed(1), SizeIs(1));
+  EXPECT_THAT(Codes(mixed(1)[0]), ElementsAre("MULTI_PHASE"));
+  EXPECT_EQ(ValueOf(mixed(1)[0], "MULTI_PHASE"), "2");
+  // A fifth of a phase later is another heart beat.
+  ASSERT_THAT(mixed(0.2), SizeIs(2));
+  EXPECT_EQ(mixed(0.2)[0].verdict, Verdict::kAccept);
+  EXPECT_EQ(ValueOf(mixed(0.2)[0], "SPLIT_BY"), "trigger_time");
+}
+
+TEST(SeriesTest, AttributesThatLeaveEverySecondSliceDoNotSplit) {
+  // Two slices at each position: one AXIAL, the other X or Y in turn.
+  std::vector<Instance> stack;
+  for (std::uint32_t n = 0; n < 48; ++n) {
+    stack.push_back(Slice(n, 2.5 * (n / 2)));
+    stack.back().header.add_image_type(n % 2 == 0 ? "AXIAL" : n % 4 == 1 ? "X" : "Y");
+  }
+  EXPECT_THAT(Codes(OnlyVolume(stack)), ElementsAre("DUPLICATE_POSITIONS"));
+  // What tells whole stacks apart still does.
+  for (Instance& instance : stack) {
+    instance.header.set_acquisition_time(instance.index % 2 == 0 ? "101500" : "111500");
+    instance.header.set_instance_number(static_cast<int>(instance.index));
+  }
+  const StudySeries study = BuildStudy(stack);
+  ASSERT_THAT(study.series[0].volumes, SizeIs(2));
+  for (const Volume& volume : study.series[0].volumes) {
+    EXPECT_EQ(volume.verdict, Verdict::kAccept);
+    EXPECT_THAT(volume.slices, SizeIs(24));
+  }
+}
+
+TEST(SeriesTest, ATimePointThatLostASliceSaysSoAndTheOthersStay) {
+  std::vector<Instance> stack;
+  for (std::uint32_t n = 0; n < 24; ++n) {
+    stack.push_back(Slice(n, 2.5 * (n / 2)));
+    stack.back().header.set_temporal_position(static_cast<int>(n % 2));
+  }
+  stack.erase(stack.begin() + 9);
+  const StudySeries study = BuildStudy(stack);
+  ASSERT_THAT(study.series[0].volumes, SizeIs(2));
+  EXPECT_EQ(study.series[0].volumes[0].verdict, Verdict::kAccept);
+  EXPECT_EQ(study.series[0].volumes[1].verdict, Verdict::kResample);
+  EXPECT_THAT(Codes(study.series[0].volumes[1]), ElementsAre("MISSING_SLICES", "SPLIT_BY"));
 }
 
 TEST(SeriesTest, IncompletePhasesAreRejected) {
@@ -243,8 +437,13 @@ TEST(SeriesTest, LocalizersPicturesAndObjectsAreSetAside) {
   add([](Header& h) {
     for (const char* value : {"ORIGINAL", "PRIMARY", "LOCALIZER"}) h.add_image_type(value);
   });
-  add([](Header& h) { h.set_kind(ipc::v1::OBJECT_KIND_PICTURE); });
-  add([](Header& h) { h.set_kind(ipc::v1::OBJECT_KIND_OTHER); });
+  // Secondary capture, segmentation.
+  add([](Header& h) {
+    h.set_kind(ipc::v1::OBJECT_KIND_PICTURE), h.set_sop_class_uid("1.2.840.10008.5.1.4.1.1.7");
+  });
+  add([](Header& h) {
+    h.set_kind(ipc::v1::OBJECT_KIND_OTHER), h.set_sop_class_uid("1.2.840.10008.5.1.4.1.1.66.4");
+  });
   add([](Header& h) { h.set_written_by_tomoserve(true); });
   const StudySeries study = BuildStudy(stack);
   EXPECT_EQ(study.series[0].instances, 9u);

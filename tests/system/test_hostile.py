@@ -76,6 +76,21 @@ def deflated(inflated_bytes):
     return element + chunk + again * (inflated_bytes // (16 * MIB) - 1) + compressor.flush()
 
 
+def enhanced(frames, text_bytes, uid="2.25.77002", study="2.25.77"):
+    """A multi-frame image of one pixel a frame whose shared Frame Type, `text_bytes` long, is each frame's."""
+    def sequence(element, items, group=0x5200):
+        content = b"".join(item(len(one)) + one for one in items)
+        return header(group, element, "SQ", len(content)) + content
+
+    types = text(0x0008, 0x9007, "CS", "\\".join(["A" * 64] * (text_bytes // 64)))
+    content = sequence(0x9111, [text(0x0020, 0x9056, "SH", "1")], 0x0020)
+    return (meta() + text(0x0008, 0x0016, "UI", "1.2.840.10008.5.1.4.1.1.2.1") + text(0x0008, 0x0018, "UI", uid)
+            + text(0x0008, 0x0060, "CS", "CT") + text(0x0020, 0x000D, "UI", study)
+            + text(0x0028, 0x0008, "IS", str(frames)) + pixels(1, 1, 8)
+            + sequence(0x9229, [sequence(0x9329, [types], 0x0018)]) + sequence(0x9230, [content] * frames)
+            + header(0x7FE0, 0x0010, "OB", frames) + bytes(frames))
+
+
 BOMBS = {
     "nested sequences, 216 KB": (lambda: start() + (header(0x0008, 0x1140, "SQ", UNDEFINED) + item(UNDEFINED)) * 10800,
                                  "NESTING_TOO_DEEP"),
@@ -103,6 +118,7 @@ BOMBS = {
                     + header(0x7FE0, 0x0010, "OW", 2) + b"xx", "PIXELS_TOO_LARGE"),
     "an element of 4 GB in 1 KB": (lambda: start() + header(0x7FE0, 0x0010, "OW", 0xFFFFFFFE) + bytes(600),
                                    "ELEMENT_TOO_LARGE"),
+    "65536 frames that share 960 B": (lambda: enhanced(65536, 960), "HEADER_TOO_LARGE"),
     "pixel data that is not there": (lambda: start() + pixels(512, 512) + header(0x7FE0, 0x0010, "OW", 600)
                                      + bytes(600), "PIXELS_MISSING"),
     "a program of Windows": (lambda: start(preamble=b"MZ" + bytes(126)) + pixels(2, 2), "EXECUTABLE_PREAMBLE"),
@@ -178,6 +194,19 @@ def test_bombs_are_refused_at_once_and_cost_the_server_nothing(server, stubs, na
     assert submission.error.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert took < 1.0, f"{took:.2f} s for {len(data)} bytes"
     assert peak_bytes(server) - before < 50 * MIB
+
+
+def test_headers_of_many_frames_are_not_held_all_at_once(server, stubs):
+    # Each is within the limits of one file, and its header takes more than 40 MiB of memory. None is kept:
+    # they are of another study than the first one.
+    files = [("slice", start() + pixels(2, 2, 8) + header(0x7FE0, 0x0010, "OB", 4) + bytes(4))]
+    files += [(f"{n}", enhanced(65536, 192, f"2.25.7700{n}", "2.25.78")) for n in range(40)]
+    Submission(server, stubs, files[:1])
+    before = server.rss_bytes()
+    reset_peak(server)
+    submission = Submission(server, stubs, files)
+    assert {submission.refusal(key).code for key, _ in files[1:]} == {"STUDY_MISMATCH"}
+    assert peak_bytes(server) - before < 400 * MIB
 
 
 def test_refused_syntaxes_are_named(server, stubs):

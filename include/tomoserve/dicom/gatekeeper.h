@@ -83,7 +83,7 @@ struct FileLayout {
   std::vector<GroupValue> group_values;
   // Items of the Per-Frame Functional Groups Sequence, as far as they hold anything.
   std::uint32_t frame_items = 0;
-  // Modality LUT Sequence (0028,3000) is there: the stored values are no linear measure.
+  // Modality LUT Sequence (0028,3000) has an item: the stored values are no linear measure.
   bool has_modality_lut = false;
 
   // Pixel Data (7FE0,0010) is there; otherwise nothing below is set.

@@ -16,10 +16,11 @@ namespace tomoserve::dicom {
 // a Siemens mosaic the places of its slices. Other repairs (value: the tag): TEXT_CUT,
 // TRANSFER_SYNTAX_GUESSED, ENCODING_REPAIRED, HIGH_BIT_REPAIRED; CODESTREAM_SIGN (JPEG 2000 says another sign
 // than the header, which is followed), MODALITY_LUT (a picture: its values are no linear measure),
-// MOSAIC_UNREADABLE (no place for its slices), PRIVATE_SCALING_UNUSED (Philips). Errors: those of Inspect;
-// MALFORMED(tag) where Rescale Slope or Intercept is no number (without it the pixels have no meaning), and
-// where functional groups are not one item for each frame or say a thing twice; TOO_MANY_FRAMES(65536) with
-// functional groups.
+// MOSAIC_UNREADABLE (no place for its slices), MOSAIC_UNLABELLED (private elements say mosaic and Image Type
+// does not, which was followed: an ordinary image), PRIVATE_SCALING_UNUSED (Philips). Errors: those of
+// Inspect; MALFORMED(tag) where Rescale Slope or Intercept is no number (without it the pixels have no
+// meaning), and where functional groups are not one item for each frame or say a thing twice;
+// TOO_MANY_FRAMES(65536) and HEADER_TOO_LARGE(16777216; bytes of all frames' values) with functional groups.
 absl::StatusOr<ipc::v1::InstanceHeader> ReadHeader(std::span<const std::byte> file, const Limits& limits);
 
 // The same for a file that was inspected before.

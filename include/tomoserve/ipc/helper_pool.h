@@ -47,6 +47,15 @@ class HelperPool {
   // Headers of files in `spool_fd` (read-only). One result per range, same order.
   virtual std::vector<HeaderResult> ReadHeaders(int spool_fd, const std::vector<v1::SpoolRange>& ranges) = 0;
 
+  // As ReadHeaders, of the first ranges only: at least one, and as many as take no more than `held_bytes` of
+  // memory together (HeldBytes). While it runs, each lease may hold one header more. A pool without such a
+  // bound reads them all.
+  virtual std::vector<HeaderResult> ReadHeadersWithin(int spool_fd, const std::vector<v1::SpoolRange>& ranges,
+                                                      std::uint64_t held_bytes) {
+    (void)held_bytes;
+    return ReadHeaders(spool_fd, ranges);
+  }
+
   struct Frame {
     v1::SpoolRange range;
     std::uint32_t frame = 0;

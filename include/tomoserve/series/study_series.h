@@ -58,17 +58,21 @@ struct VolumeSlice {
 //   MISSING_SLICES(n; the text says where): every step between slices is a multiple of the median; what is
 //     missing is interpolated between its neighbours. Whether a run may use such a volume its recipe says.
 // Codes of kReject, each with its number as `value`:
-//   MISSING_SLICES(n) where more are missing than there are, GANTRY_TILT(deg) beyond 45, SHEAR(deg; not CT),
-//   UNEVEN_SPACING(min,median,max mm), DUPLICATE_POSITIONS(n), MULTI_PHASE(n; incomplete phases),
-//   DUPLICATE_CONFLICT(SOP UIDs with two contents), MIXED_ORIENTATION(n stray slices), MIXED_MATRIX,
+//   MISSING_SLICES(n) where more are missing than there are, GANTRY_TILT(deg) beyond 45 or with shifts larger
+//   than an image, SHEAR(deg; not CT), UNEVEN_SPACING(min,median,max mm), DUPLICATE_POSITIONS(n),
+//   MULTI_PHASE(n; phases incomplete or mixed), DUPLICATE_CONFLICT(SOP UIDs with two contents),
+//   MIXED_ORIENTATION(n stray slices, or n of another group that interleaves or adjoins), MIXED_MATRIX,
 //   MIXED_SPACING, MIXED_FRAME_OF_REFERENCE, MIXED_MODALITY (same), MIXED_UNITS (PT), SHIFTED_SLICES(n; off
-//   the stack's line), TOO_FEW_SLICES(n < 2), TOO_MANY_SLICES(n), MIXED_RESCALE(n without),
-//   RESCALE_INVALID(n), NO_POSITION(n), NO_SPACING(n), ORIENTATION_INVALID(n), NO_PIXELS(n),
-//   PIXELS_UNSUPPORTED(n), NO_FUNCTIONAL_GROUPS(frames), FRAMES_INCONSISTENT(n), MOSAIC(n; without a readable
-//   CSA header), MOSAIC_INVALID(n), SOP_CLASS_UNSUPPORTED(UID), GEOMETRY_INVALID(field).
+//   the stack's line), TOO_FEW_SLICES(n < 2), TOO_MANY_SLICES(n), MIXED_RESCALE(n without slope
+//   or intercept), RESCALE_INVALID(n; 0, no float, or of a CT one of the two in all slices), NO_POSITION(n),
+//   NO_SPACING(n), ORIENTATION_INVALID(n), NO_PIXELS(n), PIXELS_UNSUPPORTED(n), NO_FUNCTIONAL_GROUPS(frames),
+//   FRAMES_INCONSISTENT(n), MOSAIC(n; without a readable CSA header), MOSAIC_INVALID(n),
+//   SOP_CLASS_UNSUPPORTED(UID; or another modality's), GEOMETRY_INVALID(field).
 // Codes that may stand on any verdict: NO_RESCALE (CT without slope and intercept: 1 and 0 are used),
+// GANTRY_TILT_UNCONFIRMED(deg; CT: the header states a tilt that neither plane nor stack shows),
 // NOT_HU(what the values are instead, where that is known), LOSSY(ratio, where it is known),
-// SPLIT_BY(attributes; one of several volumes of its series).
+// SPLIT_BY(attributes; one of several volumes of its series, by what its group of slices differs in, then by
+// what tells stacks of a group apart).
 struct Volume {
   Verdict verdict = Verdict::kReject;
   std::vector<tomoserve::v1::Reason> reasons;
