@@ -50,5 +50,7 @@ absl::Status CheckSupported(const v1::Recipe& recipe);
 absl::Status CheckRange(std::string_view path, const v1::DoubleRange& range, double lowest, double highest);
 
 bool HasLabel(const v1::Recipe& recipe, std::uint32_t value);
+// RECIPE_INVALID with `path` where it has no such label.
+absl::Status CheckKnown(const v1::Recipe& recipe, const std::string& path, std::uint32_t label);
 
 }  // namespace tomoserve::models
