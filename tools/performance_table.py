@@ -129,7 +129,8 @@ def agreement(record):
                  and "within_tolerance" in item["variants"]["ours"]]
         if not items:
             continue
-        found = [ours.get("difference_from_ours_fp32", ours.get("difference_from_eager_fp32"))
+        found = [next((ours[name] for name in ("difference_from_ours_fp32", "difference_from_eager_fp32",
+                                               "difference_from_scripted_fp32") if name in ours), None)
                  for ours in (item["variants"]["ours"] for item in items)]
         largest = max((value for value in found if value is not None), default=None)
         outside = [f"`{item['network']}` batch {item['batch']}" for item in items

@@ -149,10 +149,10 @@ class Bench {
     std::vector<float> sample;
     for (int pass = 0; pass < request.at("passes").get<int>(); ++pass) {
       const double begin_ms = base::MonotonicMs();
-      TS_ASSIGN_OR_RETURN(const at::Tensor output, network_->Forward(input));
+      TS_ASSIGN_OR_RETURN(const std::vector<at::Tensor> outputs, network_->Forward(input));
       device_.Synchronise();
       ms.push_back(base::MonotonicMs() - begin_ms);
-      if (pass == 0) sample = Sample(output);
+      if (pass == 0) sample = Sample(outputs.front());
     }
     json answer{{"ms", ms}, {"peak_bytes", PeakBytes(device_.device())}, {"sample", sample}};
     device_.FreeCache();

@@ -82,7 +82,7 @@ Activity Scheduler::Observe() const {
                                 .busy = !run_id.empty(),
                                 .is_gpu = !devices_.IsCpu(worker),
                                 .memory_bytes = devices_.MemoryBytesOf(worker),
-                                .predicted_bytes = devices_.WeightBytesOn(worker) +
+                                .predicted_bytes = devices_.ModelBytesOn(worker) +
                                                    (run == entries_.end() ? 0 : run->second.predicted_bytes),
                                 .gpu_used_bytes = devices_.GpuBytesUsedOn(worker),
                                 .worker_pid = devices_.ProcessOf(worker)});
@@ -94,12 +94,12 @@ std::string DispatcherImpl::NotReady() {
   if (draining_) return "DRAINING";
   if (helpers_->zygote_pid() <= 0) return "HELPER_UNAVAILABLE";
   if (devices_.ready()) return "";
+  if (devices_.TooManyLost()) return kLost;
   const std::vector<DeviceInfo> infos = devices_.Infos();
-  const bool lost = std::any_of(infos.begin(), infos.end(),
-                                [](const DeviceInfo& info) { return info.unusable.code() == kLost; });
-  if (lost) return kLost;
+  // Enough are left beside the lost ones: it waits for one of those.
   const bool gone = std::any_of(infos.begin(), infos.end(), [](const DeviceInfo& info) {
-    return !info.ready && (info.restarts > 0 || !info.unusable.code().empty());
+    return !info.ready && info.unusable.code() != kLost &&
+           (info.restarts > 0 || !info.unusable.code().empty());
   });
   return gone || infos.empty() ? "DEVICE_UNAVAILABLE" : "STARTING";
 }

@@ -14,7 +14,7 @@ namespace tomoserve::dispatch {
 namespace {
 
 // More is no number of bytes that a device holds.
-constexpr std::uint64_t kMostWeightBytes = std::uint64_t{1} << 50;
+constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 50;
 
 }  // namespace
 
@@ -23,6 +23,10 @@ void Devices::LoadNext(Worker& worker) {
   while (!worker.to_load.empty()) {
     const models::Model* model = worker.to_load.front();
     worker.to_load.pop_front();
+    if (!worker.run_id.empty() && LoadsAlone(worker, *model)) {
+      worker.to_load_again.push_back(model);
+      continue;
+    }
     ModelOnDevice& state = worker.models[model->model_digest];
     const absl::Status status = SendLoad(worker, *model);
     if (status.ok()) {
@@ -47,6 +51,11 @@ absl::Status Devices::SendLoad(Worker& worker, const models::Model& model) {
   for (const base::UniqueFd& file : files) fds.push_back(file.get());
   for (const std::string& sha256 : model.file_sha256) load.add_file_sha256(sha256);
   return worker.handle->Send(worker.life, request, fds);
+}
+
+bool Devices::LoadsAlone(const Worker& worker, const models::Model& model) {
+  return worker.load_deaths.contains(model.model_digest) ||
+         worker.load_shortages.contains(model.model_digest);
 }
 
 bool Devices::WillLoadAgain(std::size_t index, const models::Model& model) {
@@ -85,7 +94,8 @@ void Devices::HandleModel(std::size_t index, const ipc::v1::ModelState& reply) {
   worker.load_deaths.erase(model.model_digest);
   if (reply.warm()) {
     state.readiness = v1::MODEL_READINESS_WARM;
-    state.weight_bytes = std::min(reply.weight_bytes(), kMostWeightBytes);
+    state.weight_bytes = std::min(reply.weight_bytes(), kMostBytes);
+    state.forward_bytes = std::min(reply.forward_bytes(), kMostBytes);
     state.ms_per_window =
         reply.ms_per_window() >= 0 && reply.ms_per_window() < 1e9 ? reply.ms_per_window() : 0;
     state.window_ms = state.ms_per_window * PassesPerWindow(model.recipe);

@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <set>
 #include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "dispatch/instance_rules.h"
 #include "dispatch/worker_reply.h"
+#include "tomoserve/base/clock.h"
 #include "tomoserve/base/log.h"
 #include "tomoserve/base/status.h"
 
@@ -75,8 +77,10 @@ void Devices::Stop() {
   for (Worker& worker : workers_) worker.handle.reset();
 }
 
-bool Devices::IsFree(std::size_t worker) const {
-  return workers_[worker].hello.has_value() && workers_[worker].run_id.empty();
+bool Devices::IsFree(std::size_t index) const {
+  const Worker& worker = workers_[index];
+  const bool taken = worker.loading != nullptr && LoadsAlone(worker, *worker.loading);
+  return worker.hello.has_value() && worker.run_id.empty() && !taken;
 }
 
 bool Devices::IsLoading(std::size_t worker) const { return workers_[worker].loading != nullptr; }
@@ -96,12 +100,15 @@ bool Devices::IsWarmSomewhere(const std::string& model_digest, std::optional<std
   return false;
 }
 
-std::uint64_t Devices::WeightBytesOn(std::size_t worker) const {
-  std::uint64_t bytes = 0;
+std::uint64_t Devices::ModelBytesOn(std::size_t worker) const {
+  std::uint64_t weights = 0;
+  std::uint64_t forward = 0;
   for (const auto& [digest, model] : workers_[worker].models) {
-    if (model.readiness == v1::MODEL_READINESS_WARM) bytes += model.weight_bytes;
+    if (model.readiness != v1::MODEL_READINESS_WARM) continue;
+    weights += model.weight_bytes;
+    forward = std::max(forward, model.forward_bytes);
   }
-  return bytes;
+  return weights + forward;
 }
 
 std::uint64_t Devices::MemoryBytesOf(std::size_t worker) const {
@@ -128,13 +135,13 @@ std::optional<v1::Reason> Devices::RefusedEverywhere(const std::string& model_di
   return reason;
 }
 
-absl::Status Devices::StartRun(std::size_t index, const ipc::v1::StartRun& start,
+absl::Status Devices::StartRun(std::size_t index, const ipc::v1::StartRun& start, double window_ratio,
                                const std::vector<int>& fds) {
   Worker& worker = workers_[index];
   ipc::v1::WorkerRequest request;
   *request.mutable_start() = start;
   worker.run_id = start.run_id();
-  worker.window_ms = ModelOn(index, start.model_digest()).window_ms;
+  worker.window_ms = ModelOn(index, start.model_digest()).window_ms * std::max(window_ratio, 1.0);
   Watch(worker);
   absl::Status sent = worker.handle->Send(worker.life, request, fds);
   if (!sent.ok()) {
@@ -170,6 +177,7 @@ void Devices::Kill(std::size_t worker, std::uint64_t life) {
 
 void Devices::HandleReply(std::size_t index, std::uint64_t life, const ipc::v1::WorkerReply& reply) {
   Worker& worker = workers_[index];
+  if (worker.lost) return;  // of a process that was started before anybody knew
   switch (reply.reply_case()) {
     case ipc::v1::WorkerReply::kHello:
       HandleHello(worker, life, reply.hello());
@@ -225,8 +233,8 @@ void Devices::HandleHello(Worker& worker, std::uint64_t life, const ipc::v1::Hel
     if (const auto deaths = worker.load_deaths.find(model.model_digest);
         deaths != worker.load_deaths.end() && deaths->second >= kLoadDeaths) {
       state.readiness = v1::MODEL_READINESS_REFUSED;
-      state.reason =
-          MakeReason("LOAD_CRASHED", absl::StrCat(deaths->second), "loading the model killed the worker");
+      state.reason = MakeReason("LOAD_CRASHED", absl::StrCat(deaths->second),
+                                "loading the model killed the worker, or made its device useless to it");
       continue;
     }
     state = {};
@@ -235,7 +243,7 @@ void Devices::HandleHello(Worker& worker, std::uint64_t life, const ipc::v1::Hel
         [&model](const models::Model* other) { return other->model_digest == model.model_digest; });
     if (!queued) worker.to_load.push_back(&model);
   }
-  // A model that killed the worker once comes last, demonstrations after the models that answer.
+  // A model that may have killed the worker comes last, demonstrations after the models that answer.
   std::stable_sort(worker.to_load.begin(), worker.to_load.end(), [&worker](const auto* a, const auto* b) {
     const auto rank = [&worker](const models::Model* model) {
       return std::pair(worker.load_deaths.contains(model->model_digest), IsDemonstration(*model));
@@ -273,8 +281,14 @@ void Devices::HandleUnusable(Worker& worker, v1::Reason reason) {
 
 void Devices::HandleDeath(std::size_t index, const WorkerDeath& death) {
   Worker& worker = workers_[index];
-  if (death.is_last) {
-    worker.lost = true;
+  if (worker.lost) return;
+  const models::Model* loading = std::exchange(worker.loading, nullptr);
+  const std::string run_id = std::exchange(worker.run_id, "");
+  if (death.cause == DeathCause::kDeviceLost) {
+    worker.lost = IsLostForGood(worker, loading != nullptr ? loading->model_digest : run_id);
+  }
+  if (worker.lost) {
+    worker.handle->Stop();
     HandleUnusable(worker, MakeReason("DEVICE_LOST", absl::StrCat(options_.patience.max_device_losses),
                                       "the device was lost so often within a short time that it is not used "
                                       "until the server is started again"));
@@ -283,12 +297,10 @@ void Devices::HandleDeath(std::size_t index, const WorkerDeath& death) {
                                               : absl::StrCat("exit code ", death.exit_code);
     HandleUnusable(worker, MakeReason("DEVICE_UNAVAILABLE", how, "the worker ended before it was ready"));
   }
-  const models::Model* loading = std::exchange(worker.loading, nullptr);
-  const std::string run_id = std::exchange(worker.run_id, "");
   worker.hello.reset();
   worker.to_load.clear();
   worker.to_load_again.clear();
-  ++worker.restarts;
+  worker.restarts += worker.lost ? 0 : 1;
   base::Log(base::LogLevel::kWarning, "worker_died",
             {{"device", worker.device},
              {"signal", static_cast<std::int64_t>(death.signal)},
@@ -300,7 +312,9 @@ void Devices::HandleDeath(std::size_t index, const WorkerDeath& death) {
     if (state.readiness != v1::MODEL_READINESS_REFUSED) state = {};
   }
   if (loading != nullptr && IsBlamed(death)) {
-    const int deaths = ++worker.load_deaths[loading->model_digest];
+    int& deaths = worker.load_deaths[loading->model_digest];
+    // A run beside it may have been the culprit: the next loading is alone, and counts.
+    deaths += run_id.empty() ? 1 : 0;
     base::Log(
         base::LogLevel::kError, "load_crashed",
         {{"device", worker.device}, {"model", loading->name}, {"deaths", static_cast<std::int64_t>(deaths)}});
@@ -309,6 +323,19 @@ void Devices::HandleDeath(std::size_t index, const WorkerDeath& death) {
   events_->OnWorkerDeath(worker.device, death);
   if (!run_id.empty()) events_->OnRunLost(run_id, death, loading == nullptr);
   events_->OnDeviceChanged();
+}
+
+bool Devices::IsLostForGood(Worker& worker, const std::string& under) const {
+  const double now_ms = base::MonotonicMs();
+  const auto window_ms = static_cast<double>(options_.patience.device_loss_window.count());
+  worker.losses.push_back({.at_ms = now_ms, .under = under});
+  while (now_ms - worker.losses.front().at_ms > window_ms) worker.losses.pop_front();
+  std::set<std::string> culprits;
+  std::size_t losses = 0;
+  for (const Loss& loss : worker.losses) {
+    losses += loss.under.empty() || culprits.insert(loss.under).second ? 1 : 0;
+  }
+  return losses >= options_.patience.max_device_losses;
 }
 
 }  // namespace tomoserve::dispatch

@@ -40,14 +40,16 @@ struct ModelOnDevice {
   v1::ModelReadiness readiness = v1::MODEL_READINESS_COLD;
   v1::Reason reason;
   std::uint64_t weight_bytes = 0;
-  double ms_per_window = 0;  // of one forward pass on one lane
-  double window_ms = 0;      // of a whole window: with every mirrored pass
+  std::uint64_t forward_bytes = 0;  // that a window's forward pass takes beside them; 0: not known
+  double ms_per_window = 0;         // of one forward pass on one lane
+  double window_ms = 0;             // of a whole window: with every mirrored pass
 };
 
 // Confined to the coordinator, but for the snapshots, which are thread-safe. Models are loaded one after the
-// other, demonstrations last; a model that kills its worker twice while it loads is refused there
-// (LOAD_CRASHED), one that memory does not suffice for is tried again. A device that is lost several times
-// within a window is not used any more (DEVICE_LOST).
+// other, demonstrations last; a model that kills its worker or loses its device twice while it loads is
+// refused there (LOAD_CRASHED), one that memory does not suffice for is tried again; the second try has the
+// worker for itself. A device that is lost several times within a window, under different runs and models, is
+// not used any more (DEVICE_LOST).
 class Devices {
  public:
   struct Options {
@@ -69,7 +71,7 @@ class Devices {
   void Stop();
 
   std::size_t count() const { return workers_.size(); }
-  // Alive, and without a run.
+  // Alive, without a run, and not loading a model that is to be alone.
   bool IsFree(std::size_t worker) const;
   bool IsLoading(std::size_t worker) const;
   bool IsCpu(std::size_t worker) const;
@@ -82,9 +84,10 @@ class Devices {
   const ipc::v1::Hello& HelloOf(std::size_t worker) const { return *workers_[worker].hello; }
   std::uint64_t LifeOf(std::size_t worker) const { return workers_[worker].life; }
 
-  // What the worker has now: the run, and the bytes of the models that are warm there.
+  // What the worker has now: the run, and the bytes of the models that are warm there, with those of the
+  // hungriest one's forward pass.
   const std::string& RunOn(std::size_t worker) const { return workers_[worker].run_id; }
-  std::uint64_t WeightBytesOn(std::size_t worker) const;
+  std::uint64_t ModelBytesOn(std::size_t worker) const;
   // Memory that runs may use there; 0 until the worker has said hello.
   std::uint64_t MemoryBytesOf(std::size_t worker) const;
   // Memory that the worker holds of its GPU, as it says; 0 of a CPU.
@@ -92,9 +95,11 @@ class Devices {
   // 0: no process lives.
   pid_t ProcessOf(std::size_t worker) const;
 
-  // The run is the worker's until OnRunDone, OnRunFailed or OnRunLost. Errors: PEER_GONE (its death follows),
-  // RECORD_TOO_LARGE.
-  absl::Status StartRun(std::size_t worker, const ipc::v1::StartRun& start, const std::vector<int>& fds);
+  // The run is the worker's until OnRunDone, OnRunFailed or OnRunLost. `window_ratio`: how many times as
+  // large as at warm-up a window is; the watchdog waits for larger ones longer. Errors: PEER_GONE (its death
+  // follows), RECORD_TOO_LARGE.
+  absl::Status StartRun(std::size_t worker, const ipc::v1::StartRun& start, double window_ratio,
+                        const std::vector<int>& fds);
   // Asks the worker to let the run go; one that does not in time is killed.
   void CancelRun(const std::string& run_id);
   // Kills a worker that lied, if it still lives. The run that it has now is not to blame.
@@ -103,20 +108,29 @@ class Devices {
   // Thread-safe:
   std::vector<DeviceInfo> Infos() const;
   std::vector<v1::DeviceReadiness> ReadinessOf(const std::string& model_digest) const;
+  // Most that a window's forward pass takes where the model is warm; 0: not known.
+  std::uint64_t ForwardBytesOf(const std::string& model_digest) const;
   // As many workers as are needed said hello and know of every model whether it is warm or refused.
   bool ready() const;
+  // Fewer devices than are needed are left beside those that are lost for good.
+  bool TooManyLost() const;
   // kUnavailable DEVICE_UNAVAILABLE (value: the devices) once, for the whole grace time, fewer devices could
   // be used than are needed; the text says why for each.
   absl::Status CheckEnough() const;
 
  private:
+  struct Loss {
+    double at_ms = 0;
+    std::string under;  // the model that was being loaded, else the run; empty: nothing
+  };
+
   struct Worker {
     std::string device;
     std::unique_ptr<WorkerHandle> handle;
     std::uint64_t life = 0;
     std::optional<ipc::v1::Hello> hello;  // while alive
     std::map<std::string, ModelOnDevice> models;
-    std::map<std::string, int> load_deaths;
+    std::map<std::string, int> load_deaths;               // while alone; 0: suspected only
     std::map<std::string, std::uint32_t> load_shortages;  // of memory, in this life
     std::deque<const models::Model*> to_load;
     std::deque<const models::Model*> to_load_again;  // once nothing else goes on there
@@ -126,6 +140,7 @@ class Devices {
     std::uint32_t restarts = 0;
     std::optional<v1::Reason> unusable;  // why it could not start; nothing from its hello on
     bool lost = false;                   // for good
+    std::deque<Loss> losses;             // within the window
   };
 
   void HandleReply(std::size_t index, std::uint64_t life, const ipc::v1::WorkerReply& reply);
@@ -133,6 +148,10 @@ class Devices {
   void HandleModel(std::size_t index, const ipc::v1::ModelState& state);
   // Whether a load that failed for want of memory is tried again: later, when no run is in flight.
   bool WillLoadAgain(std::size_t index, const models::Model& model);
+  // A model that did not fit, or that may be what killed its worker: no run goes on beside its next loading.
+  static bool LoadsAlone(const Worker& worker, const models::Model& model);
+  // Whether this loss of the device is one too many.
+  bool IsLostForGood(Worker& worker, const std::string& under) const;
   // Loads what waits for that, if nothing else goes on: a run's memory may be what it needs.
   void LoadAgain(Worker& worker);
   void HandleDeath(std::size_t index, const WorkerDeath& death);
@@ -156,6 +175,7 @@ class Devices {
   struct View {
     std::vector<DeviceInfo> infos;
     std::map<std::string, std::vector<v1::DeviceReadiness>> models;
+    std::map<std::string, std::uint64_t> forward_bytes;
     bool ready = false;
     std::optional<double> few_since_ms;  // since when fewer devices than needed can be used
   };

@@ -38,6 +38,8 @@ void Devices::Publish() {
       }
       readiness.set_weight_bytes(state.weight_bytes);
       readiness.set_ms_per_window(state.ms_per_window);
+      std::uint64_t& forward_bytes = view.forward_bytes[model.model_digest];
+      forward_bytes = std::max(forward_bytes, state.forward_bytes);
     }
     ready += settled ? 1 : 0;
     unusable += worker.unusable ? 1 : 0;
@@ -67,9 +69,24 @@ std::vector<v1::DeviceReadiness> Devices::ReadinessOf(const std::string& model_d
   return devices == view_.models.end() ? std::vector<v1::DeviceReadiness>() : devices->second;
 }
 
+std::uint64_t Devices::ForwardBytesOf(const std::string& model_digest) const {
+  const std::lock_guard lock(view_mutex_);
+  const auto bytes = view_.forward_bytes.find(model_digest);
+  return bytes == view_.forward_bytes.end() ? 0 : bytes->second;
+}
+
 bool Devices::ready() const {
   const std::lock_guard lock(view_mutex_);
   return view_.ready;
+}
+
+bool Devices::TooManyLost() const {
+  const std::lock_guard lock(view_mutex_);
+  const auto lost =
+      static_cast<std::size_t>(std::count_if(view_.infos.begin(), view_.infos.end(), [](const auto& info) {
+        return info.unusable.code() == "DEVICE_LOST";
+      }));
+  return lost > 0 && view_.infos.size() - lost < Needed();
 }
 
 absl::Status Devices::CheckEnough() const {

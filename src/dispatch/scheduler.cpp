@@ -106,22 +106,24 @@ void Scheduler::FillDevices() {
         const bool must_be_alone = candidate.stored.suspect || candidate.memory_failures > 0;
         if (must_be_alone && devices_.IsLoading(worker)) return false;
         // Rather on another device than on the one that it saw the end of.
-        const bool avoids = candidate.device_losses > 0 && candidate.device == worker;
+        const bool avoids = candidate.lost_device && candidate.device == worker;
         return !(avoids && devices_.IsWarmSomewhere(candidate.stored.model_digest, worker)) &&
                devices_.ModelOn(worker, candidate.stored.model_digest).readiness == v1::MODEL_READINESS_WARM;
       });
       if (entry == nullptr) break;
       const std::string run_id = entry->stored.run.run_id();
-      const absl::Status status = devices_.StartRun(worker, entry->prepared->start, entry->prepared->fds());
+      const auto prediction =
+          Predict(entry->model->recipe, *entry->input->selection.volume->geometry, std::nullopt);
+      const absl::Status status =
+          devices_.StartRun(worker, entry->prepared->start, prediction.ok() ? prediction->window_ratio : 1,
+                            entry->prepared->fds());
       if (status.ok()) {
         entry->phase = Phase::kOnDevice;
         entry->worker = devices_.HelloOf(worker);
         entry->on_cpu = devices_.IsCpu(worker);
         entry->device = worker;
         entry->windows_total = 0;
-        if (const auto prediction =
-                Predict(entry->model->recipe, *entry->input->selection.volume->geometry, std::nullopt);
-            prediction.ok()) {
+        if (prediction.ok()) {
           entry->predicted_bytes = entry->on_cpu ? prediction->cpu_bytes : prediction->gpu_bytes;
         }
         base::Log(base::LogLevel::kInfo, "run_started",

@@ -108,7 +108,7 @@ class Scheduler final : public DeviceEvents {
     bool on_cpu = false;
     std::uint64_t predicted_bytes = 0;  // on its device, without weights
     std::size_t device = 0;             // that it is or was on
-    std::uint32_t device_losses = 0;    // of devices that it was on
+    bool lost_device = false;           // while it was on one
     std::uint32_t memory_failures = 0;  // it is to be alone on its device from then on
     std::uint32_t windows_total = 0;    // as its progress says; 0: no progress yet
     double ready_ms = 0;
@@ -132,6 +132,7 @@ class Scheduler final : public DeviceEvents {
   // `number`: which plan it is; one of a study entry that has ended meanwhile means nothing for a new one.
   void HandlePlan(const std::string& study_uid, std::uint64_t number, const absl::StatusOr<Plan>& plan,
                   bool complete);
+  static bool StartsEarly(const Entry& entry, const RunInput& input);
   void GiveInput(Entry& entry, std::shared_ptr<const RunInput> input);
   // The study has had enough generations of the run for now: asks again later, and says so to the operator.
   void Hold(Entry& entry, std::int64_t until_us);

@@ -183,9 +183,13 @@ void Scheduler::OnRunLost(const std::string& run_id, const WorkerDeath& death, b
   Unblock();
   bool quarantined = false;
   absl::Status status = absl::OkStatus();
+  const bool lost = death.cause == DeathCause::kDeviceLost;
   if (IsBlamed(death)) {
-    const bool strike = alone && entry->stored.suspect;
-    const auto recorded = services_.store.RecordDeath(run_id, strike, services_.patience.max_strikes);
+    // Each loss costs a device, and there are only so many: the first one counts, and fewer are forgiven.
+    const bool strike = alone && (lost || entry->stored.suspect);
+    const Patience& patience = services_.patience;
+    const auto recorded =
+        services_.store.RecordDeath(run_id, strike, lost ? patience.max_run_losses : patience.max_strikes);
     status = recorded.status();
     if (recorded.ok()) {
       quarantined = *recorded;
@@ -214,12 +218,7 @@ void Scheduler::OnRunLost(const std::string& run_id, const WorkerDeath& death, b
   entry->marked = false;
   entry->stored.run.set_state(v1::RUN_STATE_QUEUED);
   entry->phase = Phase::kReady;
-  if (death.cause == DeathCause::kDeviceLost &&
-      ++entry->device_losses >= services_.patience.max_device_losses) {
-    // No strike, but no way on either: it may be what breaks them, and there are only so many devices.
-    return Fail(run_id, MakeReason("DEVICE_LOST", absl::StrCat(entry->device_losses),
-                                   "so many times the device was lost while the run was on it"));
-  }
+  entry->lost_device = entry->lost_device || lost;
   {
     const std::lock_guard lock(progress_mutex_);
     progress_.erase(run_id);

@@ -78,7 +78,8 @@ absl::StatusOr<v1::PlanStudyResponse> DispatcherImpl::PlanStudy(const v1::PlanSt
     }
     RunInput input = ChooseInput(model->recipe, study);
     if (stale) input = WithoutVolume(std::move(input), *stale);
-    *response.add_runs() = PlanRun(*model, input, fastest, weight_bytes);
+    const std::uint64_t network_bytes = weight_bytes + devices_.ForwardBytesOf(model->model_digest);
+    *response.add_runs() = PlanRun(*model, input, fastest, network_bytes);
   }
   return response;
 }

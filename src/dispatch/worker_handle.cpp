@@ -41,10 +41,10 @@ bool IsBlamed(const WorkerDeath& death) {
   switch (death.cause) {
     case DeathCause::kWatchdog:
     case DeathCause::kProtocol:
+    case DeathCause::kDeviceLost:
       return true;
     case DeathCause::kAsked:
     case DeathCause::kNoStart:
-    case DeathCause::kDeviceLost:
       return false;
     case DeathCause::kItself:
       break;
@@ -145,30 +145,19 @@ void WorkerHandle::Kill(std::uint64_t life, DeathCause cause) {
 
 void WorkerHandle::Live() {
   std::chrono::milliseconds delay = options_.patience.first_restart;
-  std::deque<double> losses_ms;  // of the device
   for (std::uint64_t life = 1; !stopping_; ++life) {
-    WorkerDeath death = LiveOnce(life);
+    const WorkerDeath death = LiveOnce(life);
     if (stopping_) return;
-    death.is_last = death.cause == DeathCause::kDeviceLost && IsLostTooOften(losses_ms);
     WorkerEvent event;
     event.life = life;
     event.death = &death;
     events_(event);
-    if (death.is_last) return;
     // A worker that came up died of what it was given, and that is struck out elsewhere.
     if (death.said_hello) delay = options_.patience.first_restart;
     std::unique_lock lock(mutex_);
     stop_.wait_for(lock, delay, [this] { return stopping_.load(); });
     delay = std::min(2 * delay, options_.patience.longest_restart);
   }
-}
-
-bool WorkerHandle::IsLostTooOften(std::deque<double>& losses_ms) const {
-  const double now_ms = base::MonotonicMs();
-  losses_ms.push_back(now_ms);
-  const auto window_ms = static_cast<double>(options_.patience.device_loss_window.count());
-  while (now_ms - losses_ms.front() > window_ms) losses_ms.pop_front();
-  return losses_ms.size() >= options_.patience.max_device_losses;
 }
 
 WorkerDeath WorkerHandle::LiveOnce(std::uint64_t life) {

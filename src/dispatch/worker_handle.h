@@ -5,7 +5,6 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <mutex>
 #include <optional>
@@ -37,11 +36,10 @@ struct WorkerDeath {
   int exit_code = 0;
   int signal = 0;
   bool oom_killer = false;  // the kernel's OOM killer was active while the worker lived
-  bool is_last = false;     // the device was lost too often: no other process follows
 };
 
 // Whether a run that was in flight, or a model that was being loaded, may be the culprit: a kill from outside
-// or the loss of the device says nothing about it.
+// says nothing about it.
 bool IsBlamed(const WorkerDeath& death);
 
 // The cause's short name: one of WorkerDeathCauses().
@@ -96,8 +94,6 @@ class WorkerHandle {
   void Live();
   // One process from its start to its end.
   WorkerDeath LiveOnce(std::uint64_t life);
-  // Whether a device that was lost at these moments, and now, is to be given up; forgets those long past.
-  bool IsLostTooOften(std::deque<double>& losses_ms) const;
   DeathCause Listen(std::uint64_t life, bool& said_hello);
   // What the worker has shown of its work. Begins anew with each setting of the bounds.
   class Motion;

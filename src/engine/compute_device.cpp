@@ -30,6 +30,22 @@ void AskForEqualBits() {
   context.setAllowFP16AccumulationCuBLAS(false);
 }
 
+constexpr auto kAll = static_cast<std::size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+// Less than what is left free of a device for late kernels and workspaces (cuda_setup.cpp).
+constexpr std::size_t kLowBytes = std::size_t{512} << 20;
+
+// A number of bytes that a GPU's allocator says; 0 where there is none, or it does not say.
+template <typename Ask>
+std::uint64_t FromAllocator(const ComputeDevice& device, const Ask& ask) {
+  if (!device.is_cuda()) return 0;
+  try {
+    const std::int64_t bytes = ask(*c10::getDeviceAllocator(device.device().type()));
+    return static_cast<std::uint64_t>(std::max<std::int64_t>(bytes, 0));
+  } catch (const std::exception&) {
+    return 0;
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<ComputeDevice> ComputeDevice::Cuda(int index) {
@@ -77,14 +93,28 @@ bool ComputeDevice::Works() const {
 }
 
 std::uint64_t ComputeDevice::MemoryUsedBytes() const {
-  if (!is_cuda()) return 0;
-  try {
-    const auto stats = c10::getDeviceAllocator(device_.type())->getDeviceStats(device_.index());
-    constexpr auto kAll = static_cast<std::size_t>(c10::CachingAllocator::StatType::AGGREGATE);
-    return static_cast<std::uint64_t>(std::max<std::int64_t>(stats.reserved_bytes[kAll].current, 0));
-  } catch (const std::exception&) {
-    return 0;
-  }
+  return FromAllocator(*this, [&](c10::DeviceAllocator& allocator) {
+    return allocator.getDeviceStats(device_.index()).reserved_bytes[kAll].current;
+  });
+}
+
+std::uint64_t ComputeDevice::RestartPeak() const {
+  return FromAllocator(*this, [&](c10::DeviceAllocator& allocator) {
+    allocator.resetPeakStats(device_.index());
+    return allocator.getDeviceStats(device_.index()).allocated_bytes[kAll].current;
+  });
+}
+
+std::uint64_t ComputeDevice::PeakBytes() const {
+  return FromAllocator(*this, [&](c10::DeviceAllocator& allocator) {
+    return allocator.getDeviceStats(device_.index()).allocated_bytes[kAll].peak;
+  });
+}
+
+bool ComputeDevice::IsMemoryLow() const {
+  return FromAllocator(*this, [&](c10::DeviceAllocator& allocator) {
+           return allocator.getMemoryInfo(device_.index()).first < kLowBytes ? 1 : 0;
+         }) != 0;
 }
 
 void ComputeDevice::FreeCache() const {

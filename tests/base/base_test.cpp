@@ -119,6 +119,17 @@ TEST(OutOfMemory, IsOneErrorWhicheverLibraryRanOutOfIt) {
   EXPECT_FALSE(SaysOutOfMemory("CUDA error: device-side assert triggered"));
 }
 
+TEST(OutOfMemory, TextsThatMayMeanSomethingElseAreToldApart) {
+  for (const char* text : {"GET was unable to find an engine to execute this computation",
+                           "Unable to find an engine to execute this computation",
+                           "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`",
+                           "cuDNN error: CUDNN_STATUS_NOT_INITIALIZED"}) {
+    EXPECT_TRUE(MayMeanOutOfMemory(text)) << text;
+    EXPECT_FALSE(SaysOutOfMemory(text)) << text;
+  }
+  EXPECT_FALSE(MayMeanOutOfMemory("CUDA error: device-side assert triggered"));
+}
+
 TEST(Log, HashesUidsWithAKey) {
   EXPECT_EQ(HashedUid("1.2.3"), HashedUid("1.2.3"));
   EXPECT_NE(HashedUid("1.2.3"), HashedUid("1.2.4"));

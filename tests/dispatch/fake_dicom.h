@@ -56,7 +56,7 @@ struct FakeStudy {
   ipc::v1::InstanceHeader Header(std::uint32_t k) const {
     ipc::v1::InstanceHeader h;
     h.set_kind(ipc::v1::OBJECT_KIND_IMAGE);
-    h.set_sop_class_uid("1.2.840.10008.5.1.4.1.1.2");
+    h.set_sop_class_uid(modality == "MR" ? "1.2.840.10008.5.1.4.1.1.4" : "1.2.840.10008.5.1.4.1.1.2");
     h.set_modality(modality);
     h.set_study_instance_uid(study_uid);
     h.set_series_instance_uid(series_uid);

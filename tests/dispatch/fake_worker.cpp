@@ -8,11 +8,14 @@
 //   stall         computes for ever: nothing but heartbeats
 //   stall_late    the same after the first of many windows
 //   quiet MS      as slow, but only its heartbeats show that windows are computed
+//   not_hu        as ok, and half of the values are as dense as bone
+//   key K         as ok, and the finding is largest on slice K
 //   fail          answers RunFailed NETWORK_FAILED
 //   short FILE    answers RunFailed OUT_OF_MEMORY as often as the number in FILE says
 //   lost FILE     exits with 5 (the device is lost) in so many runs
 //   lost_in NAME  exits with 5 in every run on the device of that name
-//   lost_on NAME  exits with 5 when it is loaded on that device
+//   lost_on NAME  exits with 5 when it is loaded on that device; "any": on each
+//   lost_later MS exits with 5 when it has been loaded for so long
 //   lie FIELD     answers with something that cannot be true
 //   deaf MS       as slow, but cannot be cancelled
 //   sour FILE     is refused from its second loading on; FILE remembers the first
@@ -21,6 +24,8 @@
 //   stall_load    is loaded for ever: nothing but heartbeats
 //   short_load FILE  is refused for OUT_OF_MEMORY as often as the number in FILE says
 //   lost_load FILE   exits with 5 in so many loads
+//   lonely_load FILE  as short_load; and is refused so when anything comes while it is loaded, which takes
+//                     300 ms
 // The devices cuda:6 to cuda:8 cannot be used: cuda:7 says why (its environment and arguments), cuda:6 says
 // so and goes on all the same, cuda:8 just ends.
 #include <signal.h>
@@ -55,6 +60,8 @@ namespace tomoserve {
 namespace {
 
 constexpr std::uint64_t kGpuBytesUsed = 123456;
+constexpr std::uint64_t kWeightBytes = 1000;
+constexpr std::uint64_t kForwardBytes = 500;
 
 // Takes one from the number in a file; whether it was above 0.
 bool TakeOne(const std::string& path) {
@@ -125,8 +132,12 @@ class FakeWorker {
     scripts_[load.model_digest()] = script;
     if (script.verb == "bomb") ::abort();
     if (script.verb == "stall_load") return;
+    if (script.verb == "lost_later") {
+      std::this_thread::sleep_for(std::chrono::milliseconds(std::stoi(script.argument)));
+    }
     const bool lost = (script.verb == "lost_load" && TakeOne(script.argument)) ||
-                      (script.verb == "lost_on" && script.argument == device_);
+                      script.verb == "lost_later" ||
+                      (script.verb == "lost_on" && (script.argument == device_ || script.argument == "any"));
     if (lost) ::_exit(ipc::kWorkerDeviceLost);
     ipc::v1::WorkerReply reply;
     ipc::v1::ModelState& state = *reply.mutable_model();
@@ -134,14 +145,22 @@ class FakeWorker {
     const bool sour = script.verb == "sour" && std::filesystem::exists(script.argument);
     if (script.verb == "sour") std::ofstream(script.argument) << "loaded";
     state.set_warm(script.verb != "refuse" && !sour);
-    state.set_weight_bytes(1000);
+    state.set_weight_bytes(kWeightBytes);
+    state.set_forward_bytes(kForwardBytes);
     state.set_ms_per_window(2);
     if (!state.warm()) state.mutable_refused()->set_code("DIGEST_MISMATCH");
-    if (script.verb == "short_load" && TakeOne(script.argument)) {
+    const bool lonely = script.verb == "lonely_load";
+    const bool is_short = (script.verb == "short_load" || lonely) && TakeOne(script.argument);
+    ipc::v1::WorkerRequest beside;
+    std::vector<base::UniqueFd> fds;
+    const bool disturbed =
+        lonely && !is_short && socket_.ReceiveLarge(beside, &fds, std::chrono::milliseconds(300)).ok();
+    if (is_short || disturbed) {
       state.set_warm(false);
       state.mutable_refused()->set_code("OUT_OF_MEMORY");
     }
     Send(reply);
+    if (disturbed) Handle(beside, std::move(fds));
   }
 
   void Start(const ipc::v1::StartRun& start, std::vector<base::UniqueFd> fds) {
@@ -266,9 +285,22 @@ class FakeWorker {
       finding.set_voxels(voxels);
       finding.set_key_slice_k(first_k);
     }
+    if (script.verb == "key") {
+      done.mutable_findings(0)->set_key_slice_k(static_cast<std::uint32_t>(std::stoul(script.argument)));
+    }
+    if (start.count_hounsfield()) Count(std::uint64_t{size[0]} * size[1], script.verb == "not_hu", done);
     if (script.verb == "lie") Lie(script.argument, done, labels->bytes());
     run_.reset();
     Send(reply);
+  }
+
+  // What a patient's values may look like.
+  static void Count(std::uint64_t values, bool dense, ipc::v1::RunDone& done) {
+    ipc::v1::HounsfieldCounts& counts = *done.mutable_hounsfield();
+    counts.set_all(values);
+    counts.set_body(values);
+    counts.set_dense(dense ? values / 2 : 0);
+    counts.set_tissue(values - counts.dense());
   }
 
   static void Lie(const std::string& field, ipc::v1::RunDone& done, std::span<std::byte> labels) {
@@ -286,6 +318,13 @@ class FakeWorker {
     if (field == "key_slice_k") done.mutable_findings(0)->set_key_slice_k(1000000);
     if (field == "centre_lps") done.mutable_findings(0)->mutable_centre_lps()->set_x_mm(1e9);
     if (field == "labels") done.mutable_labels(0)->set_voxels(std::numeric_limits<std::uint64_t>::max());
+    if (field == "hounsfield_none") done.clear_hounsfield();
+    if (field == "hounsfield_all")
+      done.mutable_hounsfield()->set_all(std::numeric_limits<std::uint64_t>::max());
+    if (field == "hounsfield_body") done.mutable_hounsfield()->set_body(done.hounsfield().all() + 1);
+    if (field == "hounsfield_tissue") done.mutable_hounsfield()->set_tissue(done.hounsfield().body() + 1);
+    if (field == "hounsfield_dense") done.mutable_hounsfield()->set_dense(1);
+    if (field == "hounsfield_unasked") done.mutable_hounsfield();
     if (field == "findings") {
       for (int i = 0; i < 300; ++i) *done.add_findings() = done.findings(0);
     }

@@ -160,8 +160,18 @@ INSTANTIATE_TEST_SUITE_P(Fields, LieTest,
                          ::testing::Values("label_map", "label_value", "score", "key_slice_k", "centre_lps",
                                            "labels", "findings", "windows_told", "windows_many",
                                            "windows_none", "timing_nan", "timing_negative", "timing_long",
-                                           "timing_twice"),
+                                           "timing_twice", "hounsfield_none", "hounsfield_all",
+                                           "hounsfield_body", "hounsfield_tissue", "hounsfield_dense"),
                          [](const auto& parameter) { return std::string(parameter.param); });
+
+TEST_F(FaultTest, HounsfieldCountsOfAnMrAreALie) {
+  AddModel("liar", "lie hounsfield_unasked", "MR");
+  Start();
+  FakeStudy study;
+  study.modality = "MR";
+  const v1::Run run = RunOf("liar", study);
+  EXPECT_EQ(run.failure().code(), "WORKER_LIED") << run.failure().ShortDebugString();
+}
 
 TEST_F(FaultTest, AnAnswerForAnotherRunKillsTheWorker) {
   AddModel("liar", "lie run_id");

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <fstream>
+#include <sstream>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -96,6 +97,14 @@ void DispatchTest::AddModel(const std::string& name, const std::string& script, 
                     demonstration ? "REGULATORY_STATUS_DEMONSTRATION" : "REGULATORY_STATUS_RESEARCH");
   std::ofstream(folder / "recipe.textproto") << "title: \"" << script << "\"\n" << recipe;
   std::ofstream(folder / "model.ts") << "not a network " << name << version;
+}
+
+void DispatchTest::AllowSyntheticSlices(const std::string& name, int slices) {
+  const auto path = folder_ / "models" / name / "1" / "recipe.textproto";
+  std::stringstream recipe;
+  recipe << std::ifstream(path).rdbuf();
+  std::ofstream(path) << Replaced(recipe.str(), "when_missing",
+                                  absl::StrCat("max_synthetic_slices: ", slices, " when_missing"));
 }
 
 void DispatchTest::Start(bool wait_until_ready) {

@@ -241,33 +241,6 @@ TEST_F(GrowingTest, AConflictAfterCompletionIsRefusedAndNoted) {
   EXPECT_THAT(Notices(), Contains("DUPLICATE_CONFLICT(1.2.3.4.103)"));
 }
 
-TEST_F(GrowingTest, AnExpectedSeriesThatNeverCameIsNoReasonToSayNotApplicable) {
-  AddModel("mr", "ok", "MR");
-  Start();
-  v1::SubmissionHeader header = Wanting({"mr"});
-  v1::ExpectedSeries& expected = *header.add_expected_series();
-  expected.set_series_instance_uid("1.2.3.99");
-  expected.set_instances(20);
-  const v1::Run run = WaitForRun(MustSubmit(header, study_.Files()).run_ids(0));
-  EXPECT_EQ(run.flag().state(), v1::FLAG_STATE_INCONCLUSIVE);
-  ASSERT_THAT(run.flag().reasons(), SizeIs(2));
-  EXPECT_EQ(run.flag().reasons(0).code(), "EXPECTED_SERIES_INCOMPLETE");
-  EXPECT_EQ(run.flag().reasons(0).value(), "1");
-  EXPECT_EQ(run.flag().reasons(1).code(), "MODALITY");
-}
-
-TEST_F(GrowingTest, AnExpectationOfNothingIsRefused) {
-  AddModel("m", "ok");
-  Start();
-  v1::SubmissionHeader header = Wanting({"m"});
-  header.add_expected_series()->set_series_instance_uid("1.2.3.4");
-  EXPECT_EQ(base::ReasonOf(dispatcher_->BeginUpload(header).status()), "HEADER_INVALID");
-  header.mutable_expected_series(0)->set_instances(3);
-  EXPECT_TRUE(dispatcher_->BeginUpload(header).ok());
-  header.mutable_expected_series(0)->clear_series_instance_uid();
-  EXPECT_EQ(base::ValueOf(dispatcher_->BeginUpload(header).status()), "expected_series");
-}
-
 class OldStudyTest : public GrowingTest {
  protected:
   // A study of a day so many days ago.

@@ -179,7 +179,17 @@ TEST_F(ObserverTest, ALossOfTheDeviceHasACauseOfItsOwn) {
   Start();
   EXPECT_EQ(RunOf("m").state(), v1::RUN_STATE_DONE);
   EXPECT_TRUE(Told("death cpu DEVICE_LOST"));
-  EXPECT_EQ(notes_.Count("requeued m"), 1) << "without blame";
+  EXPECT_TRUE(Told("requeued m blamed"));
+}
+
+TEST_F(ObserverTest, TheLastLossIsNoReturnToTheQueue) {
+  std::ofstream(folder_ / "losses") << 100;
+  AddModel("m", "lost " + (folder_ / "losses").string());
+  Start();
+  EXPECT_EQ(RunOf("m").state(), v1::RUN_STATE_QUARANTINED);
+  EXPECT_TRUE(Told("quarantined m"));
+  EXPECT_TRUE(Told("death cpu DEVICE_LOST", 2));
+  EXPECT_EQ(notes_.Count("requeued m blamed"), 1);
 }
 
 TEST_F(ObserverTest, AfterWhyItIsUnusableAWorkerSaysNothingMore) {
@@ -248,7 +258,8 @@ TEST_F(ObserverTest, TheQueueAndTheDeviceAreSeen) {
   EXPECT_EQ(device.device, "cpu");
   EXPECT_EQ(device.device_kind, "fake");
   EXPECT_TRUE(device.ready);
-  EXPECT_GT(device.predicted_bytes, 8u * 8 * 6 * 4) << "at least the volume as float";
+  // Weights and forward pass of the model as the worker says, then the arrays of 8 x 6 x 8 voxels.
+  EXPECT_EQ(device.predicted_bytes, 1000u + 500u + 8u * 6 * 8 * (3 * 4 + 2));
   EXPECT_THAT(Workers(), Contains(device.worker_pid));
   ASSERT_THAT(activity.models, SizeIs(1));
   EXPECT_EQ(activity.models[0].model, "m");

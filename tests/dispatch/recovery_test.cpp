@@ -33,6 +33,11 @@ class RecoveryTest : public DispatchTest {
     options_.config.set_device_grace_ms(200);
   }
   bool IsLost(std::size_t device) { return dispatcher_->Devices()[device].unusable.code() == "DEVICE_LOST"; }
+  static FakeStudy Another() {
+    FakeStudy study;
+    study.study_uid = "1.2.4";
+    return study;
+  }
   v1::DeviceReadiness ReadinessOf(const std::string& model, std::size_t device = 0) {
     for (const ModelStatus& status : dispatcher_->Models()) {
       if (status.model->name == model && status.devices.size() > device) return status.devices[device];
@@ -44,48 +49,130 @@ class RecoveryTest : public DispatchTest {
   std::string counter() const { return (folder_ / "times").string(); }
 };
 
-class DeviceLossTest : public RecoveryTest {};
+class DeviceLossTest : public RecoveryTest {
+ protected:
+  // As many models as it takes to see that the device cuda:1 is what is broken.
+  void AddBrokenLoads() {
+    for (const char* name : {"a", "b", "c"}) AddModel(name, "lost_on cuda:1");
+  }
+};
 
-TEST_F(DeviceLossTest, ARunThatWasInFlightIsTriedAgainWithoutAStrike) {
-  AddModel("m", "lost " + Times(2));
+TEST_F(DeviceLossTest, ARunThatWasInFlightIsTriedAgain) {
+  AddModel("m", "lost " + Times(1));
   Start();
   const v1::Run run = RunOf("m");
   EXPECT_EQ(run.state(), v1::RUN_STATE_DONE);
   const auto stored = dispatcher_->store().GetRun(run.run_id());
-  EXPECT_EQ(stored->strikes, 0u);
-  EXPECT_FALSE(stored->suspect);
-  EXPECT_EQ(dispatcher_->Devices()[0].restarts, 2u);
+  EXPECT_EQ(stored->strikes, 1u) << "it was alone";
+  EXPECT_TRUE(stored->suspect);
+  EXPECT_EQ(dispatcher_->Devices()[0].restarts, 1u);
   EXPECT_FALSE(IsLost(0));
 }
 
-TEST_F(DeviceLossTest, AModelThatWasBeingLoadedIsNotToBlame) {
-  AddModel("m", "lost_load " + Times(2));
+TEST_F(DeviceLossTest, ARunThatLosesItsOnlyDeviceIsQuarantinedAndTheServerGoesOn) {
+  AddModel("poison", "lost " + Times(100));
+  AddModel("good", "ok");
+  UseDevices({"cuda:0"});
   Start();
+  const v1::Run run = RunOf("poison");
+  EXPECT_EQ(run.state(), v1::RUN_STATE_QUARANTINED);
+  EXPECT_EQ(run.failure().code(), "QUARANTINED");
+  EXPECT_EQ(run.failure().value(), "2");
+  EXPECT_EQ(TimesLeft(), 98);
+  EXPECT_EQ(RunOf("good", Another()).state(), v1::RUN_STATE_DONE);
+  EXPECT_FALSE(IsLost(0));
   EXPECT_EQ(dispatcher_->Devices()[0].restarts, 2u);
+  EXPECT_TRUE(Eventually([&] { return dispatcher_->ready(); }));
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  EXPECT_TRUE(dispatcher_->CheckDevices().ok());
+}
+
+TEST_F(DeviceLossTest, ALossUnderDifferentRunsIsTheDevices) {
+  AddModel("m", "lost_in cuda:1");
+  UseDevices({"cuda:1"});
+  Start();
+  FakeStudy study;
+  for (const char* uid : {"1.2.1", "1.2.2"}) {
+    study.study_uid = uid;
+    EXPECT_EQ(RunOf("m", study).state(), v1::RUN_STATE_QUARANTINED);
+    EXPECT_FALSE(IsLost(0));
+  }
+  study.study_uid = "1.2.3";
+  const std::string run_id = MustSubmit(Wanting({"m"}), study.Files()).run_ids(0);
+  EXPECT_TRUE(Eventually([&] { return IsLost(0); }));
+  EXPECT_EQ(StateOf(run_id), v1::RUN_STATE_QUEUED) << "it goes on where there is a device";
+  EXPECT_EQ(dispatcher_->Devices()[0].restarts, 4u) << "after the last of five losses no worker is started";
+}
+
+TEST_F(DeviceLossTest, AModelThatLosesEveryDeviceAsItLoadsIsRefusedAndTheOthersAreServed) {
+  AddModel("bomb", "lost_on any");
+  AddModel("good", "ok");
+  UseDevices({"cuda:0", "cuda:1"});
+  Start();
+  for (const std::size_t device : {0u, 1u}) {
+    EXPECT_EQ(ReadinessOf("bomb", device).readiness(), v1::MODEL_READINESS_REFUSED);
+    EXPECT_EQ(ReadinessOf("bomb", device).reason().code(), "LOAD_CRASHED");
+    EXPECT_EQ(ReadinessOf("good", device).readiness(), v1::MODEL_READINESS_WARM);
+    EXPECT_EQ(dispatcher_->Devices()[device].restarts, 2u);
+  }
+  EXPECT_EQ(RunOf("bomb").failure().code(), "MODEL_REFUSED");
+  EXPECT_EQ(RunOf("good", Another()).state(), v1::RUN_STATE_DONE);
+  EXPECT_TRUE(dispatcher_->CheckDevices().ok());
+}
+
+TEST_F(DeviceLossTest, AModelThatLostItsDeviceOnceIsLoadedAgain) {
+  AddModel("m", "lost_load " + Times(1));
+  Start();
+  EXPECT_EQ(dispatcher_->Devices()[0].restarts, 1u);
   EXPECT_EQ(RunOf("m").state(), v1::RUN_STATE_DONE);
 }
 
+TEST_F(DeviceLossTest, ARunBesideAModelThatLosesTheDeviceIsNotToBlame) {
+  AddModel("a_good", "ok");
+  AddModel("b_bomb", "lost_later 500");
+  UseDevices({"cuda:0"});
+  Start(/*wait_until_ready=*/false);
+  // On the device while the other model is loaded, for the first time.
+  const v1::Run run = RunOf("a_good");
+  EXPECT_EQ(run.state(), v1::RUN_STATE_DONE) << run.failure().ShortDebugString();
+  EXPECT_EQ(dispatcher_->store().GetRun(run.run_id())->strikes, 0u);
+  EXPECT_TRUE(Eventually([&] { return dispatcher_->ready(); }));
+  EXPECT_EQ(ReadinessOf("b_bomb").reason().code(), "LOAD_CRASHED");
+  EXPECT_EQ(ReadinessOf("b_bomb").reason().value(), "2") << "losses while nothing was beside it";
+  EXPECT_FALSE(IsLost(0));
+}
+
+TEST_F(DeviceLossTest, AfterALossTheRunIsAlone) {
+  AddModel("a", "lost " + Times(1));
+  // Would not be loaded a second time if anything came meanwhile.
+  AddModel("z", "lonely_load " + (folder_ / "none").string());
+  options_.patience.max_memory_tries = 1;
+  Start();
+  EXPECT_EQ(RunOf("a").state(), v1::RUN_STATE_DONE);
+  EXPECT_EQ(ReadinessOf("z").readiness(), v1::MODEL_READINESS_WARM);
+}
+
 TEST_F(DeviceLossTest, ADeviceThatIsLostAgainAndAgainIsGivenUpAndTheOthersGoOn) {
-  AddModel("m", "lost_on cuda:1");
+  AddBrokenLoads();
   UseDevices({"cuda:0", "cuda:1"}, 1);
   Start();
   ASSERT_TRUE(Eventually([&] { return IsLost(1); }));
   const DeviceInfo lost = dispatcher_->Devices()[1];
   EXPECT_EQ(lost.unusable.value(), "3");
-  EXPECT_EQ(lost.restarts, 3u);
+  EXPECT_EQ(lost.restarts, 2u) << "the third time none was started";
   EXPECT_FALSE(lost.ready);
-  EXPECT_EQ(ReadinessOf("m", 1).reason().code(), "DEVICE_LOST");
-  EXPECT_NE(ReadinessOf("m", 1).readiness(), v1::MODEL_READINESS_REFUSED);
-  EXPECT_EQ(RunOf("m").state(), v1::RUN_STATE_DONE);
+  EXPECT_EQ(ReadinessOf("c", 1).reason().code(), "DEVICE_LOST");
+  EXPECT_NE(ReadinessOf("c", 1).readiness(), v1::MODEL_READINESS_REFUSED);
+  EXPECT_EQ(RunOf("c").state(), v1::RUN_STATE_DONE);
   std::this_thread::sleep_for(std::chrono::milliseconds(300));
   EXPECT_TRUE(dispatcher_->ready());
   EXPECT_TRUE(dispatcher_->CheckDevices().ok());
-  EXPECT_EQ(dispatcher_->Devices()[1].restarts, 3u) << "no other worker was started for it";
+  EXPECT_EQ(dispatcher_->Devices()[1].restarts, 2u);
   EXPECT_THAT(Workers(), SizeIs(1));
 }
 
 TEST_F(DeviceLossTest, WhereTooFewDevicesAreLeftTheServerSaysWhyAndEnds) {
-  AddModel("m", "lost_on cuda:1");
+  AddBrokenLoads();
   UseDevices({"cuda:0", "cuda:1"});
   Start(/*wait_until_ready=*/false);
   ASSERT_TRUE(Eventually([&] { return IsLost(1); }));
@@ -95,27 +182,23 @@ TEST_F(DeviceLossTest, WhereTooFewDevicesAreLeftTheServerSaysWhyAndEnds) {
   EXPECT_THAT(dispatcher_->CheckDevices().ToString(), HasSubstr("cuda:1: DEVICE_LOST (3)"));
 }
 
-TEST_F(DeviceLossTest, LossesLongAgoDoNotCount) {
-  AddModel("m", "lost_load " + Times(5));
-  options_.patience.device_loss_window = std::chrono::milliseconds(1);
-  Start();
-  EXPECT_EQ(dispatcher_->Devices()[0].restarts, 5u);
+TEST_F(DeviceLossTest, WhereEnoughDevicesAreLeftALostOneIsNotTheReason) {
+  AddBrokenLoads();
+  AddModel("d", "stall_load");
+  UseDevices({"cuda:0", "cuda:1"}, 1);
+  Start(/*wait_until_ready=*/false);
+  ASSERT_TRUE(Eventually([&] { return IsLost(1); }));
+  EXPECT_EQ(dispatcher_->NotReady(), "STARTING") << "it waits for the other one's models";
 }
 
-TEST_F(DeviceLossTest, ARunThatLosesEveryDeviceFailsInTheEnd) {
-  AddModel("m", "lost " + Times(100));
-  AddModel("good", "ok");
+TEST_F(DeviceLossTest, LossesLongAgoDoNotCount) {
+  AddBrokenLoads();
+  UseDevices({"cuda:1"});
   options_.patience.device_loss_window = std::chrono::milliseconds(1);
   Start();
-  const v1::Run run = RunOf("m");
-  EXPECT_EQ(run.state(), v1::RUN_STATE_FAILED);
-  EXPECT_EQ(run.failure().code(), "DEVICE_LOST");
-  EXPECT_EQ(run.failure().value(), "3");
-  EXPECT_EQ(TimesLeft(), 97);
-  EXPECT_EQ(dispatcher_->store().GetRun(run.run_id())->strikes, 0u);
-  FakeStudy study;
-  study.study_uid = "1.2.4";
-  EXPECT_EQ(RunOf("good", study).state(), v1::RUN_STATE_DONE);
+  EXPECT_FALSE(IsLost(0));
+  EXPECT_EQ(dispatcher_->Devices()[0].restarts, 6u);
+  EXPECT_EQ(ReadinessOf("c").reason().code(), "LOAD_CRASHED");
 }
 
 TEST_F(DeviceLossTest, TheNextTryIsOnAnotherDevice) {
@@ -134,8 +217,8 @@ TEST_F(DeviceLossTest, TheNextTryIsOnAnotherDevice) {
 }
 
 TEST_F(DeviceLossTest, ALostDeviceKeepsNoRunWaitingForAModelThatTheOthersRefused) {
-  // Loaded in the order of their names: the lost device never sees the second one.
-  AddModel("a", "lost_on cuda:1");
+  // Loaded in the order of their names: the lost device never sees the last one.
+  AddBrokenLoads();
   AddModel("z", "refuse");
   UseDevices({"cuda:0", "cuda:1"}, 1);
   Start();
@@ -206,6 +289,20 @@ TEST_F(ShortageTest, AModelThatNeverFitsIsRefusedAndTheOthersAreServed) {
   FakeStudy study;
   study.study_uid = "1.2.4";
   EXPECT_EQ(RunOf("good", study).state(), v1::RUN_STATE_DONE);
+}
+
+TEST_F(ShortageTest, AModelThatIsLoadedAgainHasTheDeviceForItself) {
+  AddModel("big", "lonely_load " + Times(1));
+  AddModel("slow", "slow 1500");
+  options_.patience.max_memory_tries = 2;
+  options_.patience.first_memory_retry = std::chrono::milliseconds(700);
+  Start(/*wait_until_ready=*/false);
+  // It waits for the end of the first run, and the second one, decoded by then, waits for it.
+  const std::string first = MustSubmit(Wanting({"slow"}), FakeStudy().Files()).run_ids(0);
+  const std::string second = MustSubmit(Wanting({"slow"}), Another().Files()).run_ids(0);
+  EXPECT_EQ(WaitForRun(first).state(), v1::RUN_STATE_DONE);
+  EXPECT_EQ(WaitForRun(second).state(), v1::RUN_STATE_DONE);
+  EXPECT_EQ(ReadinessOf("big").readiness(), v1::MODEL_READINESS_WARM);
 }
 
 TEST_F(ShortageTest, AModelIsLoadedAgainOnlyWhenNoRunIsInFlight) {

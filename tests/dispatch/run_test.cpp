@@ -12,6 +12,7 @@
 #include "dispatch/fixture.h"
 #include "tomoserve/base/digest.h"
 #include "tomoserve/base/status.h"
+#include "tomoserve/volume/run_bytes.h"
 
 namespace tomoserve::dispatch {
 namespace {
@@ -125,12 +126,7 @@ TEST_F(RunTest, AVolumeWithAHoleIsInconclusive) {
 
 TEST_F(RunTest, ARecipeMayAllowAHoleAndTheCoverageCountsIt) {
   AddModel("m", "ok");
-  const std::filesystem::path path = folder_ / "models" / "m" / "1" / "recipe.textproto";
-  std::stringstream recipe;
-  recipe << std::ifstream(path).rdbuf();
-  std::string text = recipe.str();
-  text.insert(text.find("when_missing"), "max_synthetic_slices: 1 ");
-  std::ofstream(path) << text;
+  AllowSyntheticSlices("m", 1);
   Start();
   std::vector<std::string> files = FakeStudy().Files();
   files.erase(files.begin() + 3);
@@ -379,7 +375,8 @@ TEST_F(RunTest, PlansWithoutRunning) {
   EXPECT_TRUE(plan->runs(0).applicable());
   EXPECT_EQ(plan->runs(0).windows(), 2u * 3u * 3u) << "6 x 8 x 8 by windows of 4 at interval 3";
   EXPECT_NEAR(plan->runs(0).predicted_seconds(), 18 / 2 * 0.002, 1e-9) << "two lanes";
-  EXPECT_GT(plan->runs(0).predicted_bytes(), 1000u);
+  EXPECT_EQ(plan->runs(0).predicted_bytes(), volume::DeviceBytes({{8, 6, 8}, {8, 6, 8}, 1}) + 1000u + 500u)
+      << "beside weights and forward pass";
   EXPECT_FALSE(plan->runs(1).applicable());
   EXPECT_EQ(plan->runs(1).reasons(0).code(), "MODALITY");
   request.set_study_instance_uid("9.9");

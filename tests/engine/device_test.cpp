@@ -69,6 +69,18 @@ TEST_P(ComputeDeviceTest, MemoryThatIsTakenIsSaid) {
   EXPECT_EQ(device_.MemoryUsedBytes() > 0, device_.is_cuda());
 }
 
+TEST_P(ComputeDeviceTest, TheMostThatWasInUseIsSaid) {
+  device_.Use();
+  const std::uint64_t before = device_.RestartPeak();
+  const std::uint64_t taken_bytes =
+      at::full({64 << 20}, 1.0F, at::TensorOptions(device_.device())).nbytes();  // and given back
+  EXPECT_GE(device_.PeakBytes(), before + (device_.is_cuda() ? taken_bytes : 0));
+  EXPECT_LT(device_.RestartPeak(), before + taken_bytes);
+  EXPECT_LT(device_.PeakBytes(), before + taken_bytes);
+  EXPECT_EQ(device_.PeakBytes() == 0, before == 0);
+  EXPECT_FALSE(device_.IsMemoryLow());
+}
+
 TEST_P(ComputeDeviceTest, ConvolutionsAgreeWithTheCpu) {
   EXPECT_LE(ConvolutionDifference(device_, v1::PRECISION_FLOAT32), 3e-4);
   const double half = ConvolutionDifference(device_, v1::PRECISION_FLOAT16);
@@ -112,6 +124,58 @@ TEST(ComputeDeviceErrorTest, WhateverADeviceIsSetUpWithFailsAsADevice) {
     EXPECT_EQ(base::ValueOf(failed), "cuda:0");
     EXPECT_THAT(failed.ToString(), HasSubstr("the device cannot be opened: "));
   }
+}
+
+// Attempts that fail with these texts in turn, and then succeed; what is made of them.
+struct MemoryTries {
+  std::vector<std::string> texts;
+  bool is_low = false;
+  int freed = 0;
+
+  absl::StatusOr<int> Run() {
+    std::size_t tries = 0;
+    return WithinMemory(
+        [&]() -> absl::StatusOr<int> {
+          try {
+            if (tries < texts.size()) throw std::runtime_error(texts[tries++]);
+            return 7;
+          } catch (...) {
+            return CurrentException(absl::StatusCode::kInternal, "NETWORK_FAILED", "1x1x8",
+                                    "the network failed");
+          }
+        },
+        [&] { ++freed; }, [&] { return is_low; });
+  }
+};
+
+constexpr char kNoEngine[] = "GET was unable to find an engine to execute this computation";
+
+TEST(WithinMemoryTest, WhatMayBeAShortageIsTriedAgainWithAllMemory) {
+  for (const char* text :
+       {kNoEngine, "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`",
+        "CUDA out of memory."}) {
+    MemoryTries tries{.texts = {text}};
+    const absl::StatusOr<int> result = tries.Run();
+    ASSERT_TRUE(result.ok()) << result.status();
+    EXPECT_EQ(*result, 7);
+    EXPECT_EQ(tries.freed, 1);
+  }
+}
+
+TEST(WithinMemoryTest, WhatFailsAgainIsAShortageOnlyWhereMemoryIsLow) {
+  MemoryTries plenty{.texts = {kNoEngine, kNoEngine}};
+  EXPECT_EQ(base::ReasonOf(plenty.Run().status()), "NETWORK_FAILED");
+  MemoryTries low{.texts = {kNoEngine, kNoEngine}, .is_low = true};
+  EXPECT_EQ(base::ReasonOf(low.Run().status()), "OUT_OF_MEMORY");
+  EXPECT_EQ(base::ValueOf(low.Run().status()), "1x1x8");
+  MemoryTries said{.texts = {kNoEngine, "CUDA out of memory."}};
+  EXPECT_EQ(base::ReasonOf(said.Run().status()), "OUT_OF_MEMORY");
+}
+
+TEST(WithinMemoryTest, OtherFailuresAreFinal) {
+  MemoryTries tries{.texts = {"CUDA error: device-side assert triggered"}, .is_low = true};
+  EXPECT_EQ(base::ReasonOf(tries.Run().status()), "NETWORK_FAILED");
+  EXPECT_EQ(tries.freed, 0);
 }
 
 // A device whose launches end when the test says so. Its events are numbers.

@@ -95,6 +95,46 @@ def test_findings_of_two_devices_are_compared_whatever_their_order(gpu):
         assert not study.compare(other, reference)["equal_within_tolerance"], other
 
 
+def test_a_study_without_any_model_fails(gpu, monkeypatch, tmp_path):
+    study = gpu("study")
+    monkeypatch.setattr(study, "tomoctl", lambda *_: None)
+    (tmp_path / "models").mkdir()
+    with pytest.raises(study.Failed, match="none of the models"):
+        study.run("cpu", tmp_path, True, tmp_path / "models", time.monotonic() + 100, lambda item: None)
+
+
+@pytest.mark.parametrize("device, ends", [("cuda:0", [70, 100]), ("cpu", [100])])
+def test_the_reference_on_the_cpu_keeps_its_time(gpu, monkeypatch, tmp_path, device, ends):
+    study = gpu("study")
+    begin, servers, shares = time.monotonic(), [], []
+
+    class FakeServer:
+        def __init__(self, folder, models, device, deadline):
+            servers.append(deadline - begin)
+            self.start_s = 1.0
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def analyze(self, *_, **__):
+            raise study.Failed("no answer")
+
+    def run_model(server, images, model, repeat, folder, share):
+        shares.append(share - begin)
+        return {"findings_same_in_all_runs": True}, run_with()
+
+    monkeypatch.setattr(study, "tomoctl", lambda *_: None)
+    monkeypatch.setattr(study, "Server", FakeServer)
+    monkeypatch.setattr(study, "run_model", run_model)
+    (tmp_path / "models" / study.MODELS[0]).mkdir(parents=True)
+    study.run(device, tmp_path, True, tmp_path / "models", begin + 100, lambda item: None)
+    assert servers == pytest.approx(ends, abs=2)
+    assert shares == pytest.approx([ends[0]], abs=2)
+
+
 def test_dice_counts_what_is_not_background(gpu):
     study = gpu("study")
     assert study.dice(bytes(8), bytes(8)) == 1
@@ -126,7 +166,20 @@ def test_ours_in_float32_is_held_against_eager_in_float32(gpu):
     assert "within_tolerance" not in made["eager"]
     assert not compared(windows, "fp32", {"ours": [0.0, 2.0 + far]}, reference)["ours"]["within_tolerance"]
     assert not compared(windows, "fp32", {"ours": [0.0, None]}, reference)["ours"]["within_tolerance"]
-    assert not compared(windows, "fp32", {"ours": SPREAD}, {})["ours"]["within_tolerance"]
+
+
+def test_ours_in_float32_is_held_against_scripted_where_eager_did_not_fit(gpu):
+    windows = gpu("windows")
+    far = windows.FP32_DIFFERENCE * 1.1
+    made = compared(windows, "fp32", {"scripted": SPREAD, "ours": SPREAD}, {"scripted": SPREAD, "ours": SPREAD})["ours"]
+    assert made["within_tolerance"] and made["difference_from_scripted_fp32"] == 0
+    assert not compared(windows, "fp32", {"ours": [0.0, 2.0 + far]}, {"scripted": SPREAD})["ours"]["within_tolerance"]
+    # Where nothing else did: that is said, and no failure beside another network that was compared.
+    alone = compared(windows, "fp32", {"ours": SPREAD}, {"ours": SPREAD})["ours"]
+    assert "not_compared" in alone and "within_tolerance" not in alone
+    good = item(median=1.0, within_tolerance=True)
+    assert windows.agree([good, item(**alone)], "cpu")
+    assert not windows.agree([item(**alone)], "cpu")
 
 
 def test_half_precision_is_held_against_our_own_float32(gpu):

@@ -16,4 +16,9 @@ absl::Status OutOfMemory(std::string_view value, std::string_view what);
 // into a std::runtime_error: only the text is left to tell.
 bool SaysOutOfMemory(std::string_view text);
 
+// Whether it may mean that: cuDNN and cuBLAS drop the cause of some failures. cuDNN has no engine left when
+// no engine's workspace could be had, and also when it knows none for the shape; a handle cannot be made
+// without memory, and also not on a device that is broken. Only another try with more memory tells.
+bool MayMeanOutOfMemory(std::string_view text);
+
 }  // namespace tomoserve::base

@@ -42,8 +42,16 @@ class ComputeDevice {
   // Gives memory that the allocator keeps for later back to the device.
   void FreeCache() const;
   // Memory of the GPU that the allocator holds now, in use and kept for later, bytes; the context and the
-  // libraries' kernels are not in it. 0 on the CPU, or where the allocator does not say.
+  // libraries' kernels are not in it. 0 on the CPU, or where the allocator does not say. May wait for whoever
+  // allocates.
   std::uint64_t MemoryUsedBytes() const;
+  // Begins to note the most that is in use at a time; returns what is in use now, bytes. 0 as above.
+  std::uint64_t RestartPeak() const;
+  // The most since then.
+  std::uint64_t PeakBytes() const;
+  // Whether the GPU has hardly any memory left that nobody holds, this process or another. False on the CPU,
+  // or where nobody can say.
+  bool IsMemoryLow() const;
 
  private:
   c10::Device device_{c10::kCPU};
