@@ -80,12 +80,15 @@ absl::StatusOr<std::span<const ByteRange>> FragmentsOfFrame(std::span<const std:
   if (layout.syntax->codec == Codec::kRle) {
     return Refuse("MALFORMED", all.size(), "there are more fragments than frames");
   }
-  // First fragment of the frame, and of the next one or the end.
-  std::optional<std::size_t> first;
-  std::optional<std::size_t> next;
+  // First fragment of the frame, and of the next one or the end; equal where they are not known.
+  std::size_t first = 0;
+  std::size_t next = 0;
   if (const OffsetTable table(file, layout); table.there()) {
-    first = table.FirstFragment(frame);
-    next = frame + 1 < frames ? table.FirstFragment(frame + 1) : all.size();
+    const std::optional<std::size_t> begin = table.FirstFragment(frame);
+    const std::optional<std::size_t> end =
+        frame + 1 < frames ? table.FirstFragment(frame + 1) : std::optional(all.size());
+    first = begin.value_or(0);
+    next = begin ? end.value_or(0) : 0;
   } else {
     std::uint32_t starts = 0;
     for (std::size_t i = 0; i < all.size(); ++i) {
@@ -94,13 +97,13 @@ absl::StatusOr<std::span<const ByteRange>> FragmentsOfFrame(std::span<const std:
       if (starts == frame + 1) next = i;
       ++starts;
     }
-    if (starts != frames) first.reset();
     if (frame + 1 == frames) next = all.size();
+    if (starts != frames) next = 0;
   }
-  if (!first || !next || *next <= *first) {
+  if (next <= first) {
     return Refuse("MALFORMED", all.size(), "the fragments cannot be told apart into frames");
   }
-  return all.subspan(*first, *next - *first);
+  return all.subspan(first, next - first);
 }
 
 }  // namespace tomoserve::dicom
