@@ -10,14 +10,15 @@ constexpr float kPaddingBelowHu = -1100;
 
 }  // namespace
 
-BodySlice::BodySlice(std::int32_t rows, std::int32_t columns)
-    : rows_(rows),
-      columns_(columns),
-      values_(static_cast<std::size_t>(rows) * static_cast<std::size_t>(columns)),
-      marks_(values_.size()),
-      padding_(values_.size()),
-      row_spans_(static_cast<std::size_t>(rows)),
-      column_spans_(static_cast<std::size_t>(columns)) {}
+void BodySlice::Resize(std::int32_t rows, std::int32_t columns) {
+  rows_ = rows;
+  columns_ = columns;
+  values_.resize(static_cast<std::size_t>(rows) * static_cast<std::size_t>(columns));
+  marks_.resize(values_.size());
+  padding_.resize(values_.size());
+  row_spans_.resize(static_cast<std::size_t>(rows));
+  column_spans_.resize(static_cast<std::size_t>(columns));
+}
 
 template <typename Visit>
 void BodySlice::ForNeighbours(std::size_t at, Visit visit) const {
@@ -45,19 +46,20 @@ void BodySlice::Flood(std::size_t seed, Mark from, Mark to, Visit visit) {
   }
 }
 
-EdgeOfView BodySlice::Find(const float* hu, std::int64_t row_step, std::int64_t column_step,
-                           std::uint8_t* air) {
+EdgeOfView BodySlice::Find(const Samples& samples, const std::optional<InnerCircle>& circle,
+                           std::uint8_t* air, std::size_t air_row_step) {
+  Resize(samples.rows, samples.columns);
   std::size_t at = 0;
   for (std::int32_t j = 0; j < rows_; ++j) {
-    const float* const row = hu + j * row_step;
+    const float* const row = samples.hu + j * samples.row_step;
     for (std::int32_t i = 0; i < columns_; ++i, ++at) {
-      values_[at] = row[i * column_step];
+      values_[at] = row[i * samples.column_step];
       marks_[at] = values_[at] < kAirBelowHu ? kOpen : kTissue;
     }
   }
   KeepLargestTissue();
   FindBodySpans();
-  FindPadding();
+  FindPadding(circle);
   for (at = 0; at < marks_.size(); ++at) {
     if (padding_[at] != 0 && marks_[at] == kOpen) marks_[at] = kOutside;
   }
@@ -82,7 +84,13 @@ EdgeOfView BodySlice::Find(const float* hu, std::int64_t row_step, std::int64_t 
     });
     if (2 * std::max(along_row, along_column) >= all) edge.cut_air += all;
   }
-  for (at = 0; at < marks_.size(); ++at) air[at] = values_[at] < kAirBelowHu && marks_[at] == kOpen ? 1 : 0;
+  at = 0;
+  for (std::int32_t j = 0; j < rows_; ++j) {
+    std::uint8_t* const row = air + static_cast<std::size_t>(j) * air_row_step;
+    for (std::int32_t i = 0; i < columns_; ++i, ++at) {
+      row[i] = values_[at] < kAirBelowHu && marks_[at] == kOpen ? 1 : 0;
+    }
+  }
   return edge;
 }
 
@@ -115,10 +123,10 @@ void BodySlice::FindBodySpans() {
   }
 }
 
-void BodySlice::FindPadding() {
+void BodySlice::FindPadding(const std::optional<InnerCircle>& circle) {
   std::fill(padding_.begin(), padding_.end(), std::uint8_t{0});
   PadFromCorners();
-  PadOutsideCircle();
+  if (circle) PadOutside(*circle);
 }
 
 // Values that only padding has, from the corners on, and one sample more: values between padding and body are
@@ -140,16 +148,14 @@ void BodySlice::PadFromCorners() {
 }
 
 // Padding with the value of air shows by being all the same outside the circle of reconstruction.
-void BodySlice::PadOutsideCircle() {
-  if (rows_ != columns_) return;
+void BodySlice::PadOutside(const InnerCircle& circle) {
   const float corner = values_[0];
   if (corner >= kAirBelowHu) return;
-  const double centre = (rows_ - 1) / 2.0;
   const auto square_of_distance = [&](std::int32_t j, std::int32_t i) {
-    return (j - centre) * (j - centre) + (i - centre) * (i - centre);
+    return (j - circle.row) * (j - circle.row) + (i - circle.column) * (i - circle.column);
   };
-  const double surely_outside = rows_ / 2.0 + 1;
-  const double surely_inside = rows_ / 2.0 - 1.5;
+  const double surely_outside = circle.radius + 1;
+  const double surely_inside = circle.radius - 1.5;
   for (std::int32_t j = 0; j < rows_; ++j) {
     for (std::int32_t i = 0; i < columns_; ++i) {
       if (square_of_distance(j, i) > surely_outside * surely_outside && values_[Index(j, i)] != corner)

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 namespace tomoserve::compute {
@@ -16,15 +17,29 @@ struct EdgeOfView {
   bool touches_body = false;  // the edge cuts the body
 };
 
-// Finds body, air inside it and the field of view on slices of rows x columns samples; holds working space.
-// One thread at a time.
+// Samples of an image: that of row j, column i is hu[j * row_step + i * column_step].
+struct Samples {
+  const float* hu = nullptr;
+  std::int64_t row_step = 0;
+  std::int64_t column_step = 0;
+  std::int32_t rows = 0;
+  std::int32_t columns = 0;
+};
+
+// The circle that touches all sides of a square image, in samples.
+struct InnerCircle {
+  double row = 0;  // of its centre
+  double column = 0;
+  double radius = 0;
+};
+
+// Finds body, air inside it and the field of view on an image; holds working space. One thread at a time.
 class BodySlice {
  public:
-  BodySlice(std::int32_t rows, std::int32_t columns);
-
-  // Marks air inside the body as 1 in `air` (row by row), else 0. The sample (row j, column i) is
-  // hu[j * row_step + i * column_step].
-  EdgeOfView Find(const float* hu, std::int64_t row_step, std::int64_t column_step, std::uint8_t* air);
+  // Marks air inside the body as 1 in `air`, whose rows are `air_row_step` samples apart, else 0. `circle`:
+  // of a square image.
+  EdgeOfView Find(const Samples& samples, const std::optional<InnerCircle>& circle, std::uint8_t* air,
+                  std::size_t air_row_step);
 
  private:
   enum Mark : std::uint8_t { kOpen, kTissue, kCounted, kBody, kOutside };
@@ -51,16 +66,17 @@ class BodySlice {
   void Flood(std::size_t seed, Mark from, Mark to, Visit visit);
   // The largest tissue region becomes body, all others open (air passes around a table).
   void KeepLargestTissue();
+  void Resize(std::int32_t rows, std::int32_t columns);
   // Sets padding_ from values_.
-  void FindPadding();
+  void FindPadding(const std::optional<InnerCircle>& circle);
   void PadFromCorners();
-  void PadOutsideCircle();
+  void PadOutside(const InnerCircle& circle);
   // Sets the spans of the body.
   void FindBodySpans();
   bool IsAtEdge(std::size_t at) const;
 
-  std::int32_t rows_;
-  std::int32_t columns_;
+  std::int32_t rows_ = 0;
+  std::int32_t columns_ = 0;
   std::vector<float> values_;
   std::vector<Mark> marks_;
   std::vector<std::uint8_t> padding_;

@@ -81,31 +81,55 @@ struct Sampling {
   std::size_t slice_size;
 };
 
-// Samples of a slice: that of row j, column i is hu[j * row_step + i * column_step].
-struct Samples {
-  const float* hu = nullptr;
-  std::int64_t row_step = 0;
-  std::int64_t column_step = 0;
+// What a slice's samples show of its stored image.
+struct View {
+  View(const StoredArea& area, const Sampling& sampling) {
+    std::array<double, 2> radius{};
+    for (std::size_t axis = 0; axis < 2; ++axis) {
+      const std::int64_t step = axis == 0 ? sampling.step_i : sampling.step_j;
+      first[axis] = (area.first_ij[axis] + step - 1) / step;
+      count[axis] =
+          area.IsEmpty() ? 0 : std::max<std::int64_t>(area.last_ij[axis] / step - first[axis] + 1, 0);
+      centre[axis] = area.centre_ij[axis] / static_cast<double>(step) - static_cast<double>(first[axis]);
+      radius[axis] = area.size_ij[axis] / 2.0 / static_cast<double>(step);
+    }
+    if (radius[0] == radius[1]) circle = InnerCircle{centre[1], centre[0], radius[0]};
+  }
+
+  bool IsEmpty() const { return count[0] == 0 || count[1] == 0; }
+  // The same of a slice's samples.
+  Samples Of(const Samples& slice) const {
+    return {slice.hu + first[1] * slice.row_step + first[0] * slice.column_step, slice.row_step,
+            slice.column_step, static_cast<std::int32_t>(count[1]), static_cast<std::int32_t>(count[0])};
+  }
+
+  std::array<std::int64_t, 2> first{};  // along i, j
+  std::array<std::int64_t, 2> count{};
+  std::array<double, 2> centre{};
+  std::optional<InnerCircle> circle;
 };
 
 // `samples_of(k, worker)` is called from several threads; what it points to lasts until the worker's next
 // call.
 template <typename SamplesOf>
-absl::StatusOr<EnclosedAir> FindAir(const volume::Geometry& geometry, const Sampling& sampling,
-                                    const Parallel& parallel, SamplesOf samples_of) {
+absl::StatusOr<EnclosedAir> FindAir(const volume::Geometry& geometry, std::span<const StoredArea> areas,
+                                    const Sampling& sampling, const Parallel& parallel,
+                                    SamplesOf samples_of) {
   const std::uint32_t slices = geometry.size_ijk()[2];
   const auto columns = static_cast<std::size_t>(sampling.columns);
   const std::size_t slice_size = sampling.slice_size;
   const std::array<std::int64_t, 3> size{slices, sampling.rows, sampling.columns};
   std::vector<std::uint8_t> air(slice_size * slices);
-  std::vector<BodySlice> bodies(static_cast<std::size_t>(std::max(parallel.threads, 1)),
-                                BodySlice(sampling.rows, sampling.columns));
+  std::vector<BodySlice> bodies(static_cast<std::size_t>(std::max(parallel.threads, 1)));
   std::vector<EdgeOfView> edges(slices);
   TS_RETURN_IF_ERROR(ParallelFor(parallel, slices, [&](std::int64_t k, int worker) {
     const auto slice = static_cast<std::size_t>(k);
-    const Samples samples = samples_of(k, worker);
+    const View view(areas[slice], sampling);
+    if (view.IsEmpty()) return;
+    const auto first =
+        static_cast<std::size_t>(view.first[1]) * columns + static_cast<std::size_t>(view.first[0]);
     edges[slice] = bodies[static_cast<std::size_t>(worker)].Find(
-        samples.hu, samples.row_step, samples.column_step, air.data() + slice * slice_size);
+        view.Of(samples_of(k, worker)), view.circle, air.data() + slice * slice_size + first, columns);
   }));
   TS_ASSIGN_OR_RETURN(const ComponentSet set, FindComponents<std::uint8_t>({air, size}, parallel));
   const auto voxels_per_sample = static_cast<std::uint64_t>(sampling.step_i * sampling.step_j);
@@ -138,35 +162,36 @@ absl::StatusOr<EnclosedAir> FindAir(const volume::Geometry& geometry, const Samp
 }  // namespace
 
 absl::StatusOr<EnclosedAir> FindEnclosedAir(const at::Tensor& hu, const volume::Geometry& geometry,
-                                            const Parallel& parallel) {
+                                            std::span<const StoredArea> areas, const Parallel& parallel) {
   const std::array<std::uint32_t, 3>& size = geometry.size_ijk();
   if (!hu.is_cpu() || hu.scalar_type() != at::kFloat || !hu.is_contiguous() || hu.dim() != 3 ||
-      hu.size(0) != size[2] || hu.size(1) != size[1] || hu.size(2) != size[0]) {
+      hu.size(0) != size[2] || hu.size(1) != size[1] || hu.size(2) != size[0] || areas.size() != size[2]) {
     return base::Error(absl::StatusCode::kInvalidArgument, "RESAMPLE_SHAPE", "",
                        "the volume is not a contiguous float32 array of the geometry's size");
   }
   const Sampling sampling(geometry);
   const float* const voxels = hu.const_data_ptr<float>();
   return Fenced([&] {
-    return FindAir(geometry, sampling, parallel, [&](std::int64_t k, int) {
-      return Samples{voxels + k * hu.stride(0), sampling.step_j * hu.stride(1), sampling.step_i};
+    return FindAir(geometry, areas, sampling, parallel, [&](std::int64_t k, int) {
+      return Samples{voxels + k * hu.stride(0), sampling.step_j * hu.stride(1), sampling.step_i,
+                     sampling.rows, sampling.columns};
     });
   });
 }
 
 absl::StatusOr<EnclosedAir> FindEnclosedAir(std::span<const StoredSlice> slices,
                                             const volume::Geometry& geometry, const Parallel& parallel) {
-  TS_RETURN_IF_ERROR(CheckSlices(slices, geometry.size_ijk()));
+  TS_ASSIGN_OR_RETURN(const std::vector<StoredArea> areas, StoredAreas(slices, geometry.size_ijk()));
   const Sampling sampling(geometry);
   return Fenced([&] {
     std::vector<std::vector<float>> rescaled(static_cast<std::size_t>(std::max(parallel.threads, 1)),
                                              std::vector<float>(sampling.slice_size));
-    return FindAir(geometry, sampling, parallel, [&](std::int64_t k, int worker) {
+    return FindAir(geometry, areas, sampling, parallel, [&](std::int64_t k, int worker) {
       std::vector<float>& samples = rescaled[static_cast<std::size_t>(worker)];
       RescaleSamples(slices, static_cast<std::size_t>(k), geometry.size_ijk()[0],
                      static_cast<std::size_t>(sampling.step_j), static_cast<std::size_t>(sampling.step_i),
                      samples);
-      return Samples{samples.data(), sampling.columns, 1};
+      return Samples{samples.data(), sampling.columns, 1, sampling.rows, sampling.columns};
     });
   });
 }

@@ -45,24 +45,59 @@ v1::Reason IncompleteSeries(const RunInput& input) {
                     "so many other series have fewer instances than their submitter announced, or none");
 }
 
+// The nearest slice that was acquired; of two, the one that `series` names an interpolated slice after.
+std::uint32_t AcquiredSlice(const series::Volume& volume, std::uint32_t k) {
+  const auto& synthetic = volume.slices[k].synthetic;
+  if (!synthetic) return k;
+  return synthetic->weight < 0.5 ? synthetic->before : synthetic->after;
+}
+
 // The worker knows neither the patient nor the slices' names.
-void NameFinding(const ResultContext& context, v1::Finding& finding) {
+void NameFinding(const ResultContext& context, const std::vector<std::string>& limitations,
+                 v1::Finding& finding) {
   for (const v1::Label& label : context.model.recipe.labels()) {
     if (label.value() == finding.label_value()) finding.set_label(label.name());
   }
   finding.clear_compared_to();
-  finding.set_key_sop_instance_uid(
-      context.input.selection.volume->slices[finding.key_slice_k()].sop_instance_uid);
+  const series::Volume& volume = *context.input.selection.volume;
+  finding.set_key_slice_k(AcquiredSlice(volume, finding.key_slice_k()));
+  finding.set_key_sop_instance_uid(volume.slices[finding.key_slice_k()].sop_instance_uid);
   finding.set_tracking_uid(
       findings::TrackingUid(context.stored.study_uid, context.model.model_digest, finding));
-  for (const std::string& limitation : context.input.selection.limitations)
-    finding.add_limitations(limitation);
+  for (const std::string& limitation : limitations) finding.add_limitations(limitation);
 }
 
 std::optional<std::string> WhyNotHounsfield(const ipc::v1::RunDone& done) {
   if (!done.has_hounsfield()) return std::nullopt;
   const ipc::v1::HounsfieldCounts& counts = done.hounsfield();
   return volume::WhyNotHounsfield({counts.all(), counts.body(), counts.tissue(), counts.dense()});
+}
+
+// What the answer rests on, beside what the worker measured.
+void QualifyCoverage(const RunInput& input, const std::optional<std::string>& implausible,
+                     v1::Coverage& coverage) {
+  coverage.set_synthetic_slices(input.selection.volume->synthetic_slices());
+  for (const std::string& limitation : input.selection.limitations) {
+    *coverage.add_reasons() =
+        MakeReason("LIMITATION", limitation, "the recipe warns of this input and goes on");
+  }
+  // What is not there may show what was not found.
+  if (input.missing > 0) {
+    coverage.set_target(v1::COVERAGE_TARGET_PARTIAL);
+    *coverage.add_reasons() = MakeReason("EXPECTED_INSTANCES_MISSING", absl::StrCat(input.missing),
+                                         "the series has fewer instances than its submitter announced");
+  }
+  if (input.incomplete_series > 0) {
+    if (coverage.target() == v1::COVERAGE_TARGET_COMPLETE) coverage.set_target(v1::COVERAGE_TARGET_PARTIAL);
+    *coverage.add_reasons() = IncompleteSeries(input);
+  }
+  // Last, because it is worse: the network saw other values than it was made for, whatever the volume shows.
+  if (implausible) {
+    coverage.set_target(v1::COVERAGE_TARGET_UNKNOWN);
+    *coverage.add_reasons() =
+        MakeReason("HU_IMPLAUSIBLE", *implausible,
+                   "a patient's CT in Hounsfield units has other shares of tissue and dense values");
+  }
 }
 
 }  // namespace
@@ -90,37 +125,22 @@ absl::StatusOr<RunResult> FinishRun(const ResultContext& context, const Prepared
   const double began_ms = base::MonotonicMs();
   const v1::Recipe& recipe = context.model.recipe;
   const series::Volume& volume = *context.input.selection.volume;
-  TS_RETURN_IF_ERROR(CheckRunDone(recipe, *volume.geometry, done, context.windows_total));
+  TS_RETURN_IF_ERROR(CheckRunDone(recipe, *volume.geometry, prepared.start, done, context.windows_total));
 
   RunResult result;
   result.run = BasicRun(context);
   result.windows = done.windows();
   v1::Run& run = result.run;
+  const std::optional<std::string> implausible = WhyNotHounsfield(done);
+  std::vector<std::string> limitations = context.input.selection.limitations;
+  if (implausible) limitations.push_back(absl::StrCat("HU_IMPLAUSIBLE(", *implausible, ")"));
   std::vector<v1::Finding> findings(done.findings().begin(), done.findings().end());
-  for (v1::Finding& finding : findings) NameFinding(context, finding);
+  for (v1::Finding& finding : findings) NameFinding(context, limitations, finding);
   std::stable_sort(findings.begin(), findings.end(),
                    [](const v1::Finding& a, const v1::Finding& b) { return a.score() > b.score(); });
   v1::Coverage coverage =
       findings::JudgeCoverage(recipe, *volume.geometry, done, context.input.selection.uses);
-  coverage.set_synthetic_slices(volume.synthetic_slices());
-  if (const auto implausible = WhyNotHounsfield(done)) {
-    // The network saw other values than it was made for: that it found nothing means nothing.
-    coverage.set_target(v1::COVERAGE_TARGET_UNKNOWN);
-    *coverage.add_reasons() =
-        MakeReason("HU_IMPLAUSIBLE", *implausible,
-                   "a patient's CT in Hounsfield units has other shares of tissue and dense values");
-  }
-  for (const std::string& limitation : context.input.selection.limitations) {
-    *coverage.add_reasons() =
-        MakeReason("LIMITATION", limitation, "the recipe warns of this input and goes on");
-  }
-  if (context.input.missing > 0) {
-    // What is not there may show what was not found.
-    coverage.set_target(v1::COVERAGE_TARGET_PARTIAL);
-    *coverage.add_reasons() = MakeReason("EXPECTED_INSTANCES_MISSING", absl::StrCat(context.input.missing),
-                                         "the series has fewer instances than its submitter announced");
-  }
-  if (context.input.incomplete_series > 0) *coverage.add_reasons() = IncompleteSeries(context.input);
+  QualifyCoverage(context.input, implausible, coverage);
   *run.mutable_flag() = findings::JudgeFlag(recipe, findings, coverage);
   *run.mutable_coverage() = std::move(coverage);
   for (v1::Finding& finding : findings) *run.add_findings() = std::move(finding);

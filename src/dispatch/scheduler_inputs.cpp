@@ -88,6 +88,13 @@ void Scheduler::StartPlan(const std::string& study_uid) {
   });
 }
 
+// A run starts when the study is complete or, with an expectation, its own series. Its later generations wait
+// for other series that are expected: each of these would make one more.
+bool Scheduler::StartsEarly(const Entry& entry, const RunInput& input) {
+  if (!input.expectation || input.missing > 0) return false;
+  return entry.stored.generation <= 1 || input.incomplete_series == 0;
+}
+
 void Scheduler::HandlePlan(const std::string& study_uid, std::uint64_t number,
                            const absl::StatusOr<Plan>& plan, bool complete) {
   const auto study = studies_.find(study_uid);
@@ -102,8 +109,7 @@ void Scheduler::HandlePlan(const std::string& study_uid, std::uint64_t number,
   for (const auto& [run_id, input] : *plan) {
     Entry* entry = Find(run_id);
     if (entry == nullptr || entry->phase != Phase::kWaiting) continue;
-    // A run starts when the study is complete or, with an expectation, its own series.
-    if (!complete && !(input->expectation && input->missing == 0)) continue;
+    if (!complete && !StartsEarly(*entry, *input)) continue;
     if (input->study->series.identity_conflict) {
       Fail(run_id, MakeReason("IDENTITY_CONFLICT", "",
                               "the study holds instances of two patients: it is kept, but not analysed"));

@@ -1,10 +1,13 @@
 #include "dispatch/study_input.h"
 
-#include <algorithm>
+#include <array>
+#include <map>
 #include <set>
 #include <string_view>
+#include <tuple>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "dispatch/submission.h"
 #include "tomoserve/base/digest.h"
 #include "tomoserve/base/status.h"
@@ -12,18 +15,43 @@
 namespace tomoserve::dispatch {
 namespace {
 
-std::string DigestOf(const StudyInput& study, const std::set<std::uint32_t>& indices) {
-  std::set<std::pair<std::string_view, std::string_view>> sorted;
-  for (const std::uint32_t index : indices) {
-    sorted.emplace(study.instances[index].sop_uid, study.instances[index].sha256);
+// Where in an instance an image lies: frame, whether it is a tile, the tile's first row and column.
+using Place = std::array<std::uint32_t, 4>;
+
+Place PlaceOf(const series::VolumeSlice& slice) {
+  if (!slice.tile) return {slice.frame};
+  return {slice.frame, 1, slice.tile->first_row(), slice.tile->first_column()};
+}
+
+std::string DigestOfImages(const StudyInput& study, const series::Volume* volume) {
+  std::set<std::tuple<std::string_view, std::string_view, Place>> sorted;
+  const auto add = [&](const store::StoredInstance& instance, const Place& place) {
+    sorted.emplace(instance.sop_uid, instance.sha256, place);
+  };
+  if (volume != nullptr) {
+    for (const series::VolumeSlice& slice : volume->slices) add(study.instances[slice.index], PlaceOf(slice));
+  } else {
+    for (const store::StoredInstance& instance : study.instances) add(instance, {});
   }
   base::Sha256 digest;
-  for (const auto& [sop_uid, sha256] : sorted) {
+  for (const auto& [sop_uid, sha256, place] : sorted) {
     digest.Update(sop_uid);
     digest.Update(" ");
     digest.Update(sha256);
+    if (place[0] != 0) digest.Update(absl::StrCat(" frame ", place[0]));
+    if (place[1] != 0) digest.Update(absl::StrCat(" tile ", place[2], " ", place[3]));
     digest.Update("\n");
   }
+  return digest.HexDigest();
+}
+
+// With the counts that change what is answered.
+std::string DigestOf(const RunInput& input, const StudyInput& study) {
+  std::string images = DigestOfImages(study, input.selection.volume);
+  if (input.missing == 0 && input.incomplete_series == 0) return images;
+  base::Sha256 digest;
+  digest.Update(
+      absl::StrCat(images, " missing ", input.missing, " incomplete_series ", input.incomplete_series));
   return digest.HexDigest();
 }
 
@@ -35,28 +63,13 @@ absl::StatusOr<std::shared_ptr<const StudyInput>> LoadStudyInput(store::JobStore
   study->study_uid = study_uid;
   TS_ASSIGN_OR_RETURN(study->instances, store.Instances(study_uid));
   study->series = series::BuildStudy(SeriesInstances(study->instances, {}));
-  std::set<std::string> submissions;
-  for (const store::StoredInstance& instance : study->instances) submissions.insert(instance.submission_id);
-  for (const std::string& submission_id : submissions) {
-    TS_ASSIGN_OR_RETURN(const store::Submission submission, store.GetSubmission(submission_id));
-    for (const v1::ExpectedSeries& expected : submission.header.expected_series()) {
-      std::uint32_t& instances = study->expected[expected.series_instance_uid()];
-      instances = std::max(instances, expected.instances());
-    }
-  }
+  TS_ASSIGN_OR_RETURN(study->expected, store.Expected(study_uid));
   return study;
 }
 
 RunInput ChooseInput(const v1::Recipe& recipe, std::shared_ptr<const StudyInput> study) {
   RunInput input;
   input.selection = series::Select(recipe, study->series);
-  std::set<std::uint32_t> indices;
-  if (input.selection.volume != nullptr) {
-    for (const series::VolumeSlice& slice : input.selection.volume->slices) indices.insert(slice.index);
-  } else {
-    for (std::uint32_t i = 0; i < study->instances.size(); ++i) indices.insert(i);
-  }
-  input.digest = DigestOf(*study, indices);
   std::map<std::string_view, std::uint32_t> there;
   for (const series::Series& series : study->series.series) {
     there.emplace(series.series_instance_uid, series.instances);
@@ -74,6 +87,7 @@ RunInput ChooseInput(const v1::Recipe& recipe, std::shared_ptr<const StudyInput>
       input.missing = expected->second > series->instances ? expected->second - series->instances : 0;
     }
   }
+  input.digest = DigestOf(input, *study);
   input.study = std::move(study);
   return input;
 }
@@ -82,7 +96,7 @@ RunInput WithoutVolume(RunInput input, const v1::Reason& reason) {
   base::Sha256 digest;
   digest.Update(reason.code());
   digest.Update(" ");
-  digest.Update(input.digest);
+  digest.Update(DigestOfImages(*input.study, input.selection.volume));
   input.digest = digest.HexDigest();
   series::Selection& selection = input.selection;
   selection.volume = nullptr;

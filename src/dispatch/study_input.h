@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -20,16 +19,16 @@ struct StudyInput {
   std::string study_uid;
   std::vector<store::StoredInstance> instances;  // VolumeSlice::index counts these
   series::StudySeries series;
-  std::map<std::string, std::uint32_t>
-      expected;  // instances that a submitter expects, by Series Instance UID
+  store::ExpectedInstances expected;  // of all its submissions
 };
 
 // One recipe's choice.
 struct RunInput {
   std::shared_ptr<const StudyInput> study;
   series::Selection selection;  // points into *study
-  // SHA-256 over the sorted SOP Instance UIDs and contents of the instances that decide: the volume's, or all
-  // of the study's where no volume was chosen. Hex.
+  // SHA-256, hex, over what decides: the sorted SOP Instance UIDs and contents of the volume's instances
+  // (with frame and tile, where an instance is more than one image), or of all the study's where no volume
+  // was chosen; then the counts below, where they are not 0.
   std::string digest;
   bool expectation = false;   // a submitter said how many instances the chosen series has
   std::uint32_t missing = 0;  // that many of them are not there
@@ -44,8 +43,8 @@ absl::StatusOr<std::shared_ptr<const StudyInput>> LoadStudyInput(store::JobStore
 // Pure.
 RunInput ChooseInput(const v1::Recipe& recipe, std::shared_ptr<const StudyInput> study);
 
-// The same without a volume, for this one reason, which stands at every series; with a digest of its own.
-// Pure.
+// The same without a volume, for this one reason, which stands at every series; with a digest of its own, in
+// which no counts are. Pure.
 RunInput WithoutVolume(RunInput input, const v1::Reason& reason);
 
 }  // namespace tomoserve::dispatch

@@ -95,6 +95,23 @@ absl::Status CheckExtent(const volume::Geometry& grid, const ipc::v1::LabelExten
   return absl::OkStatus();
 }
 
+absl::Status CheckHounsfield(const volume::Geometry& grid, const ipc::v1::StartRun& start,
+                             const ipc::v1::RunDone& done) {
+  if (done.has_hounsfield() != start.count_hounsfield()) return Lie("hounsfield");
+  if (!done.has_hounsfield()) return absl::OkStatus();
+  const auto& size = grid.size_ijk();
+  const std::uint64_t pixels = std::uint64_t{start.stored_columns() == 0 ? size[0] : start.stored_columns()} *
+                               (start.stored_rows() == 0 ? size[1] : start.stored_rows());
+  const auto stored = static_cast<std::uint64_t>(
+      std::count_if(start.slices().begin(), start.slices().end(),
+                    [](const ipc::v1::Slice& slice) { return !slice.has_between(); }));
+  const ipc::v1::HounsfieldCounts& counts = done.hounsfield();
+  // No sums: these may be any numbers.
+  const bool fits = counts.all() <= pixels * stored && counts.body() <= counts.all() &&
+                    counts.tissue() <= counts.body() && counts.dense() <= counts.body() - counts.tissue();
+  return fits ? absl::OkStatus() : Lie("hounsfield");
+}
+
 std::string Printable(const std::string& text) {
   std::string clean = text.substr(0, kLongestText);
   for (char& c : clean) {
@@ -112,7 +129,8 @@ std::set<std::uint32_t> LabelValues(const v1::Recipe& recipe) {
 }
 
 absl::Status CheckRunDone(const v1::Recipe& recipe, const volume::Geometry& grid,
-                          const ipc::v1::RunDone& done, std::uint32_t windows_total) {
+                          const ipc::v1::StartRun& start, const ipc::v1::RunDone& done,
+                          std::uint32_t windows_total) {
   std::uint64_t most = 0;
   for (const v1::FindingRule& rule : recipe.findings()) {
     most += rule.max_findings() == 0 ? kDefaultFindings : rule.max_findings();
@@ -128,6 +146,7 @@ absl::Status CheckRunDone(const v1::Recipe& recipe, const volume::Geometry& grid
     TS_RETURN_IF_ERROR(CheckExtent(grid, extent, "labels"));
   }
   if (done.has_lung()) TS_RETURN_IF_ERROR(CheckExtent(grid, done.lung(), "lung"));
+  TS_RETURN_IF_ERROR(CheckHounsfield(grid, start, done));
   if (done.windows() == 0 || done.windows() > volume::kMaxWindows ||
       (windows_total != 0 && done.windows() != windows_total)) {
     return Lie("windows");

@@ -13,12 +13,14 @@
 
 namespace tomoserve::dispatch {
 
-// Whether a finished run's message can be true: as many findings as the recipe allows, labels of the recipe,
+// Whether the answer to `start` can be true: as many findings as the recipe allows, labels of the recipe,
 // finite numbers, places inside the grid, each stage once and no longer than a week, as many windows as the
-// run's progress spoke of (`windows_total`; 0: there was none) and as any run may have. Errors:
-// kInvalidArgument WORKER_LIED (value: the field).
+// run's progress spoke of (`windows_total`; 0: there was none) and as any run may have, Hounsfield counts
+// where they were asked for and only there, of no more values than are stored and parts no larger than what
+// they are part of. Errors: kInvalidArgument WORKER_LIED (value: the field).
 absl::Status CheckRunDone(const v1::Recipe& recipe, const volume::Geometry& grid,
-                          const ipc::v1::RunDone& done, std::uint32_t windows_total);
+                          const ipc::v1::StartRun& start, const ipc::v1::RunDone& done,
+                          std::uint32_t windows_total);
 
 // A reason that a worker states, cut to what a reason may be: an upper-case code, short printable texts. A
 // code that is none becomes `fallback`.

@@ -47,8 +47,9 @@ std::vector<Object> ObjectsOf(const v1::FindingRule& rule, const compute::Compon
 }
 
 // Sets the score of every object. Parts of fixed size are combined in order: bits do not depend on threads.
-absl::Status Score(const v1::FindingRule& rule, std::int64_t channel, const ScoreReader& scores,
-                   std::vector<Object>& objects, const compute::Parallel& parallel) {
+absl::Status Score(const v1::FindingRule& rule, std::span<const std::int64_t> channels,
+                   const ScoreReader& scores, std::vector<Object>& objects,
+                   const compute::Parallel& parallel) {
   constexpr std::size_t kRunsOfPart = 1024;
   struct Part {
     std::size_t object = 0;
@@ -65,7 +66,7 @@ absl::Status Score(const v1::FindingRule& rule, std::int64_t channel, const Scor
     }
   }
   TS_RETURN_IF_ERROR(scores.ReadRuns(
-      channel, runs_of_parts,
+      channels, runs_of_parts,
       [&](std::size_t part, std::span<const float> of_voxels) {
         for (const float score : of_voxels) {
           parts[part].sum += static_cast<double>(score);
@@ -102,9 +103,25 @@ void SetDiameters(const compute::Diameters& diameters, const volume::Geometry& g
       *finding.mutable_longest_diameter_3d_mm());
 }
 
+bool IsAtEdge(const compute::RowRun& run, std::span<const compute::StoredArea> areas) {
+  return areas[static_cast<std::size_t>(run.k)].IsEdge(run.first_i, run.last_i, run.j);
+}
+
+void SetLimitations(const Object& object, const compute::Extent& extent,
+                    std::span<const compute::StoredArea> areas, v1::Finding& finding) {
+  const auto any = [&](auto holds) { return std::any_of(object.runs.begin(), object.runs.end(), holds); };
+  if (extent.touches_volume_edge || any([&](const compute::RowRun& run) { return IsAtEdge(run, areas); })) {
+    finding.add_limitations("TOUCHES_VOLUME_EDGE");
+  }
+  if (any([&](const compute::RowRun& run) { return areas[static_cast<std::size_t>(run.k)].interpolated; })) {
+    finding.add_limitations("SYNTHETIC_SLICE");
+  }
+}
+
 template <typename Label>
 void SetExtent(const Object& object, const volume::Geometry& geometry,
-               const compute::LabelGrid<const Label>& grid, v1::Finding& finding) {
+               std::span<const compute::StoredArea> areas, const compute::LabelGrid<const Label>& grid,
+               v1::Finding& finding) {
   const compute::Extent extent = compute::MeasureExtent(object.runs, geometry);
   *finding.mutable_centre_lps() = volume::ToProto(extent.centroid_lps);
   *finding.mutable_box_lps()->mutable_min() = volume::ToProto(extent.box_min_lps);
@@ -115,7 +132,7 @@ void SetExtent(const Object& object, const volume::Geometry& geometry,
       surface / 2 * geometry.voxel_volume_ml(), *finding.mutable_volume_ml());
   finding.set_key_slice_k(static_cast<std::uint32_t>(extent.key_slice_k));
   finding.set_voxels(extent.voxels);
-  if (extent.touches_volume_edge) finding.add_limitations("TOUCHES_VOLUME_EDGE");
+  SetLimitations(object, extent, areas, finding);
 }
 
 std::string NameOf(const v1::Recipe& recipe, std::uint32_t value) {
@@ -127,17 +144,21 @@ std::string NameOf(const v1::Recipe& recipe, std::uint32_t value) {
 
 template <typename Label>
 absl::Status AddFindings(const v1::Recipe& recipe, const v1::FindingRule& rule,
-                         const volume::Geometry& geometry, const compute::LabelGrid<const Label>& grid,
-                         const compute::ComponentSet& components, const ScoreReader& scores,
-                         const compute::Parallel& parallel, std::vector<v1::Finding>& findings) {
-  const std::int64_t channel = ScoreChannelOf(recipe, rule.label());
-  if (channel < 0) return absl::OkStatus();  // no step makes this label
+                         const volume::Geometry& geometry, std::span<const compute::StoredArea> areas,
+                         const compute::LabelGrid<const Label>& grid, const compute::ComponentSet& components,
+                         const ScoreReader& scores, const compute::Parallel& parallel,
+                         std::vector<v1::Finding>& findings) {
+  const std::vector<std::int64_t> channels = ScoreChannelsOf(recipe, rule.label());
+  if (channels.empty()) return absl::OkStatus();  // no step makes this label
   std::vector<Object> objects = ObjectsOf(rule, components);
   std::erase_if(objects, [&](const Object& object) {
     return static_cast<double>(object.voxels) * geometry.voxel_volume_ml() < rule.min_volume_ml();
   });
-  TS_RETURN_IF_ERROR(Score(rule, channel, scores, objects, parallel));
-  std::erase_if(objects, [&](const Object& object) { return object.score < rule.min_score(); });
+  TS_RETURN_IF_ERROR(Score(rule, channels, scores, objects, parallel));
+  // Scores without an activation may be below 0: no bound is no bound.
+  if (rule.min_score() > 0) {
+    std::erase_if(objects, [&](const Object& object) { return object.score < rule.min_score(); });
+  }
   std::stable_sort(objects.begin(), objects.end(), [](const Object& a, const Object& b) {
     return a.score != b.score ? a.score > b.score : a.voxels > b.voxels;
   });
@@ -153,7 +174,7 @@ absl::Status AddFindings(const v1::Recipe& recipe, const v1::FindingRule& rule,
     finding.set_label(NameOf(recipe, rule.label()));
     finding.set_score(object.score);
     finding.set_calibration(v1::CALIBRATION_UNCALIBRATED);
-    SetExtent<Label>(object, geometry, grid, finding);
+    SetExtent<Label>(object, geometry, areas, grid, finding);
     SetDiameters(diameters, geometry, finding);
     findings.push_back(std::move(finding));
     ++made;
@@ -164,12 +185,9 @@ absl::Status AddFindings(const v1::Recipe& recipe, const v1::FindingRule& rule,
 }  // namespace
 
 std::vector<ipc::v1::LabelExtent> LabelExtents(const v1::Recipe& recipe, const volume::Geometry& geometry,
+                                               std::span<const compute::StoredArea> areas,
                                                const compute::ComponentSet& components) {
-  const auto last_i = static_cast<std::int32_t>(geometry.size_ijk()[0]) - 1;
-  const auto last_j = static_cast<std::int32_t>(geometry.size_ijk()[1]) - 1;
-  const auto at_border = [&](const compute::RowRun& run) {
-    return run.first_i == 0 || run.last_i == last_i || run.j == 0 || run.j == last_j;
-  };
+  const auto at_border = [&](const compute::RowRun& run) { return IsAtEdge(run, areas); };
   std::vector<ipc::v1::LabelExtent> extents;
   for (const v1::Label& label : recipe.labels()) {
     ipc::v1::LabelExtent& extent = extents.emplace_back();
@@ -191,12 +209,13 @@ std::vector<ipc::v1::LabelExtent> LabelExtents(const v1::Recipe& recipe, const v
 
 template <typename Label>
 absl::StatusOr<std::vector<v1::Finding>> ObjectFindings(
-    const v1::Recipe& recipe, const volume::Geometry& geometry, const compute::LabelGrid<const Label>& grid,
-    const compute::ComponentSet& components, const ScoreReader& scores, const compute::Parallel& parallel) {
+    const v1::Recipe& recipe, const volume::Geometry& geometry, std::span<const compute::StoredArea> areas,
+    const compute::LabelGrid<const Label>& grid, const compute::ComponentSet& components,
+    const ScoreReader& scores, const compute::Parallel& parallel) {
   std::vector<v1::Finding> findings;
   for (const v1::FindingRule& rule : recipe.findings()) {
     TS_RETURN_IF_ERROR(
-        AddFindings<Label>(recipe, rule, geometry, grid, components, scores, parallel, findings));
+        AddFindings<Label>(recipe, rule, geometry, areas, grid, components, scores, parallel, findings));
   }
   std::stable_sort(findings.begin(), findings.end(),
                    [](const v1::Finding& a, const v1::Finding& b) { return a.score() > b.score(); });
@@ -204,10 +223,12 @@ absl::StatusOr<std::vector<v1::Finding>> ObjectFindings(
 }
 
 template absl::StatusOr<std::vector<v1::Finding>> ObjectFindings<std::uint8_t>(
-    const v1::Recipe&, const volume::Geometry&, const compute::LabelGrid<const std::uint8_t>&,
-    const compute::ComponentSet&, const ScoreReader&, const compute::Parallel&);
+    const v1::Recipe&, const volume::Geometry&, std::span<const compute::StoredArea>,
+    const compute::LabelGrid<const std::uint8_t>&, const compute::ComponentSet&, const ScoreReader&,
+    const compute::Parallel&);
 template absl::StatusOr<std::vector<v1::Finding>> ObjectFindings<std::uint16_t>(
-    const v1::Recipe&, const volume::Geometry&, const compute::LabelGrid<const std::uint16_t>&,
-    const compute::ComponentSet&, const ScoreReader&, const compute::Parallel&);
+    const v1::Recipe&, const volume::Geometry&, std::span<const compute::StoredArea>,
+    const compute::LabelGrid<const std::uint16_t>&, const compute::ComponentSet&, const ScoreReader&,
+    const compute::Parallel&);
 
 }  // namespace tomoserve::pipeline

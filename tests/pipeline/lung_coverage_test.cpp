@@ -64,7 +64,8 @@ Volume HeadFirst(const Volume& whole) {
 }
 
 EnclosedAir AirOf(const Volume& volume) {
-  auto air = compute::FindEnclosedAir(volume.hu, volume.geometry, {2, {}});
+  auto air = compute::FindEnclosedAir(volume.hu, volume.geometry,
+                                      compute::WholeAreas(volume.geometry.size_ijk()), {2, {}});
   EXPECT_TRUE(air.ok()) << air.status();
   return air.value_or(EnclosedAir{});
 }

@@ -72,6 +72,57 @@ TEST_P(PreparedRunReportTest, SaysWhetherALabelReachesTheBorderOfTheImages) {
   EXPECT_TRUE(touches(5, 9, 4));
 }
 
+// A corrected grid is larger than each image: its border is no edge of what was seen.
+TEST_P(PreparedRunReportTest, TheBorderIsThatOfTheStoredImage) {
+  const auto geometry = AxialGeometry({12, 14, 8}, {1, 1, 1});
+  const auto touches = [&](std::size_t i, std::size_t j, std::size_t k) {
+    StoredVolume stored(AxialGeometry({12, 10, 8}, {1, 1, 1}));
+    stored.At(i, j, k) = 2;
+    std::vector<compute::StoredSlice> slices = stored.Slices();
+    for (std::size_t n = 0; n < slices.size(); ++n)
+      slices[n].shift = compute::Shift{{0, 0.5 * static_cast<double>(n)}, {12, 10}, 0};
+    const auto outcome = Run(SpotRecipe(), geometry, slices, testing::Identity);
+    EXPECT_TRUE(outcome.ok()) << outcome.status();
+    const bool border = outcome->result.labels.at(0).touches_in_plane_border();
+    EXPECT_EQ(outcome->result.findings.size(), 1u);
+    EXPECT_EQ(outcome->result.findings.at(0).limitations_size(), border ? 1 : 0);
+    return border;
+  };
+  EXPECT_TRUE(touches(5, 0, 4));
+  EXPECT_FALSE(touches(5, 1, 4));
+  EXPECT_FALSE(touches(5, 8, 4));
+  EXPECT_TRUE(touches(5, 9, 4));
+  EXPECT_TRUE(touches(0, 5, 4));
+  EXPECT_TRUE(touches(11, 5, 4));
+  // Shifted by half a pixel: a voxel goes into two rows.
+  EXPECT_TRUE(touches(5, 0, 3));
+  EXPECT_FALSE(touches(5, 2, 3));
+  EXPECT_FALSE(touches(5, 7, 3));
+  EXPECT_TRUE(touches(5, 9, 3));
+}
+
+TEST_P(PreparedRunReportTest, NamesFindingsThatLieOnAnInterpolatedSlice) {
+  const auto geometry = AxialGeometry({12, 10, 8}, {1, 1, 1});
+  StoredVolume stored(geometry);
+  stored.At(5, 5, 2) = stored.At(5, 5, 4) = 3;  // and between them
+  stored.At(9, 8, 4) = 4;
+  stored.At(2, 2, 5) = stored.At(2, 2, 6) = 2;
+  std::vector<compute::StoredSlice> slices = stored.Slices();
+  slices[3] = {};
+  slices[3].between = compute::Between{2, 4, 0.5};
+  v1::Recipe recipe = SpotRecipe();
+  const auto outcome = Run(recipe, geometry, slices, testing::Identity);
+  ASSERT_TRUE(outcome.ok()) << outcome.status();
+  const std::vector<v1::Finding>& findings = outcome->result.findings;
+  ASSERT_EQ(findings.size(), 3u);
+  EXPECT_EQ(findings[0].voxels(), 2u);
+  EXPECT_THAT(findings[0].limitations(), ElementsAre("SYNTHETIC_SLICE"));
+  EXPECT_EQ(findings[1].voxels(), 3u);
+  EXPECT_THAT(findings[1].limitations(), ElementsAre("SYNTHETIC_SLICE"));
+  EXPECT_EQ(findings[2].voxels(), 2u);
+  EXPECT_THAT(findings[2].limitations(), ElementsAre());
+}
+
 TEST_P(PreparedRunReportTest, SaysThatTheImagesCutALungOff) {
   const auto geometry = AxialGeometry({120, 170, 20}, {2, 2, 5}, {-180, -170, 0});  // up to x = 60
   StoredVolume stored(geometry);
@@ -82,12 +133,18 @@ TEST_P(PreparedRunReportTest, SaysThatTheImagesCutALungOff) {
   v1::Recipe recipe = SpotRecipe();
   recipe.mutable_coverage()->mutable_lung_inside()->set_min_volume_ml(200);
   for (int axis = 0; axis < 3; ++axis) recipe.mutable_windows()->set_size(axis, 200);
-  const auto outcome = Run(recipe, geometry, stored.Slices(),
-                           [](const at::Tensor& input) -> absl::StatusOr<at::Tensor> { return input; });
-  ASSERT_TRUE(outcome.ok()) << outcome.status();
-  ASSERT_TRUE(outcome->result.lung.has_value());
-  EXPECT_GT(outcome->result.lung->volume_ml(), 200);
-  EXPECT_TRUE(outcome->result.lung->touches_in_plane_border());
+  const auto expect_cut = [&](const volume::Geometry& grid, const std::vector<compute::StoredSlice>& slices) {
+    const auto outcome = Run(recipe, grid, slices, testing::Identity);
+    ASSERT_TRUE(outcome.ok()) << outcome.status();
+    ASSERT_TRUE(outcome->result.lung.has_value());
+    EXPECT_GT(outcome->result.lung->volume_ml(), 200);
+    EXPECT_TRUE(outcome->result.lung->touches_in_plane_border());
+  };
+  std::vector<compute::StoredSlice> slices = stored.Slices();
+  expect_cut(geometry, slices);
+  for (std::size_t k = 0; k < slices.size(); ++k)
+    slices[k].shift = compute::Shift{{0.5 * static_cast<double>(k), 0}, {120, 170}, -1024};
+  expect_cut(AxialGeometry({130, 170, 20}, {2, 2, 5}, {-180, -170, 0}), slices);
 }
 
 TS_INSTANTIATE_PLACES(PreparedRunReportTest, testing::AllPlaces());

@@ -287,6 +287,11 @@ TEST_F(RunTest, ActivationsKeepTheirLastRow) {
   Reopen();
   EXPECT_EQ((*store_->GetActivation("lung", "1"))->stage(), v1::ACTIVATION_STAGE_RETIRED);
   EXPECT_EQ(*store_->GetActivation("lung", "2"), std::nullopt);
+  const auto rows = *store_->ListActivations("lung", "1");
+  ASSERT_THAT(rows, ::testing::SizeIs(2));
+  EXPECT_EQ(rows[0].by(), "configuration");
+  EXPECT_EQ(rows[1].by(), "operator");
+  EXPECT_THAT(*store_->ListActivations("lung", "2"), ::testing::IsEmpty());
   EXPECT_EQ(Reason(store_->SetActivation("lung", "1", {})), "ACTIVATION_INVALID");
 }
 

@@ -320,6 +320,45 @@ TEST_F(SubmissionTest, IdentityFillsGapsAndAddsUp) {
   EXPECT_THAT(store_->GetStudy("1.2")->notices, IsEmpty());
 }
 
+TEST_F(SubmissionTest, ExpectsTheMostThatAnyAcknowledgedSubmissionAnnounces) {
+  const auto expecting = [](const std::string& series_uid, std::uint32_t instances) {
+    v1::SubmissionHeader header;
+    v1::ExpectedSeries& expected = *header.add_expected_series();
+    expected.set_series_instance_uid(series_uid);
+    expected.set_instances(instances);
+    return header;
+  };
+  EXPECT_EQ(Reason(store_->Expected("1.2")), "UNKNOWN_STUDY");
+  Submit("1.2", {"1.2.1"}, {}, expecting("1.2.3", 20));
+  Submit("1.2", {"1.2.2"}, {}, expecting("1.2.3", 10));
+  Submit("1.2", {"1.2.2"}, {}, expecting("1.2.4", 5));  // brings nothing new
+  Submit("1.5", {"1.5.1"}, {}, expecting("1.2.3", 99));
+  Begin(expecting("1.2.3", 99));
+  const auto expected = store_->Expected("1.2");
+  ASSERT_TRUE(expected.ok()) << expected.status();
+  EXPECT_EQ(*expected, (ExpectedInstances{{"1.2.3", 20}, {"1.2.4", 5}}));
+  EXPECT_TRUE(store_->Expected("1.5").ok());
+}
+
+TEST_F(SubmissionTest, AnAnnouncementOfMoreMakesANewGeneration) {
+  const std::string first = OneRun("1.2");
+  Start(first, "digest");
+  Finish(first, v1::FLAG_STATE_NO_FINDING);
+  v1::SubmissionHeader header;
+  v1::ExpectedSeries& expected = *header.add_expected_series();
+  expected.set_series_instance_uid("1.2.3");
+  expected.set_instances(20);
+  const std::string second = Submit("1.2", {"1.2.1"}, {Model("lung")}, header).run_ids(0);
+  EXPECT_NE(second, first);
+  // Its input stays as it was given as long as nothing else comes, the same announcement included.
+  SetInput(second, "digest of more");
+  EXPECT_EQ(Submit("1.2", {"1.2.1"}, {Model("lung")}, header).run_ids(0), second);
+  EXPECT_EQ(Run(second).input_digest, "digest of more");
+  header.mutable_expected_series(0)->set_instances(21);
+  EXPECT_EQ(Submit("1.2", {"1.2.1"}, {Model("lung")}, header).run_ids(0), second);
+  EXPECT_EQ(Run(second).input_digest, "");
+}
+
 TEST_F(SubmissionTest, ForgetsOldUploadsOnly) {
   v1::SubmissionHeader header;
   header.set_idempotency_key("resumed");

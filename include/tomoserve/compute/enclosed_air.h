@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "tomoserve/compute/parallel.h"
+#include "tomoserve/compute/stored_area.h"
 #include "tomoserve/compute/stored_to_float.h"
 #include "tomoserve/volume/geometry.h"
 
@@ -46,11 +47,12 @@ struct EnclosedAir {
 //    holds, summed over the slices, less than a fifth of the largest.
 // A body wholly inside the field fulfils neither, nor does one whose skin is cut beside two whole lungs. The
 // field of view ends at the image's border, at padding below -1100 HU that reaches a corner, and at the
-// circle inscribed in a square image outside which all pixels are equal.
+// circle inscribed in a square image outside which all pixels are equal. The image is the slice's part in
+// `areas` (one per slice), not the grid: what was put beside a shifted slice is neither air nor room.
 //
-// Errors: kInvalidArgument RESAMPLE_SHAPE where tensor and geometry differ; those of FindComponents.
+// Errors: kInvalidArgument RESAMPLE_SHAPE where tensor, areas and geometry differ; those of FindComponents.
 absl::StatusOr<EnclosedAir> FindEnclosedAir(const at::Tensor& hu, const volume::Geometry& geometry,
-                                            const Parallel& parallel);
+                                            std::span<const StoredArea> areas, const Parallel& parallel);
 
 // The same from the stored values of a volume that lies on a device: only the pixels that are looked at are
 // rescaled, and none comes back. Bit-identical. Errors: also those of StoredToFloat.

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -44,6 +45,9 @@ struct StoredInstance {
   std::uint64_t length = 0;
   ipc::v1::InstanceHeader header;
 };
+
+// Instances by Series Instance UID.
+using ExpectedInstances = std::map<std::string, std::uint32_t>;
 
 // A study's row.
 struct StoredStudy {
@@ -155,13 +159,14 @@ class JobStore {
   virtual absl::StatusOr<Submission> GetSubmission(std::string_view submission_id) = 0;
   // The durable commit behind a receipt. Returns the receipt with submission id, Study UID and run ids; a
   // second call returns the first one's receipt and changes nothing. Runs: a wanted model has one newest
-  // generation per (study, model digest, recipe digest). QUEUED: it is shared (new instances clear its
-  // input). DONE, RUNNING or QUARANTINED: shared, unless there are new instances or the header says
-  // force_rerun; then a new generation is QUEUED, which SetRunInput drops again where its input is the old
-  // one. FAILED, CANCELLED, or STALE_STUDY where the model is solicited now: a new generation. New instances
-  // do the same for the runs that other living submissions want. Priority and role of the study: the higher,
-  // and CURRENT before PRIOR; lines of the worklist follow. Errors: UNKNOWN_SUBMISSION, kAlreadyExists
-  // INSTANCE_CONFLICT (value: the UID; same UID, other content), kInvalidArgument STUDY_UID_MISSING.
+  // generation per (study, model digest, recipe digest). QUEUED: it is shared (news clear its input). DONE,
+  // RUNNING or QUARANTINED: shared, unless there is news or the header says force_rerun; then a new
+  // generation is QUEUED, which SetRunInput drops again where its input is the old one. FAILED, CANCELLED, or
+  // STALE_STUDY where the model is solicited now: a new generation. News (new instances, or a series of which
+  // more is announced than before) do the same for the runs that other living submissions want. Priority and
+  // role of the study: the higher, and CURRENT before PRIOR; lines of the worklist follow. Errors:
+  // UNKNOWN_SUBMISSION, kAlreadyExists INSTANCE_CONFLICT (value: the UID; same UID, other content),
+  // kInvalidArgument STUDY_UID_MISSING.
   virtual absl::StatusOr<v1::SubmissionReceipt> Acknowledge(const Acknowledgement& acknowledgement) = 0;
   // Forgets unacknowledged submissions that were begun or resumed before `before_us`; returns their ids so
   // that the caller removes their spool files.
@@ -176,6 +181,9 @@ class JobStore {
   virtual absl::StatusOr<StoredStudy> GetStudy(std::string_view study_uid) = 0;  // kNotFound UNKNOWN_STUDY
   // By SOP Instance UID. UNKNOWN_STUDY.
   virtual absl::StatusOr<std::vector<StoredInstance>> Instances(std::string_view study_uid) = 0;
+  // How many instances a series is to have, by Series Instance UID: the most that an acknowledged submission
+  // announces, whether it brought instances or not. UNKNOWN_STUDY.
+  virtual absl::StatusOr<ExpectedInstances> Expected(std::string_view study_uid) = 0;
   virtual absl::Status SetStudyState(std::string_view study_uid, v1::StudyState state) = 0;
   virtual absl::Status SetNotices(std::string_view study_uid, const std::vector<v1::Reason>& notices) = 0;
   // Studies in SETTLING or REOPENED/RECEIVING, for timers and restart.
@@ -235,6 +243,9 @@ class JobStore {
   virtual absl::Status SetActivation(std::string_view name, std::string_view version,
                                      const v1::ActivationRecord& record) = 0;
   virtual absl::StatusOr<std::optional<v1::ActivationRecord>> GetActivation(std::string_view name,
+                                                                            std::string_view version) = 0;
+  // Its rows, oldest first.
+  virtual absl::StatusOr<std::vector<v1::ActivationRecord>> ListActivations(std::string_view name,
                                                                             std::string_view version) = 0;
 };
 

@@ -60,17 +60,17 @@ bool IsStale(const v1::Run& run) {
 }
 
 // Whether a wanted run needs a new generation, given its newest one.
-bool NeedsNewGeneration(const v1::Run& newest, bool new_instances, bool forced, bool solicited) {
+bool NeedsNewGeneration(const v1::Run& newest, bool news, bool forced, bool solicited) {
   // The study was not looked at because nobody had asked for it.
   if (solicited && IsStale(newest)) return true;
   switch (newest.state()) {
     case v1::RUN_STATE_QUEUED:
-      return false;  // it will see the new instances
+      return false;  // it will see the news
     case v1::RUN_STATE_FAILED:
     case v1::RUN_STATE_CANCELLED:
       return true;
     default:  // RUNNING, DONE and QUARANTINED stand for the input that they had
-      return new_instances || forced;
+      return news || forced;
   }
 }
 
@@ -107,6 +107,8 @@ absl::Status SqliteStore::AcknowledgeInTransaction(const Acknowledgement& acknow
   if (!before)
     TS_RETURN_IF_ERROR(WriteStudy(*database_, MergeStudy({}, acknowledgement.study, submission, 0, now)));
   TS_ASSIGN_OR_RETURN(const std::uint32_t inserted, InsertInstances(*database_, acknowledgement));
+  TS_ASSIGN_OR_RETURN(ExpectedInstances expected, ReadExpected(*database_, study_uid));
+  const bool announces_more = AddExpected(submission.header, expected);
   const StoredStudy study = MergeStudy(before, acknowledgement.study, submission, inserted, now);
   TS_RETURN_IF_ERROR(WriteStudy(*database_, study));
 
@@ -115,7 +117,7 @@ absl::Status SqliteStore::AcknowledgeInTransaction(const Acknowledgement& acknow
   receipt.set_study_instance_uid(study_uid);
   receipt.set_instances_duplicate(receipt.instances_duplicate() +
                                   static_cast<std::uint32_t>(acknowledgement.instances.size()) - inserted);
-  TS_RETURN_IF_ERROR(WantRuns(acknowledgement, submission, study, inserted > 0, receipt));
+  TS_RETURN_IF_ERROR(WantRuns(acknowledgement, submission, study, inserted > 0 || announces_more, receipt));
   TS_RETURN_IF_ERROR(
       database_->Run("UPDATE runs SET priority = ?3 WHERE tenant = ?1 AND study_uid = ?2 AND priority < ?3",
                      kTenant, study_uid, study.priority));
@@ -128,8 +130,7 @@ absl::Status SqliteStore::AcknowledgeInTransaction(const Acknowledgement& acknow
 }
 
 absl::Status SqliteStore::WantRuns(const Acknowledgement& acknowledgement, const Submission& submission,
-                                   const StoredStudy& study, bool new_instances,
-                                   v1::SubmissionReceipt& receipt) {
+                                   const StoredStudy& study, bool news, v1::SubmissionReceipt& receipt) {
   std::map<ModelKey, RunRow> newest;
   TS_ASSIGN_OR_RETURN(std::vector<RunRow> rows, ReadRunsOfStudy(*database_, study.study_uid));
   for (RunRow& row : rows) {  // ascending generations: the last one stays
@@ -152,22 +153,22 @@ absl::Status SqliteStore::WantRuns(const Acknowledgement& acknowledgement, const
     const auto found = newest.find(key);
     RunRow row;
     if (found == newest.end() ||
-        NeedsNewGeneration(found->second.stored.run, new_instances, forced, model.solicited)) {
+        NeedsNewGeneration(found->second.stored.run, news, forced, model.solicited)) {
       const std::uint32_t generation = found == newest.end() ? 1 : found->second.stored.generation + 1;
       TS_ASSIGN_OR_RETURN(row, NewGeneration(study, model, generation, forced));
     } else {
       row = found->second;
       row.forced = row.forced || forced;
-      if (new_instances && row.stored.run.state() == v1::RUN_STATE_QUEUED) row.stored.input_digest.clear();
+      if (news && row.stored.run.state() == v1::RUN_STATE_QUEUED) row.stored.input_digest.clear();
       if (row.stored.stage == v1::ACTIVATION_STAGE_SHADOW) row.stored.stage = model.stage;
     }
     if (!IsFinal(row.stored.run.state())) row.stored.deadline_us = Nearer(row.stored.deadline_us, deadline);
     TS_RETURN_IF_ERROR(WriteRun(*database_, row));
     receipt.add_run_ids(row.stored.run.run_id());
   }
-  if (!new_instances) return absl::OkStatus();
+  if (!news) return absl::OkStatus();
 
-  // Other submissions' runs see the new instances too.
+  // Other submissions' runs see the news too.
   TS_ASSIGN_OR_RETURN(const std::set<ModelKey> wanted, WantedKeys(*database_, study.study_uid));
   for (auto& [key, row] : newest) {
     if (seen.contains(key) || !wanted.contains(key)) continue;

@@ -43,4 +43,19 @@ absl::StatusOr<std::optional<v1::ActivationRecord>> SqliteStore::GetActivation(s
   return FindActivation(*database_, name, version);
 }
 
+absl::StatusOr<std::vector<v1::ActivationRecord>> SqliteStore::ListActivations(std::string_view name,
+                                                                               std::string_view version) {
+  const std::scoped_lock lock(mutex_);
+  TS_ASSIGN_OR_RETURN(Statement query,
+                      database_->Query("SELECT record FROM activations WHERE tenant = ?1 AND name = ?2 AND "
+                                       "version = ?3 ORDER BY id",
+                                       kTenant, name, version));
+  std::vector<v1::ActivationRecord> records;
+  while (true) {
+    TS_ASSIGN_OR_RETURN(const bool row, query.Step());
+    if (!row) return records;
+    TS_RETURN_IF_ERROR(query.Message(0, records.emplace_back()));
+  }
+}
+
 }  // namespace tomoserve::store

@@ -186,6 +186,32 @@ absl::StatusOr<std::vector<StoredStudy>> ReadOpenStudies(Database& database) {
   return AllStudies(std::move(query));
 }
 
+bool AddExpected(const v1::SubmissionHeader& header, ExpectedInstances& expected) {
+  bool more = false;
+  for (const v1::ExpectedSeries& series : header.expected_series()) {
+    std::uint32_t& instances = expected[series.series_instance_uid()];
+    more = more || series.instances() > instances;
+    instances = std::max(instances, series.instances());
+  }
+  return more;
+}
+
+absl::StatusOr<ExpectedInstances> ReadExpected(Database& database, std::string_view study_uid) {
+  TS_ASSIGN_OR_RETURN(
+      Statement query,
+      database.Query("SELECT header FROM submissions WHERE tenant = ?1 AND study_uid = ?2 AND "
+                     "acknowledged = 1",
+                     kTenant, study_uid));
+  ExpectedInstances expected;
+  while (true) {
+    TS_ASSIGN_OR_RETURN(const bool row, query.Step());
+    if (!row) return expected;
+    v1::SubmissionHeader header;
+    TS_RETURN_IF_ERROR(query.Message(0, header));
+    AddExpected(header, expected);
+  }
+}
+
 absl::StatusOr<std::vector<RunRow>> ReadRunsOfStudy(Database& database, std::string_view study_uid) {
   TS_ASSIGN_OR_RETURN(
       Statement query,

@@ -45,6 +45,10 @@ absl::StatusOr<RunRow> ReadRun(Database& database, std::string_view run_id);
 absl::StatusOr<Submission> ReadSubmission(Database& database, std::string_view submission_id);
 
 absl::StatusOr<std::vector<StoredStudy>> ReadOpenStudies(Database& database);
+// What acknowledged submissions announce; nothing of a study that is not there.
+absl::StatusOr<ExpectedInstances> ReadExpected(Database& database, std::string_view study_uid);
+// Adds what a submission announces; whether that is more of any series.
+bool AddExpected(const v1::SubmissionHeader& header, ExpectedInstances& expected);
 // All generations: by model, version, digests, then generation. Runs that are the same as an earlier one are
 // none.
 absl::StatusOr<std::vector<RunRow>> ReadRunsOfStudy(Database& database, std::string_view study_uid);

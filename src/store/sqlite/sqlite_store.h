@@ -33,6 +33,7 @@ class SqliteStore final : public JobStore {
 
   absl::StatusOr<StoredStudy> GetStudy(std::string_view study_uid) override;
   absl::StatusOr<std::vector<StoredInstance>> Instances(std::string_view study_uid) override;
+  absl::StatusOr<ExpectedInstances> Expected(std::string_view study_uid) override;
   absl::Status SetStudyState(std::string_view study_uid, v1::StudyState state) override;
   absl::Status SetNotices(std::string_view study_uid, const std::vector<v1::Reason>& notices) override;
   absl::StatusOr<std::vector<StoredStudy>> OpenStudies() override;
@@ -58,6 +59,8 @@ class SqliteStore final : public JobStore {
                              const v1::ActivationRecord& record) override;
   absl::StatusOr<std::optional<v1::ActivationRecord>> GetActivation(std::string_view name,
                                                                     std::string_view version) override;
+  absl::StatusOr<std::vector<v1::ActivationRecord>> ListActivations(std::string_view name,
+                                                                    std::string_view version) override;
 
  private:
   SqliteStore() = default;
@@ -68,9 +71,10 @@ class SqliteStore final : public JobStore {
   // The rest is called inside a transaction.
   absl::Status AcknowledgeInTransaction(const Acknowledgement& acknowledgement,
                                         v1::SubmissionReceipt& receipt);
-  // Makes or renews the runs that a submission wants, and fills in their ids.
+  // Makes or renews the runs that a submission wants, and fills in their ids. `news`: their inputs may
+  // change.
   absl::Status WantRuns(const Acknowledgement& acknowledgement, const Submission& submission,
-                        const StoredStudy& study, bool new_instances, v1::SubmissionReceipt& receipt);
+                        const StoredStudy& study, bool news, v1::SubmissionReceipt& receipt);
   absl::StatusOr<RunRow> NewGeneration(const StoredStudy& study, const WantedModel& model,
                                        std::uint32_t generation, bool forced);
   // Ends a QUEUED run with the result of another one.

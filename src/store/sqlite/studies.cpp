@@ -33,6 +33,12 @@ absl::StatusOr<std::vector<StoredInstance>> SqliteStore::Instances(std::string_v
   }
 }
 
+absl::StatusOr<ExpectedInstances> SqliteStore::Expected(std::string_view study_uid) {
+  const std::scoped_lock lock(mutex_);
+  TS_RETURN_IF_ERROR(ReadStudy(*database_, study_uid).status());
+  return ReadExpected(*database_, study_uid);
+}
+
 absl::Status SqliteStore::SetStudyState(std::string_view study_uid, v1::StudyState state) {
   if (state == v1::STUDY_STATE_UNSPECIFIED) {
     return base::Error(absl::StatusCode::kInvalidArgument, "STATE_INVALID", "", "a study needs a state");
