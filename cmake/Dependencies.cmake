@@ -13,6 +13,7 @@ find_package(PkgConfig REQUIRED)
 pkg_check_modules(SECCOMP REQUIRED IMPORTED_TARGET libseccomp)
 pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)
 pkg_check_modules(OPENJPEG REQUIRED IMPORTED_TARGET libopenjp2)
+pkg_check_modules(ZIP REQUIRED libzip)
 pkg_check_modules(PROMETHEUS REQUIRED IMPORTED_TARGET prometheus-cpp-core)
 find_package(DCMTK CONFIG REQUIRED)
 find_package(ZLIB REQUIRED)
@@ -28,6 +29,12 @@ find_library(OPENJPH_LIBRARY openjph REQUIRED)
 add_library(tomoserve_openjph INTERFACE)
 target_include_directories(tomoserve_openjph SYSTEM INTERFACE ${OPENJPH_INCLUDE})
 target_link_libraries(tomoserve_openjph INTERFACE ${OPENJPH_LIBRARY})
+
+# Only the importer of models calls libzip: programs that do not import do not load it.
+set(CMAKE_LINK_LIBRARY_USING_as_needed "LINKER:--push-state,--as-needed" <LIB_ITEM> "LINKER:--pop-state")
+set(CMAKE_LINK_LIBRARY_USING_as_needed_SUPPORTED TRUE)
+add_library(tomoserve_zip INTERFACE)
+target_link_libraries(tomoserve_zip INTERFACE $<LINK_LIBRARY:as_needed,${ZIP_LINK_LIBRARIES}>)
 
 # Debian's niftiio has no CMake package of its own.
 find_path(NIFTI_INCLUDE nifti1_io.h PATH_SUFFIXES nifti REQUIRED)

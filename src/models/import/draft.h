@@ -1,0 +1,73 @@
+// What is known of a model while it is imported.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "models/import/json.h"
+#include "tomoserve/models/import.h"
+#include "tomoserve/v1/recipe.pb.h"
+
+namespace tomoserve::models::importer {
+
+// For the card, in the author's words; empty where the bundle does not say.
+struct About {
+  std::string name;
+  std::string version;
+  std::string kind;  // "MONAI bundle" or "nnU-Net v2"
+  std::string description;
+  std::string intended_use;
+  std::string authors;
+  std::string copyright;
+  std::string license;
+  std::string source;
+  std::vector<std::string> references;
+};
+
+struct Draft {
+  v1::Recipe recipe;
+  About about;
+  std::string suggested_name;
+  // What the importer decided where the bundle is silent, or changed: for the recipe's limitations and the
+  // card.
+  std::vector<std::string> notes;
+  // For whoever reads the recipe: lines at its top.
+  std::vector<std::string> remarks;
+};
+
+// A name for a folder: lower case, everything else than letters, digits, '_', '.' and '-' becomes '_'.
+std::string FolderName(std::string_view text);
+
+// One output of the network: label value and name.
+struct NamedLabel {
+  std::uint32_t value = 0;
+  std::string name;
+};
+
+// Fills labels (coded where the name is well known), findings, flags and coverage.
+void AddLabels(const std::vector<NamedLabel>& labels, bool boxes, v1::Recipe* recipe);
+
+// Title and card of the recipe from `about`, with the notes as limitations.
+void AddCard(const About& about, const std::vector<std::string>& notes, v1::Recipe* recipe);
+
+// The recipe as text for people: short comments, what fits on a line stands on it. `heading`: one line each.
+std::string RecipeText(const v1::Recipe& recipe, const std::vector<std::string>& heading);
+std::string CardText(const std::string& name, const About& about, const std::vector<std::string>& notes,
+                     const std::vector<std::string>& files);
+
+// Modality values for a word that a bundle uses ("MRI"); empty where it is not known.
+std::vector<std::string> ModalitiesOf(std::string_view word);
+// What stands for a modality that nobody stated, and the note that goes with it.
+void AddUnknownModality(v1::Input* input, std::vector<std::string>* notes);
+
+// From the extra files of one archive. Errors: IMPORT_INVALID, IMPORT_UNSUPPORTED.
+absl::StatusOr<Draft> DraftOfMonai(const Json& inference, const Json& metadata, const ImportOptions& options);
+absl::StatusOr<Draft> DraftOfNnunet(const Json& plans, const Json& dataset, const Json& checkpoint,
+                                    const ImportOptions& options);
+
+// The entry as the files describe it, before the recipe is validated.
+absl::StatusOr<ImportedModel> Compose(const std::vector<std::string>& files, const ImportOptions& options);
+
+}  // namespace tomoserve::models::importer
