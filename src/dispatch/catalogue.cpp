@@ -9,6 +9,25 @@
 #include "tomoserve/base/status.h"
 
 namespace tomoserve::dispatch {
+namespace {
+
+constexpr std::size_t kLongestAuthor = 128;
+
+v1::ActivationRecord MakeRecord(v1::ActivationStage stage, const std::string& by) {
+  v1::ActivationRecord record;
+  record.set_stage(stage);
+  record.set_by(by);
+  const std::int64_t now_us = base::NowUs();
+  record.mutable_at()->set_seconds(now_us / 1000000);
+  record.mutable_at()->set_nanos(static_cast<std::int32_t>(now_us % 1000000) * 1000);
+  return record;
+}
+
+absl::Status InvalidActivation(std::string_view field, std::string_view text) {
+  return base::Error(absl::StatusCode::kInvalidArgument, "ACTIVATION_INVALID", field, text);
+}
+
+}  // namespace
 
 bool IsDemonstration(const models::Model& model) {
   return model.recipe.card().regulatory_status() == v1::REGULATORY_STATUS_DEMONSTRATION;
@@ -21,13 +40,8 @@ absl::StatusOr<std::unique_ptr<Catalogue>> Catalogue::Open(models::Repository re
     if (!model.good()) continue;
     TS_ASSIGN_OR_RETURN(const auto row, store.GetActivation(model.name, model.version));
     if (row) continue;
-    v1::ActivationRecord record;
-    record.set_stage(v1::ACTIVATION_STAGE_ACTIVE);
-    record.set_by("configuration");
-    const std::int64_t now_us = base::NowUs();
-    record.mutable_at()->set_seconds(now_us / 1000000);
-    record.mutable_at()->set_nanos(static_cast<std::int32_t>(now_us % 1000000) * 1000);
-    TS_RETURN_IF_ERROR(store.SetActivation(model.name, model.version, record));
+    TS_RETURN_IF_ERROR(store.SetActivation(model.name, model.version,
+                                           MakeRecord(v1::ACTIVATION_STAGE_ACTIVE, "configuration")));
   }
   return catalogue;
 }
@@ -38,6 +52,22 @@ absl::StatusOr<v1::ActivationRecord> Catalogue::Activation(const models::Model& 
   v1::ActivationRecord off;
   off.set_stage(v1::ACTIVATION_STAGE_OFF);
   return off;
+}
+
+absl::StatusOr<const models::Model*> Catalogue::SetActivation(const v1::SetActivationRequest& request) {
+  const bool known_stage =
+      request.stage() != v1::ACTIVATION_STAGE_UNSPECIFIED && v1::ActivationStage_IsValid(request.stage());
+  if (!known_stage) return InvalidActivation("stage", "the stage is not one of OFF, SHADOW, ACTIVE, RETIRED");
+  if (request.version().empty()) return InvalidActivation("version", "one version has to be named");
+  const std::string& by = request.by();
+  const bool printable =
+      std::all_of(by.begin(), by.end(), [](unsigned char c) { return c >= 0x20 && c != 0x7F; });
+  if (by.find_first_not_of(' ') == std::string::npos || by.size() > kLongestAuthor || !printable) {
+    return InvalidActivation("by", "who changes it has to be named, in 1 to 128 bytes");
+  }
+  TS_ASSIGN_OR_RETURN(const models::Model* model, repository_.Find(request.name(), request.version()));
+  TS_RETURN_IF_ERROR(store_.SetActivation(model->name, model->version, MakeRecord(request.stage(), by)));
+  return model;
 }
 
 absl::StatusOr<std::vector<const models::Model*>> Catalogue::Resolve(

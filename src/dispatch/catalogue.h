@@ -9,6 +9,7 @@
 #include "google/protobuf/repeated_ptr_field.h"
 #include "tomoserve/models/repository.h"
 #include "tomoserve/store/job_store.h"
+#include "tomoserve/v1/model_service.pb.h"
 #include "tomoserve/v1/study.pb.h"
 
 namespace tomoserve::dispatch {
@@ -35,6 +36,11 @@ class Catalogue {
 
   // Row of a version; stage OFF where it has none.
   absl::StatusOr<v1::ActivationRecord> Activation(const models::Model& model) const;
+
+  // Sets what a version may do, by whom; the row before stays in its history. Errors: kNotFound
+  // UNKNOWN_MODEL, UNKNOWN_VERSION; kFailedPrecondition MODEL_REFUSED; kInvalidArgument ACTIVATION_INVALID
+  // (value: the field).
+  absl::StatusOr<const models::Model*> SetActivation(const v1::SetActivationRequest& request);
 
   // The good version with this digest (the named one is preferred among equal copies), or null: it is gone or
   // was changed.

@@ -249,17 +249,30 @@ absl::StatusOr<std::vector<store::WantedModel>> DispatcherImpl::Wanted(
   return wanted;
 }
 
+ModelStatus DispatcherImpl::StatusOf(const models::Model& model) {
+  ModelStatus status;
+  status.model = &model;
+  if (!model.good()) return status;
+  if (auto activation = catalogue_->Activation(model); activation.ok())
+    status.activation = *std::move(activation);
+  status.devices = devices_.ReadinessOf(model.model_digest);
+  return status;
+}
+
 std::vector<ModelStatus> DispatcherImpl::Models() {
   std::vector<ModelStatus> models;
-  for (const models::Model& model : catalogue_->repository().models()) {
-    ModelStatus& status = models.emplace_back();
-    status.model = &model;
-    if (!model.good()) continue;
-    if (auto activation = catalogue_->Activation(model); activation.ok())
-      status.activation = *std::move(activation);
-    status.devices = devices_.ReadinessOf(model.model_digest);
-  }
+  for (const models::Model& model : catalogue_->repository().models()) models.push_back(StatusOf(model));
   return models;
+}
+
+absl::StatusOr<ModelStatus> DispatcherImpl::SetActivation(const v1::SetActivationRequest& request) {
+  TS_ASSIGN_OR_RETURN(const models::Model* model, catalogue_->SetActivation(request));
+  return StatusOf(*model);
+}
+
+absl::StatusOr<std::vector<v1::ActivationRecord>> DispatcherImpl::ActivationHistory(
+    std::string_view name, std::string_view version) {
+  return store_->ListActivations(name, version);
 }
 
 std::vector<DeviceInfo> DispatcherImpl::Devices() { return devices_.Infos(); }

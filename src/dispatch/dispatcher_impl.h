@@ -40,6 +40,9 @@ class DispatcherImpl final : public Dispatcher {
   absl::StatusOr<v1::PlanStudyResponse> PlanStudy(const v1::PlanStudyRequest& request) override;
   absl::StatusOr<v1::RerunStudyResponse> RerunStudy(const v1::RerunStudyRequest& request) override;
   std::vector<ModelStatus> Models() override;
+  absl::StatusOr<ModelStatus> SetActivation(const v1::SetActivationRequest& request) override;
+  absl::StatusOr<std::vector<v1::ActivationRecord>> ActivationHistory(std::string_view name,
+                                                                      std::string_view version) override;
   std::vector<DeviceInfo> Devices() override;
   store::JobStore& store() override { return *store_; }
   Subscription Subscribe(
@@ -66,6 +69,7 @@ class DispatcherImpl final : public Dispatcher {
   absl::StatusOr<std::unique_ptr<Upload>> OpenUpload(const v1::SubmissionHeader& header);
   // What the coordinator knows. Errors: those of CheckAlive.
   absl::StatusOr<Activity> AskCoordinator(std::chrono::milliseconds patience);
+  ModelStatus StatusOf(const models::Model& model);
   // Rows of models that are wanted, as good as the catalogue has them now.
   absl::StatusOr<std::vector<store::WantedModel>> Wanted(
       const google::protobuf::RepeatedPtrField<v1::ModelSelector>& selectors, bool solicited) const;

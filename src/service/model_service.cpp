@@ -44,7 +44,12 @@ grpc::ServerUnaryReactor* ModelServiceImpl::GetModel(grpc::CallbackServerContext
         Fill(status, *response->mutable_model());
       }
     }
-    if (response->has_model()) return absl::OkStatus();
+    if (response->has_model()) {
+      TS_ASSIGN_OR_RETURN(const auto history,
+                          dispatcher_.ActivationHistory(request->name(), response->model().version()));
+      response->mutable_history()->Assign(history.begin(), history.end());
+      return absl::OkStatus();
+    }
     return name_known ? base::Error(absl::StatusCode::kNotFound, "UNKNOWN_VERSION", request->version(),
                                     "the model has no such version")
                       : base::Error(absl::StatusCode::kNotFound, "UNKNOWN_MODEL", request->name(),
@@ -53,9 +58,13 @@ grpc::ServerUnaryReactor* ModelServiceImpl::GetModel(grpc::CallbackServerContext
 }
 
 grpc::ServerUnaryReactor* ModelServiceImpl::SetActivation(grpc::CallbackServerContext* context,
-                                                          const v1::SetActivationRequest*,
-                                                          v1::SetActivationResponse*) {
-  return NotYetUnary(context, "SetActivation");
+                                                          const v1::SetActivationRequest* request,
+                                                          v1::SetActivationResponse* response) {
+  return OnPool(pool_, context, [=, this]() -> absl::Status {
+    TS_ASSIGN_OR_RETURN(const dispatch::ModelStatus status, dispatcher_.SetActivation(*request));
+    Fill(status, *response->mutable_model());
+    return absl::OkStatus();
+  });
 }
 
 }  // namespace tomoserve::service

@@ -43,6 +43,13 @@ class IdleDispatcher final : public dispatch::Dispatcher {
     return absl::UnimplementedError("");
   }
   std::vector<dispatch::ModelStatus> Models() override { return {}; }
+  absl::StatusOr<dispatch::ModelStatus> SetActivation(const v1::SetActivationRequest&) override {
+    return absl::UnimplementedError("");
+  }
+  absl::StatusOr<std::vector<v1::ActivationRecord>> ActivationHistory(std::string_view,
+                                                                      std::string_view) override {
+    return absl::UnimplementedError("");
+  }
   std::vector<dispatch::DeviceInfo> Devices() override {
     dispatch::DeviceInfo cpu;
     cpu.device = "cpu";

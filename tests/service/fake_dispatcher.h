@@ -102,6 +102,19 @@ class FakeDispatcher final : public dispatch::Dispatcher {
   std::vector<dispatch::ModelStatus> Models() override {
     return {{.model = &model, .activation = {}, .devices = {}}};
   }
+  absl::StatusOr<dispatch::ModelStatus> SetActivation(const v1::SetActivationRequest& request) override {
+    if (request.name() != model.name) {
+      return base::Error(absl::StatusCode::kNotFound, "UNKNOWN_MODEL", request.name(), "no such model");
+    }
+    v1::ActivationRecord& row = history.emplace_back();
+    row.set_stage(request.stage());
+    row.set_by(request.by());
+    return dispatch::ModelStatus{.model = &model, .activation = row, .devices = {}};
+  }
+  absl::StatusOr<std::vector<v1::ActivationRecord>> ActivationHistory(std::string_view,
+                                                                      std::string_view) override {
+    return history;
+  }
   std::vector<dispatch::DeviceInfo> Devices() override { return {}; }
   store::JobStore& store() override { std::abort(); }  // no test here reads the store
   Subscription Subscribe(std::function<void(const std::string&, const std::string&)> changed) override {
@@ -135,6 +148,7 @@ class FakeDispatcher final : public dispatch::Dispatcher {
   }();
   std::atomic<bool> done = false;
   std::atomic<bool> is_ready = true;
+  std::vector<v1::ActivationRecord> history;
   std::mutex mutex;
   std::function<void(const std::string&, const std::string&)> subscriber;
 };

@@ -212,6 +212,25 @@ TEST_F(ServiceTest, ModelsAreListed) {
   request.set_name("other");
   v1::GetModelResponse model;
   EXPECT_EQ(ReasonOf(stub->GetModel(&unknown, request, &model)), "UNKNOWN_MODEL");
+
+  const v1::Model& listed = response.models(0);
+  v1::SetActivationRequest change;
+  change.set_name(listed.name());
+  change.set_version(listed.version());
+  change.set_stage(v1::ACTIVATION_STAGE_SHADOW);
+  change.set_by("head of physics");
+  v1::SetActivationResponse changed;
+  grpc::ClientContext set;
+  ASSERT_TRUE(stub->SetActivation(&set, change, &changed).ok());
+  EXPECT_EQ(changed.model().activation().by(), "head of physics");
+  request.set_name(listed.name());
+  grpc::ClientContext get;
+  ASSERT_TRUE(stub->GetModel(&get, request, &model).ok());
+  ASSERT_EQ(model.history_size(), 1);
+  EXPECT_EQ(model.history(0).stage(), v1::ACTIVATION_STAGE_SHADOW);
+  change.set_name("nobody");
+  grpc::ClientContext set_unknown;
+  EXPECT_EQ(ReasonOf(stub->SetActivation(&set_unknown, change, &changed)), "UNKNOWN_MODEL");
 }
 
 TEST_F(ServiceTest, MethodsOfLaterVersionsSaySo) {

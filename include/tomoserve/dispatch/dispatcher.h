@@ -16,6 +16,7 @@
 #include "tomoserve/dispatch/observer.h"
 #include "tomoserve/models/repository.h"
 #include "tomoserve/store/job_store.h"
+#include "tomoserve/v1/model_service.pb.h"
 #include "tomoserve/v1/study.pb.h"
 #include "tomoserve/v1/study_service.pb.h"
 
@@ -80,6 +81,12 @@ class Dispatcher {
   // BeginUpload for the models, kFailedPrecondition NOTHING_TO_RERUN, DRAINING.
   virtual absl::StatusOr<v1::RerunStudyResponse> RerunStudy(const v1::RerunStudyRequest& request) = 0;
   virtual std::vector<ModelStatus> Models() = 0;
+  // What a version may do from now on; runs that are queued or running go on. Errors: UNKNOWN_MODEL,
+  // UNKNOWN_VERSION, MODEL_REFUSED, ACTIVATION_INVALID (value: the field).
+  virtual absl::StatusOr<ModelStatus> SetActivation(const v1::SetActivationRequest& request) = 0;
+  // Every stage that a version had, oldest first.
+  virtual absl::StatusOr<std::vector<v1::ActivationRecord>> ActivationHistory(std::string_view name,
+                                                                              std::string_view version) = 0;
   virtual std::vector<DeviceInfo> Devices() = 0;
   virtual store::JobStore& store() = 0;
 
@@ -129,9 +136,12 @@ struct Patience {
   std::chrono::milliseconds generation_window{3600000};
   std::uint32_t max_strikes = 3;  // deaths of its worker while alone before a run is quarantined
   // Losses of a device (its worker's exit code 5) within the window before it is not used any more, until the
-  // server is started again; and losses with one run on it before that run has FAILED (DEVICE_LOST).
+  // server is started again. Those under one run, or while one model is loaded, count once: what loses its
+  // device again and again is stopped long before.
   std::uint32_t max_device_losses = 3;
   std::chrono::milliseconds device_loss_window{600000};
+  // Losses while a run was alone before it is quarantined; fewer than of a device, so that no run takes one.
+  std::uint32_t max_run_losses = 2;
   // Tries of a run, and of a model's loading, that end for want of the device's memory, before that is final;
   // and the pause before the second one, which doubles.
   std::uint32_t max_memory_tries = 3;

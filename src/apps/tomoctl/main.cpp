@@ -17,6 +17,10 @@ int Run(int argc, char** argv) {
   app.fallthrough();
 
   tomoserve::tomoctl::AddInspect(app, context);
+  CLI::App* model = app.add_subcommand("model", "Work on models of a repository");
+  model->require_subcommand(1);
+  tomoserve::tomoctl::AddModelImport(*model, context);
+  tomoserve::tomoctl::AddModelActivation(*model, context);
   tomoserve::tomoctl::AddPhantom(app, context);
   tomoserve::tomoctl::AddAnalyze(app, context);
   tomoserve::tomoctl::AddCancel(app, context);

@@ -23,6 +23,9 @@ struct Context {
 void AddInspect(CLI::App& app, Context& context);
 void AddPhantom(CLI::App& app, Context& context);
 void AddPlan(CLI::App& app, Context& context);  // or with one
+// `tomoctl model`: import without a server, activate and history with one.
+void AddModelImport(CLI::App& model, Context& context);
+void AddModelActivation(CLI::App& model, Context& context);
 // With one:
 void AddAnalyze(CLI::App& app, Context& context);
 void AddCancel(CLI::App& app, Context& context);

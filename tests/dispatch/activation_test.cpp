@@ -1,0 +1,93 @@
+// Who may answer: stages of versions, set while the server runs.
+#include <gmock/gmock.h>
+
+#include "dispatch/fixture.h"
+#include "tomoserve/base/status.h"
+
+namespace tomoserve::dispatch {
+namespace {
+
+using ::testing::SizeIs;
+
+class ActivationTest : public DispatchTest {
+ protected:
+  absl::StatusOr<ModelStatus> Set(const std::string& name, const std::string& version,
+                                  v1::ActivationStage stage, const std::string& by = "chief physicist") {
+    v1::SetActivationRequest request;
+    request.set_name(name);
+    request.set_version(version);
+    request.set_stage(stage);
+    request.set_by(by);
+    return dispatcher_->SetActivation(request);
+  }
+};
+
+TEST_F(ActivationTest, WhatIsOffRunsByNameOnly) {
+  AddModel("m", "ok");
+  Start();
+  ASSERT_TRUE(Set("m", "1", v1::ACTIVATION_STAGE_OFF).ok());
+  EXPECT_THAT(MustSubmit(Wanting({}), FakeStudy{.study_uid = "1.1"}.Files()).run_ids(), SizeIs(0));
+  EXPECT_THAT(MustSubmit(Wanting({"m"}), FakeStudy{.study_uid = "1.2"}.Files()).run_ids(), SizeIs(1));
+  ASSERT_TRUE(Set("m", "1", v1::ACTIVATION_STAGE_ACTIVE).ok());
+  EXPECT_THAT(MustSubmit(Wanting({}), FakeStudy{.study_uid = "1.3"}.Files()).run_ids(), SizeIs(1));
+}
+
+TEST_F(ActivationTest, TheHighestVersionThatMayAnswerAnswers) {
+  AddModel("m", "ok");
+  AddModel("m", "ok", "CT", false, "2");
+  Start();
+  const auto version_of = [&](const std::string& study) {
+    return WaitForRun(MustSubmit(Wanting({}), FakeStudy{.study_uid = study}.Files()).run_ids(0)).version();
+  };
+  EXPECT_EQ(version_of("1.1"), "2");
+  ASSERT_TRUE(Set("m", "2", v1::ACTIVATION_STAGE_OFF).ok());
+  EXPECT_EQ(version_of("1.2"), "1");
+}
+
+TEST_F(ActivationTest, WhatIsRetiredDoesNotAnswerAnyMore) {
+  AddModel("m", "ok");
+  Start();
+  const std::string before = MustSubmit(Wanting({"m"}), FakeStudy{.study_uid = "1.1"}.Files()).run_ids(0);
+  ASSERT_TRUE(Set("m", "1", v1::ACTIVATION_STAGE_RETIRED).ok());
+  EXPECT_EQ(WaitForRun(before).state(), v1::RUN_STATE_DONE);
+  EXPECT_EQ(base::ReasonOf(Submit(Wanting({"m"}), FakeStudy{.study_uid = "1.2"}.Files()).status()),
+            "MODEL_RETIRED");
+}
+
+TEST_F(ActivationTest, StagesAreKeptWithWhoSetThemAndSurviveARestart) {
+  AddModel("m", "ok");
+  Start();
+  const auto status = Set("m", "1", v1::ACTIVATION_STAGE_SHADOW);
+  ASSERT_TRUE(status.ok()) << status.status();
+  EXPECT_EQ(status->activation.stage(), v1::ACTIVATION_STAGE_SHADOW);
+  ASSERT_TRUE(Set("m", "1", v1::ACTIVATION_STAGE_OFF, "night shift").ok());
+  Stop();
+  Start();
+  const auto history = dispatcher_->ActivationHistory("m", "1");
+  ASSERT_TRUE(history.ok()) << history.status();
+  ASSERT_THAT(*history, SizeIs(3));
+  EXPECT_EQ((*history)[0].by(), "configuration");
+  EXPECT_EQ((*history)[1].by(), "chief physicist");
+  EXPECT_EQ((*history)[2].by(), "night shift");
+  EXPECT_GT((*history)[2].at().seconds(), 0);
+  EXPECT_EQ(dispatcher_->Models()[0].activation.stage(), v1::ACTIVATION_STAGE_OFF);
+}
+
+TEST_F(ActivationTest, WhatIsNotCompleteIsRefusedByItsField) {
+  AddModel("m", "ok");
+  Start();
+  const auto reason = [](const absl::StatusOr<ModelStatus>& status) {
+    return base::ReasonOf(status.status());
+  };
+  EXPECT_EQ(reason(Set("other", "1", v1::ACTIVATION_STAGE_OFF)), "UNKNOWN_MODEL");
+  EXPECT_EQ(reason(Set("m", "9", v1::ACTIVATION_STAGE_OFF)), "UNKNOWN_VERSION");
+  EXPECT_EQ(reason(Set("m", "", v1::ACTIVATION_STAGE_OFF)), "ACTIVATION_INVALID");
+  EXPECT_EQ(reason(Set("m", "1", v1::ACTIVATION_STAGE_UNSPECIFIED)), "ACTIVATION_INVALID");
+  EXPECT_EQ(reason(Set("m", "1", static_cast<v1::ActivationStage>(77))), "ACTIVATION_INVALID");
+  EXPECT_EQ(reason(Set("m", "1", v1::ACTIVATION_STAGE_OFF, " ")), "ACTIVATION_INVALID");
+  EXPECT_EQ(reason(Set("m", "1", v1::ACTIVATION_STAGE_OFF, "a\nb")), "ACTIVATION_INVALID");
+  EXPECT_THAT(*dispatcher_->ActivationHistory("m", "1"), SizeIs(1));
+}
+
+}  // namespace
+}  // namespace tomoserve::dispatch
