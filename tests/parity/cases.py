@@ -1,0 +1,97 @@
+"""A golden case's folder as it is: where its series lies, which models it has, what must come out."""
+import dataclasses
+import json
+import pathlib
+import shutil
+import tarfile
+
+import numpy
+
+
+@dataclasses.dataclass
+class Expected:
+    """One answer of a case: the import options that lead to it, and labels or boxes."""
+    name: str
+    import_options: list
+    labels: numpy.ndarray | None = None  # uint8 [k][j][i], or [t][k][j][i]
+    boxes: list | None = None            # of boxes*.json
+    seconds: float = 0                   # of the reference's own forward passes
+
+
+class Case:
+    def __init__(self, folder, data):
+        self.folder = pathlib.Path(folder)
+        self.data = pathlib.Path(data)
+        self.document = json.loads((self.folder / "case.json").read_text())
+        self.name = self.folder.name
+
+    @property
+    def models(self):
+        """TorchScript files; several are the folds of an ensemble."""
+        model = self.document["model"]
+        return [(self.folder / name).resolve() for name in model.get("files") or [model["file"]]]
+
+    @property
+    def directions(self):
+        """Unit vectors along i, j, k, LPS."""
+        geometry = self.document["geometry"]
+        return numpy.array([geometry["dir_i"], geometry["dir_j"], geometry["dir_k"]])
+
+    def write_series(self, target):
+        """The case's DICOM files in a folder of their own."""
+        target = pathlib.Path(target)
+        archive = self.folder / "dicom.tar.gz"
+        if archive.exists():
+            with tarfile.open(archive) as tar:
+                tar.extractall(target, filter="data")
+            return target
+        source = self.data / "dicom" / self.document["series"]
+        names = self.document.get("files")
+        if names in (None, "all"):
+            return source
+        target.mkdir()
+        for name in names:
+            shutil.copy(source / name, target / name)
+        return target
+
+    def noise_voxels(self):
+        """How many voxels change when the reference itself is run another way in float32; over all time points."""
+        counts = [0]
+        for name, entry in self.document.get("noise_floor", {}).items():
+            if "autocast" in name or "bfloat16" in name or "float16_" in name:
+                continue
+            parts = entry if isinstance(entry, list) else [entry]
+            counts.append(sum(part.get("voxels_differ", 0) for part in parts))
+        return max(counts)
+
+    def _seconds(self, key="infer_s"):
+        return float(self.document.get("times_this_machine", {}).get(key, 0))
+
+    def expected(self):
+        """Every answer that the folder holds."""
+        answers = []
+        labels = self.folder / "labels.npz"
+        if labels.exists():
+            arrays = numpy.load(labels)
+            mirrored = "labels_tta_kji" in arrays.files
+            plain = next(key for key in ("labels_tkji", "labels_kji") if key in arrays.files)
+            answers.append(Expected(self.name, ["--no-mirroring"] if mirrored else [], labels=arrays[plain],
+                                    seconds=self._seconds("no_tta_infer_s" if mirrored else "infer_s")))
+            if mirrored:
+                answers.append(Expected(f"{self.name}, mirrored", [], labels=arrays["labels_tta_kji"],
+                                        seconds=self._seconds("tta_infer_s")))
+        for file, name, options in (("boxes_monai_1_5.json", self.name, []),
+                                    ("boxes.json", f"{self.name}, MONAI 1.6", ["--monai-version", "1.6.1"])):
+            if (self.folder / file).exists():
+                boxes = json.loads((self.folder / file).read_text())["boxes"]
+                answers.append(Expected(name, options, boxes=boxes, seconds=self._seconds()))
+        return answers
+
+
+def find_cases(folder, data, names=()):
+    """All folders with a case.json, by name; or those that are named."""
+    found = {path.parent.name: Case(path.parent, data) for path in sorted(pathlib.Path(folder).glob("*/case.json"))}
+    unknown = [name for name in names if name not in found]
+    if unknown:
+        raise SystemExit(f"parity: no case {', '.join(unknown)} in {folder}")
+    return [case for name, case in found.items() if not names or name in names]

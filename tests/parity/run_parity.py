@@ -1,0 +1,132 @@
+"""Runs golden cases of MONAI and nnU-Net through importer, server and client, and prints how far the answers are.
+
+usage: script/parity [--quick] [--json FILE] [--markdown FILE] [--list] [CASE...]
+
+A case is a folder with case.json, a TorchScript file and its answer (labels.npz or boxes*.json) in
+$TOMOSERVE_REFERENCE (default ../shared/reference); series that it only names lie in $TOMOSERVE_TEST_DATA/dicom. A new
+folder is a new case: nothing else is needed. --quick leaves out answers for which the reference itself took longer
+than 20 s of forward passes.
+"""
+import argparse
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import time
+
+import nibabel
+import numpy
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "tests" / "system"), str(pathlib.Path(__file__).resolve().parent)]
+from cases import find_cases  # noqa: E402
+from compare import Comparison, compare_boxes, compare_labels  # noqa: E402
+from conftest import BIN, Server  # noqa: E402
+
+QUICK_SECONDS = 20
+NAME = "parity_model"
+
+
+def shared(variable, name):
+    return pathlib.Path(os.environ.get(variable, ROOT.parent / "shared" / name))
+
+
+def tomoctl(*arguments):
+    done = subprocess.run([str(BIN / "tomoctl"), *map(str, arguments)], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError((done.stderr or done.stdout).strip().splitlines()[-1])
+    return done.stdout
+
+
+def read_labels(folder):
+    """The label map of the run as [k][j][i], or [t][k][j][i]."""
+    array = numpy.asarray(nibabel.load(folder / f"labels_{NAME}.nii.gz").dataobj)
+    return array.transpose()
+
+
+def run(case, expected, folder):
+    """Returns (Comparison, stage times of the run in ms)."""
+    models = folder / "models"
+    tomoctl("model", "import", *case.models, "--output", models, "--name", NAME, *expected.import_options)
+    series = case.write_series(folder / "series")
+    (folder / "server").mkdir()
+    server = Server(folder / "server", [models]).start()
+    try:
+        tomoctl("--server", server.address, "analyze", series, "--model", NAME, "--output", folder / "out", "--save-labels")
+        server.stop()
+    finally:
+        server.kill()
+    result = json.loads((folder / "out" / "findings.json").read_text())["runs"][0]
+    if expected.labels is not None:
+        comparison = compare_labels(read_labels(folder / "out"), expected.labels, case.noise_voxels())
+    else:
+        recipe = (models / NAME / "1" / "recipe.textproto").read_text()
+        classes = re.findall(r'^labels\s*{[^{}]*?name:\s*"([^"]+)"', recipe, re.MULTILINE | re.DOTALL)
+        comparison = compare_boxes(result["findings"], expected.boxes, classes, case.directions)
+    return comparison, result.get("timingsMs", {})
+
+
+def markdown(rows):
+    lines = ["| case | differs | may differ | |", "|---|---|---|---|"]
+    lines += [f"| {row['case']} | {row['figure']} | {row['allowed']} | {'ok' if row['passed'] else '**FAILS**'} |"
+              for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def write_document(path, table):
+    """Replaces what stands between the document's two marks."""
+    path = pathlib.Path(path)
+    text = path.read_text()
+    begin, end = "<!-- table: script/parity -->\n", "<!-- end -->"
+    head, rest = text.split(begin)
+    path.write_text(head + begin + table + end + rest.split(end, 1)[1])
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="script/parity", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("cases", nargs="*", metavar="CASE")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--list", action="store_true", help="names of the cases, and stop")
+    parser.add_argument("--json", metavar="FILE")
+    parser.add_argument("--markdown", metavar="FILE", help="replace the table in this document")
+    arguments = parser.parse_args()
+    reference = shared("TOMOSERVE_REFERENCE", "reference")
+    if not reference.exists():
+        print(f"parity: skipped, no golden cases in {reference}")
+        return 77
+    cases = find_cases(reference, shared("TOMOSERVE_TEST_DATA", "data"), arguments.cases)
+    if arguments.list:
+        print("\n".join(case.name for case in cases))
+        return 0
+    rows, left_out = [], []
+    for case in cases:
+        for expected in case.expected():
+            if arguments.quick and expected.seconds > QUICK_SECONDS:
+                left_out.append(expected.name)
+                continue
+            began = time.monotonic()
+            timings = {}
+            with tempfile.TemporaryDirectory(prefix="tomoserve-parity-") as folder:
+                try:
+                    comparison, timings = run(case, expected, pathlib.Path(folder))
+                except RuntimeError as error:
+                    comparison = Comparison(False, str(error), "an answer")
+            rows.append({"case": expected.name, "passed": comparison.passed, "figure": comparison.figure,
+                         "allowed": comparison.allowed, "seconds": round(time.monotonic() - began, 1),
+                         "timingsMs": timings})
+            print(f"{'ok  ' if comparison.passed else 'FAIL'} {expected.name}: {comparison.figure} "
+                  f"(allowed: {comparison.allowed}), {rows[-1]['seconds']} s", flush=True)
+    if left_out:
+        print(f"left out (--quick): {'; '.join(left_out)}")
+    if arguments.json:
+        pathlib.Path(arguments.json).write_text(json.dumps(rows, indent=1) + "\n")
+    if arguments.markdown:
+        write_document(arguments.markdown, markdown(rows))
+    return 0 if rows and all(row["passed"] for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
