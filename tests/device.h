@@ -5,11 +5,16 @@
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+
 namespace tomoserve::testing {
 
 // Loads the CUDA half of LibTorch where there is a driver. ATen remembers its first answer to "is there CUDA"
 // for ever, so this runs before main (kCudaLibrary), ahead of every call into ATen.
 inline bool LoadCudaLibrary() {
+  // As the worker has it (engine/cuda_module.cpp): without it ATen knows matrix products as
+  // non-deterministic.
+  ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
   if (::dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL) == nullptr) return false;
   return ::dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL) != nullptr;
 }

@@ -49,9 +49,10 @@ std::int32_t SkipBackground(const Label* row, std::int32_t i, std::int32_t size)
 // Joins runs of a whole grid that are added row by row.
 class RunJoiner {
  public:
-  RunJoiner(std::int64_t slices, std::int64_t rows)
+  RunJoiner(std::int64_t slices, std::int64_t rows, Neighbours neighbours)
       : slices_(static_cast<std::int32_t>(slices)),
         rows_(static_cast<std::int32_t>(rows)),
+        reach_(neighbours == Neighbours::kCorners ? 1 : 0),
         row_begin_(static_cast<std::size_t>(slices * rows) + 1) {}
 
   // Calls add_row(k, j) for all rows in order; it adds the row's runs in order.
@@ -66,7 +67,7 @@ class RunJoiner {
         row_begin_[number + 1] = runs_.size();
         if (j > 0) JoinRows(number, RowNumber(k, j - 1));
         if (k == 0) continue;
-        for (std::int32_t dj = -1; dj <= 1; ++dj) {
+        for (std::int32_t dj = -reach_; dj <= reach_; ++dj) {
           if (j + dj >= 0 && j + dj < rows_) JoinRows(number, RowNumber(k - 1, j + dj));
         }
       }
@@ -115,14 +116,15 @@ class RunJoiner {
     return static_cast<std::size_t>(k) * static_cast<std::size_t>(rows_) + static_cast<std::size_t>(j);
   }
 
-  // Joins runs of one label that overlap or touch at a corner, walking both rows once.
+  // Joins runs of one label that overlap or, with corners, touch at one, walking both rows once.
   void JoinRows(std::size_t row, std::size_t other_row) {
     std::size_t a = row_begin_[row];
     std::size_t b = row_begin_[other_row];
     while (a < row_begin_[row + 1] && b < row_begin_[other_row + 1]) {
       const RowRun& run = runs_[a];
       const RowRun& other = runs_[b];
-      if (run.first_i <= other.last_i + 1 && other.first_i <= run.last_i + 1 && labels_[a] == labels_[b]) {
+      if (run.first_i <= other.last_i + reach_ && other.first_i <= run.last_i + reach_ &&
+          labels_[a] == labels_[b]) {
         sets_.Join(static_cast<std::uint32_t>(a), static_cast<std::uint32_t>(b));
       }
       // The run that ends first is done: what follows the other one starts beyond its corner. Where both end
@@ -142,13 +144,14 @@ class RunJoiner {
 
   // Joins run `next`, if it is before `end`, with `run` of another row where they touch at a corner.
   void JoinCorner(std::size_t next, std::size_t end, std::size_t run) {
-    if (next < end && runs_[next].first_i <= runs_[run].last_i + 1 && labels_[next] == labels_[run]) {
+    if (next < end && runs_[next].first_i <= runs_[run].last_i + reach_ && labels_[next] == labels_[run]) {
       sets_.Join(static_cast<std::uint32_t>(next), static_cast<std::uint32_t>(run));
     }
   }
 
   std::int32_t slices_;
   std::int32_t rows_;
+  std::int32_t reach_;  // of a voxel beyond its own place in a neighbouring row
   std::vector<std::size_t> row_begin_;
   std::vector<RowRun> runs_;
   std::vector<std::uint32_t> labels_;
@@ -177,8 +180,8 @@ absl::Status CheckRunCount(std::size_t runs) {
 }
 
 absl::StatusOr<ComponentSet> JoinRuns(LabelledRuns found, std::int64_t slices, std::int64_t rows,
-                                      const Parallel& parallel) {
-  RunJoiner joiner(slices, rows);
+                                      const Parallel& parallel, Neighbours neighbours) {
+  RunJoiner joiner(slices, rows, neighbours);
   std::size_t next = 0;
   TS_RETURN_IF_ERROR(joiner.Join(parallel, [&](std::int32_t k, std::int32_t j) {
     for (; next < found.runs.size() && found.runs[next].k == k && found.runs[next].j == j; ++next) {
@@ -202,7 +205,7 @@ std::vector<const Component*> AllButLargest(const ComponentSet& set, std::uint32
 
 template <typename Label>
 absl::StatusOr<ComponentSet> FindComponents(const LabelGrid<const Label>& grid, const Parallel& parallel) {
-  RunJoiner joiner(grid.size_kji[0], grid.size_kji[1]);
+  RunJoiner joiner(grid.size_kji[0], grid.size_kji[1], Neighbours::kCorners);
   TS_RETURN_IF_ERROR(joiner.Join(parallel, [&](std::int32_t k, std::int32_t j) {
     FindRunsOfRow(grid, k, j, [&](const RowRun& run, std::uint32_t label) { joiner.Add(run, label); });
   }));

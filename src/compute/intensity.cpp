@@ -15,7 +15,9 @@
 
 #include "compute/intensity_rules.h"
 #include "compute/on_device/intensity.h"
+#include "compute/order_statistics.h"
 #include "tomoserve/base/status.h"
+#include "tomoserve/compute/crop.h"
 #include "tomoserve/compute/fence.h"
 #include "tomoserve/compute/on_device/chunks.h"
 
@@ -93,17 +95,22 @@ absl::StatusOr<double> SumOverChunks(std::span<float> voxels, const Parallel& pa
   return sum;
 }
 
-absl::Status AddZScore(const v1::ZScore& z_score, std::span<float> voxels, const Parallel& parallel,
+// `region`: the voxels that count, at least all that are not 0; empty: as z_score.nonzero says.
+absl::Status AddZScore(const v1::ZScore& z_score, std::span<float> voxels,
+                       std::span<const std::uint8_t> region, const Parallel& parallel,
                        std::vector<Pointwise>& steps) {
   const bool nonzero = z_score.nonzero();
   double mean = z_score.mean();
   double deviation = std::max(z_score.std(), kSmallestDeviation);
   if (!z_score.has_mean()) {
     const auto counts = [nonzero](float v) { return !nonzero || v != 0; };
-    TS_ASSIGN_OR_RETURN(const double count,
+    TS_ASSIGN_OR_RETURN(const double counted,
                         SumOverChunks(voxels, parallel, [&](std::span<const float> chunk) {
                           return static_cast<double>(std::count_if(chunk.begin(), chunk.end(), counts));
                         }));
+    const double holes =
+        region.empty() ? 0 : static_cast<double>(std::count(region.begin(), region.end(), 1)) - counted;
+    const double count = counted + holes;
     if (count == 0) return absl::OkStatus();
     // Zeros add nothing to a sum of values.
     TS_ASSIGN_OR_RETURN(const double sum, SumOverChunks(voxels, parallel, [](std::span<const float> chunk) {
@@ -121,11 +128,18 @@ absl::Status AddZScore(const v1::ZScore& z_score, std::span<float> voxels, const
                           }
                           return of_chunk;
                         }));
-    deviation = std::sqrt(squares / count);
+    deviation = std::sqrt((squares + holes * mean * mean) / count);
     if (deviation == 0) deviation = 1;
   }
   const auto shift = static_cast<float>(mean);
   const auto divisor = static_cast<float>(deviation);
+  if (!region.empty()) {
+    steps.push_back([=, first = voxels.data()](std::span<float> chunk) {
+      const std::uint8_t* inside = region.data() + (chunk.data() - first);
+      for (float& v : chunk) v = *inside++ != 0 ? (v - shift) / divisor : 0;
+    });
+    return absl::OkStatus();
+  }
   steps.push_back([=](std::span<float> chunk) {
     for (float& v : chunk) v = nonzero && v == 0 ? v : (v - shift) / divisor;
   });
@@ -160,21 +174,48 @@ absl::Status AddScaleMinMax(const v1::ScaleMinMax& scale, std::span<float> voxel
   return absl::OkStatus();
 }
 
-// Linear interpolation between order statistics at rank q/100 * (n-1). Reorders `values`.
-double Percentile(std::vector<float>& values, double q) {
-  const double rank = q / 100 * static_cast<double>(values.size() - 1);
-  const auto below = static_cast<std::size_t>(rank);
-  const auto at = values.begin() + static_cast<std::ptrdiff_t>(below);
-  std::nth_element(values.begin(), at, values.end());
-  const double low = *at;
-  if (below + 1 == values.size()) return low;
-  const double high = *std::min_element(at + 1, values.end());
-  return low + (rank - static_cast<double>(below)) * (high - low);
+absl::Status AddScalePercentiles(const v1::ScalePercentiles& scale, std::span<const float> voxels,
+                                 const Parallel& parallel, std::vector<Pointwise>& steps) {
+  TS_ASSIGN_OR_RETURN(OrderStatistics ranked, OrderStatistics::Of(voxels, parallel));
+  const auto percentile = [&](double q) -> absl::StatusOr<float> {
+    const PercentileRank rank = RankOf(q, voxels.size());
+    TS_ASSIGN_OR_RETURN(const float below, ranked.At(rank.below, parallel));
+    TS_ASSIGN_OR_RETURN(const float above,
+                        ranked.At(std::min<std::uint64_t>(rank.below + 1, voxels.size() - 1), parallel));
+    return Interpolated(below, above, rank.weight);
+  };
+  TS_ASSIGN_OR_RETURN(const float low, percentile(scale.lower()));
+  TS_ASSIGN_OR_RETURN(const float high, percentile(scale.upper()));
+  if (low == high) {
+    steps.push_back(Linear(low, 1, 1, static_cast<float>(scale.to_min())));
+  } else {
+    AddRange(low, high, scale.to_min(), scale.to_max(), scale.clip(), steps);
+  }
+  return absl::OkStatus();
+}
+
+// What the steps of one volume share.
+struct Work {
+  const at::Tensor& volume;
+  const at::Tensor& region;           // as given; undefined: the volume's own
+  std::vector<at::Tensor> kept = {};  // read by pending steps
+  std::vector<Pointwise> pending = {};
+};
+
+// The region of a z-score with fill_holes.
+absl::StatusOr<std::span<const std::uint8_t>> RegionOf(Work& work, const Parallel& parallel) {
+  at::Tensor region = work.region;
+  if (!region.defined()) {
+    TS_ASSIGN_OR_RETURN(region, FilledNonzero(work.volume, parallel));
+  }
+  work.kept.push_back(region);
+  return std::span(region.const_data_ptr<std::uint8_t>(), static_cast<std::size_t>(region.numel()));
 }
 
 // Appends one step; steps that need statistics have the pending ones carried out first.
 absl::Status AddStep(const v1::IntensityStep& step, std::span<float> voxels, const Parallel& parallel,
-                     std::vector<Pointwise>& pending) {
+                     Work& work) {
+  std::vector<Pointwise>& pending = work.pending;
   switch (step.step_case()) {
     case v1::IntensityStep::kScaleRange: {
       const v1::ScaleRange& range = step.scale_range();
@@ -190,36 +231,39 @@ absl::Status AddStep(const v1::IntensityStep& step, std::span<float> voxels, con
         for (float& v : chunk) v = v * scale + shift;
       });
       return absl::OkStatus();
-    case v1::IntensityStep::kZScore:
+    case v1::IntensityStep::kZScore: {
       TS_RETURN_IF_ERROR(ApplyPointwise(pending, voxels, parallel));
-      return AddZScore(step.z_score(), voxels, parallel, pending);
+      std::span<const std::uint8_t> region;
+      if (step.z_score().fill_holes()) {
+        TS_ASSIGN_OR_RETURN(region, RegionOf(work, parallel));
+      }
+      return AddZScore(step.z_score(), voxels, region, parallel, pending);
+    }
     case v1::IntensityStep::kScaleMinMax:
       TS_RETURN_IF_ERROR(ApplyPointwise(pending, voxels, parallel));
       return AddScaleMinMax(step.scale_min_max(), voxels, parallel, pending);
-    case v1::IntensityStep::kScalePercentiles: {
-      const v1::ScalePercentiles& scale = step.scale_percentiles();
+    case v1::IntensityStep::kScalePercentiles:
       TS_RETURN_IF_ERROR(ApplyPointwise(pending, voxels, parallel));
       if (!AllFiniteIn(voxels)) return PreparedNotFinite();  // no order among NaN
-      std::vector<float> values(voxels.begin(), voxels.end());
-      const double low = Percentile(values, scale.lower());
-      const double high = Percentile(values, scale.upper());
-      if (low == high) {
-        pending.push_back(Linear(static_cast<float>(low), 1, 1, static_cast<float>(scale.to_min())));
-      } else {
-        AddRange(low, high, scale.to_min(), scale.to_max(), scale.clip(), pending);
-      }
-      return absl::OkStatus();
-    }
+      return AddScalePercentiles(step.scale_percentiles(), voxels, parallel, pending);
     case v1::IntensityStep::STEP_NOT_SET:
       break;  // CheckIntensityStep has refused it
   }
   return absl::OkStatus();
 }
 
+// Whether `region` can be what a z-score with fill_holes needs; undefined: the volume's own can be found.
+bool IsRegionOf(const at::Tensor& region, const at::Tensor& volume) {
+  if (!region.defined()) return volume.dim() == 3;
+  return region.scalar_type() == at::kByte && region.is_contiguous() && region.sizes() == volume.sizes() &&
+         region.device().type() == volume.device().type();
+}
+
 }  // namespace
 
 absl::Status ApplyIntensity(const google::protobuf::RepeatedPtrField<v1::IntensityStep>& steps,
-                            at::Tensor& volume, const Parallel& parallel, const Placement& placement) {
+                            at::Tensor& volume, const Parallel& parallel, const Placement& placement,
+                            const at::Tensor& region) {
   if (volume.device().type() != placement.device.type() || volume.scalar_type() != at::kFloat ||
       !volume.is_contiguous() || volume.numel() == 0) {
     return base::Error(absl::StatusCode::kInvalidArgument, "INTENSITY_INVALID", "volume",
@@ -227,17 +271,21 @@ absl::Status ApplyIntensity(const google::protobuf::RepeatedPtrField<v1::Intensi
   }
   for (int number = 0; number < steps.size(); ++number) {
     TS_RETURN_IF_ERROR(CheckIntensityStep(steps.at(number), number));
+    if (steps.at(number).z_score().fill_holes() && !IsRegionOf(region, volume)) {
+      return base::Error(absl::StatusCode::kInvalidArgument, "INTENSITY_INVALID", std::to_string(number),
+                         "the step needs a volume of three dimensions, or its region");
+    }
   }
   return Fenced([&]() -> absl::Status {
-    if (!placement.UsesLoops()) return on_device::ApplyIntensity(steps, volume, parallel);
+    if (!placement.UsesLoops()) return on_device::ApplyIntensity(steps, volume, region, parallel);
     const std::span<float> voxels(volume.mutable_data_ptr<float>(), static_cast<std::size_t>(volume.numel()));
-    std::vector<Pointwise> pending;
-    for (const v1::IntensityStep& step : steps) TS_RETURN_IF_ERROR(AddStep(step, voxels, parallel, pending));
+    Work work{volume, region};
+    for (const v1::IntensityStep& step : steps) TS_RETURN_IF_ERROR(AddStep(step, voxels, parallel, work));
     std::atomic<bool> finite{true};
-    pending.push_back([&finite](std::span<float> chunk) {
+    work.pending.push_back([&finite](std::span<float> chunk) {
       if (!AllFiniteIn(chunk)) finite = false;
     });
-    TS_RETURN_IF_ERROR(ApplyPointwise(pending, voxels, parallel));
+    TS_RETURN_IF_ERROR(ApplyPointwise(work.pending, voxels, parallel));
     return finite ? absl::OkStatus() : PreparedNotFinite();
   });
 }

@@ -1,5 +1,6 @@
 #include "compute/intensity_rules.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 
@@ -40,6 +41,18 @@ absl::Status CheckIntensityStep(const v1::IntensityStep& step, int number) {
 absl::Status PreparedNotFinite() {
   return base::Error(absl::StatusCode::kInvalidArgument, "NOT_FINITE", "preparation",
                      "the prepared volume has values that are not finite numbers");
+}
+
+PercentileRank RankOf(double percentile, std::uint64_t count) {
+  const double rank = static_cast<double>(count - 1) * (percentile / 100);
+  const auto below = std::min(static_cast<std::uint64_t>(rank), count - 1);
+  return {below, rank - static_cast<double>(below)};
+}
+
+float Interpolated(float below, float above, double weight) {
+  const auto difference = static_cast<double>(above - below);
+  return static_cast<float>(weight < 0.5 ? static_cast<double>(below) + difference * weight
+                                         : static_cast<double>(above) - difference * (1 - weight));
 }
 
 }  // namespace tomoserve::compute

@@ -1,6 +1,9 @@
 #include "tomoserve/compute/labels.h"
 
 #include <algorithm>
+#include <limits>
+#include <numeric>
+#include <vector>
 
 namespace tomoserve::compute {
 namespace {
@@ -43,6 +46,22 @@ void ThresholdLabels(std::span<const float> scores, std::int64_t channel_stride,
   }
 }
 
+template <typename Label>
+absl::Status MergeLabels(std::span<Label> labels, std::span<const std::uint32_t> from, std::uint32_t into,
+                         const Parallel& parallel) {
+  std::vector<Label> values(std::size_t{std::numeric_limits<Label>::max()} + 1);
+  std::iota(values.begin(), values.end(), Label{0});
+  for (const std::uint32_t value : from) {
+    if (value < values.size()) values[value] = static_cast<Label>(into);
+  }
+  constexpr std::size_t kPart = std::size_t{1} << 20;
+  const auto parts = static_cast<std::int64_t>((labels.size() + kPart - 1) / kPart);
+  return ParallelFor(parallel, parts, [&](std::int64_t part, int) {
+    const std::size_t begin = static_cast<std::size_t>(part) * kPart;
+    for (Label& label : labels.subspan(begin, std::min(kPart, labels.size() - begin))) label = values[label];
+  });
+}
+
 template void ArgMaxLabels<std::uint8_t>(std::span<const float>, std::int64_t, std::int64_t,
                                          std::span<std::uint8_t>);
 template void ArgMaxLabels<std::uint16_t>(std::span<const float>, std::int64_t, std::int64_t,
@@ -51,5 +70,10 @@ template void ThresholdLabels<std::uint8_t>(std::span<const float>, std::int64_t
                                             std::span<const Paint<std::uint8_t>>, std::span<std::uint8_t>);
 template void ThresholdLabels<std::uint16_t>(std::span<const float>, std::int64_t, float,
                                              std::span<const Paint<std::uint16_t>>, std::span<std::uint16_t>);
+
+template absl::Status MergeLabels<std::uint8_t>(std::span<std::uint8_t>, std::span<const std::uint32_t>,
+                                                std::uint32_t, const Parallel&);
+template absl::Status MergeLabels<std::uint16_t>(std::span<std::uint16_t>, std::span<const std::uint32_t>,
+                                                 std::uint32_t, const Parallel&);
 
 }  // namespace tomoserve::compute

@@ -4,7 +4,10 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
+#include "compute/cubic.h"
+#include "compute/on_device/cubic.h"
 #include "tomoserve/base/status.h"
 #include "tomoserve/compute/fence.h"
 #include "tomoserve/compute/on_device/resample.h"
@@ -122,13 +125,12 @@ template absl::Status ResampleLabels<std::uint8_t>(std::span<const std::uint8_t>
 template absl::Status ResampleLabels<std::uint16_t>(std::span<const std::uint16_t>, const GridMap&,
                                                     std::span<std::uint16_t>, const Parallel&);
 
-absl::StatusOr<at::Tensor> Resample(const at::Tensor& source, const GridMap& map,
-                                    v1::Interpolation interpolation, const Parallel& parallel,
-                                    const Placement& placement) {
-  const bool known = interpolation == v1::INTERPOLATION_LINEAR || interpolation == v1::INTERPOLATION_NEAREST;
-  if (!known) {
+absl::StatusOr<at::Tensor> Resample(at::Tensor source, const GridMap& map, v1::Interpolation interpolation,
+                                    const Parallel& parallel, const Placement& placement) {
+  const bool cubic = interpolation == v1::INTERPOLATION_CUBIC;
+  if (!cubic && interpolation != v1::INTERPOLATION_LINEAR && interpolation != v1::INTERPOLATION_NEAREST) {
     return base::Error(absl::StatusCode::kInvalidArgument, "INTERPOLATION_UNSUPPORTED",
-                       v1::Interpolation_Name(interpolation), "only NEAREST and LINEAR are supported");
+                       v1::Interpolation_Name(interpolation), "only NEAREST, LINEAR and CUBIC are supported");
   }
   if (source.device().type() != placement.device.type() || source.scalar_type() != at::kFloat ||
       !source.is_contiguous() || source.dim() != 3 || source.size(0) != map[0].in_size ||
@@ -140,10 +142,12 @@ absl::StatusOr<at::Tensor> Resample(const at::Tensor& source, const GridMap& map
   if (!placement.UsesLoops()) {
     TS_RETURN_IF_ERROR(CheckCancelled(parallel));
     return Fenced([&]() -> absl::StatusOr<at::Tensor> {
+      if (cubic) return on_device::ResampleCubic(std::move(source), map);
       return on_device::TensorMap(map, interpolation, placement.device).ReadAll(source);
     });
   }
   return Fenced([&]() -> absl::StatusOr<at::Tensor> {
+    if (cubic) return ResampleCubic(std::move(source), map, parallel);
     at::Tensor out = at::empty({map[0].out_size(), map[1].out_size(), map[2].out_size()}, at::kFloat);
     const auto slice_size = static_cast<std::size_t>(map[1].out_size() * map[2].out_size());
     const std::span<float> voxels(out.mutable_data_ptr<float>(), static_cast<std::size_t>(out.numel()));

@@ -1,6 +1,7 @@
 // Components of runs, wherever these were found. Private to the room.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -19,11 +20,20 @@ struct LabelledRuns {
 // Too many runs: kResourceExhausted LABELS_TOO_FRAGMENTED.
 absl::Status CheckRunCount(std::size_t runs);
 
+// Which voxels hang together.
+enum class Neighbours {
+  kCorners,  // by faces, edges or corners: 26
+  kFaces,    // by faces: 6
+};
+
 // Components of the runs of a grid of `slices` x `rows` rows. Errors: those of FindComponents.
 absl::StatusOr<ComponentSet> JoinRuns(LabelledRuns found, std::int64_t slices, std::int64_t rows,
-                                      const Parallel& parallel);
+                                      const Parallel& parallel, Neighbours neighbours = Neighbours::kCorners);
 
 // Components of a label that are not among its `count` largest.
 std::vector<const Component*> AllButLargest(const ComponentSet& set, std::uint32_t label, std::size_t count);
+
+// Runs of the components that touch no face of a grid of this size.
+std::vector<RowRun> RunsWithin(const ComponentSet& set, const std::array<std::int64_t, 3>& size_kji);
 
 }  // namespace tomoserve::compute

@@ -2,6 +2,7 @@
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/clamp.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/exp.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/index_select.h>
@@ -12,6 +13,7 @@
 #include <cmath>
 #include <string>
 
+#include "compute/copy_tiles.h"
 #include "tomoserve/base/status.h"
 
 namespace tomoserve::compute {
@@ -147,10 +149,22 @@ at::Tensor CutWindow(const at::Tensor& volume, const Xyz& start, const Xyz& size
     return window.is_contiguous() && window.is_alias_of(volume) ? window.clone() : window.contiguous();
   }
   const double value = padding == v1::PADDING_MODE_CONSTANT ? padding_value : 0;
-  at::Tensor window = at::full({size[0], size[1], size[2]}, value, volume.options());
+  const bool inside_only = Covered(volume, start, size).sizes() == at::IntArrayRef(size);
+  at::Tensor window = inside_only ? at::empty({size[0], size[1], size[2]}, volume.options())
+                                  : at::full({size[0], size[1], size[2]}, value, volume.options());
   const auto [inside, target] = Meet(volume, window, start);
-  target.copy_(inside);
+  CopyTiles(inside, target);
   return window;
+}
+
+at::Tensor Covered(const at::Tensor& volume, const Xyz& start, const Xyz& size) {
+  at::Tensor part = volume;
+  for (std::size_t axis = 0; axis < 3; ++axis) {
+    const std::int64_t dimension = DimensionOf(volume, axis);
+    const Overlap overlap = OverlapOf(start[axis], size[axis], volume.size(dimension));
+    part = part.narrow(dimension, overlap.begin, overlap.length);
+  }
+  return part;
 }
 
 void AddWindow(const at::Tensor& window, const at::Tensor& importance, const Xyz& start, at::Tensor& sums) {

@@ -6,6 +6,7 @@
 
 #include "dispatch/instance_rules.h"
 #include "tomoserve/base/status.h"
+#include "tomoserve/models/window_size.h"
 #include "tomoserve/volume/orientation.h"
 #include "tomoserve/volume/resampling_grid.h"
 #include "tomoserve/volume/run_bytes.h"
@@ -17,18 +18,19 @@ std::uint32_t Clamped(double value) {
   return static_cast<std::uint32_t>(std::min(value, double{std::numeric_limits<std::uint32_t>::max()}));
 }
 
-// Starts of windows along one axis, MONAI: the volume is padded up to one window.
+// Starts of windows along one axis, MONAI: the volume is padded up to one window. 0: the window is the axis.
 double MonaiStarts(std::uint64_t n, std::uint64_t window, double overlap) {
+  if (window == 0) return 1;
   const std::uint64_t padded = std::max(n, window);
   const auto interval =
       std::max<std::uint64_t>(1, static_cast<std::uint64_t>(static_cast<double>(window) * (1 - overlap)));
   return static_cast<double>((padded - window + interval - 1) / interval + 1);
 }
 
-// The same, nnU-Net.
+// The same, nnU-Net; windows of one slice do not overlap along it.
 double NnunetStarts(std::uint64_t n, std::uint64_t window, double overlap) {
   const std::uint64_t padded = std::max(n, window);
-  const double step = static_cast<double>(window) * (1 - overlap);
+  const double step = window == 1 ? 1 : static_cast<double>(window) * (1 - overlap);
   return std::ceil(static_cast<double>(padded - window) / step) + 1;
 }
 
@@ -50,17 +52,38 @@ absl::StatusOr<PreparedGrid> PrepareGrid(const v1::Recipe& recipe, const volume:
     std::array<double, 3> target{};
     std::copy(preparation.spacing().spacing_mm().begin(), preparation.spacing().spacing_mm().end(),
               target.begin());
-    if (preparation.spacing().rule() == v1::SPACING_RULE_NNUNET) {
-      for (std::size_t axis = 0; axis < 3; ++axis) {
-        const double n = prepared.size_ijk()[axis] * prepared.spacing_mm()[axis] / target[axis];
-        result.size[axis] = std::max(1u, Clamped(std::nearbyint(n)));
-      }
-      return result;
-    }
-    TS_ASSIGN_OR_RETURN(prepared, volume::MonaiSpacing(prepared, target));
+    const bool nnunet = preparation.spacing().rule() == v1::SPACING_RULE_NNUNET;
+    TS_ASSIGN_OR_RETURN(
+        prepared, nnunet ? volume::NnunetSpacing(prepared, target) : volume::MonaiSpacing(prepared, target));
   }
   std::copy(prepared.size_ijk().begin(), prepared.size_ijk().end(), result.size.begin());
   return result;
+}
+
+// A product of sizes, at least 1.
+double Product(const std::array<std::uint64_t, 3>& size) {
+  double product = 1;
+  for (const std::uint64_t n : size) product *= static_cast<double>(std::max<std::uint64_t>(n, 1));
+  return product;
+}
+
+// What a detector's windows are cut from: the volume padded at its end, in one window where it is small.
+struct DetectorInput {
+  std::array<std::uint64_t, 3> size{};  // of other recipes: the prepared volume's
+  bool whole = false;
+};
+
+DetectorInput DetectorInputOf(const v1::Recipe& recipe, const std::array<std::uint64_t, 3>& prepared) {
+  DetectorInput input{prepared, false};
+  if (recipe.decode().empty() || !recipe.decode(0).has_detect_boxes()) return input;
+  const v1::DetectBoxes& boxes = recipe.decode(0).detect_boxes();
+  input.whole = Product(prepared) < static_cast<double>(boxes.whole_below_voxels());
+  for (int axis = 0; axis < boxes.pad_to_multiple_of_size() && axis < 3; ++axis) {
+    std::uint64_t& n = input.size[static_cast<std::size_t>(axis)];
+    const std::uint64_t multiple = std::max(boxes.pad_to_multiple_of(axis), 1u);
+    n = (n + multiple - 1) / multiple * multiple;
+  }
+  return input;
 }
 
 }  // namespace
@@ -94,12 +117,19 @@ absl::StatusOr<Prediction> Predict(const v1::Recipe& recipe, const volume::Geome
   Prediction prediction;
   TS_ASSIGN_OR_RETURN(const PreparedGrid prepared, PrepareGrid(recipe, grid));
   prediction.prepared_size = prepared.size;
-  prediction.windows = CountWindows(recipe.windows(), prediction.prepared_size);
-  const volume::RunArrays arrays =
+  const DetectorInput detector = DetectorInputOf(recipe, prepared.size);
+  prediction.windows = detector.whole ? 1 : CountWindows(recipe.windows(), detector.size);
+  volume::RunArrays arrays =
       volume::ArraysOf(grid, prepared.reorientation, prepared.size, recipe.network().output_channels());
+  volume::CountPreparation(recipe.preparation(), arrays);
+  arrays.window = models::WholeWindowVoxels(recipe, prepared.size);
+  arrays.head_values = volume::HeadValues(recipe, prepared.size);
   prediction.cpu_bytes = volume::LoopBytes(arrays);
   prediction.gpu_bytes = volume::DeviceBytes(arrays);
-  const double pass_seconds = speed ? speed->ms_per_window / 1000 : recipe.profile().cpu_seconds_per_window();
+  prediction.window_ratio = detector.whole ? Product(detector.size) / Product(models::WarmUpSize(recipe))
+                                           : models::WarmUpRatio(recipe, prepared.size);
+  const double pass_seconds = speed ? speed->ms_per_window / 1000 * prediction.window_ratio
+                                    : recipe.profile().cpu_seconds_per_window();
   const std::uint32_t lanes = speed ? std::max(1u, speed->lanes) : 1;
   const double rounds = std::ceil(static_cast<double>(prediction.windows) / lanes);
   prediction.device_seconds = pass_seconds * PassesPerWindow(recipe) * rounds;

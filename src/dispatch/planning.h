@@ -22,6 +22,7 @@ struct Prediction {
   // weights: they are resident.
   std::uint64_t cpu_bytes = 0;
   std::uint64_t gpu_bytes = 0;
+  double window_ratio = 1;    // how many times as large as at warm-up a window is
   double device_seconds = 0;  // 0: nothing was measured yet
 };
 

@@ -48,6 +48,10 @@ absl::Status CurrentException(absl::StatusCode code, std::string_view reason, st
   return base::Error(code, reason, value, std::string(what) + ": " + cause);
 }
 
+bool MayBeShortage(const absl::Status& error) {
+  return base::ReasonOf(error) == "OUT_OF_MEMORY" || base::MayMeanOutOfMemory(base::ToStd(error.message()));
+}
+
 absl::Status CurrentDeviceException(std::string_view value, std::string_view what) {
   const absl::Status status =
       CurrentException(absl::StatusCode::kUnavailable, "DEVICE_UNAVAILABLE", value, what);

@@ -24,6 +24,7 @@
 #include "engine/failure.h"
 #include "engine/graph_scan.h"
 #include "engine/half_precision.h"
+#include "engine/network_output.h"
 #include "engine/test_pattern.h"
 #include "engine/window_shape.h"
 #include "tomoserve/base/clock.h"
@@ -39,6 +40,10 @@ constexpr std::size_t kTimedPasses = 3;
 constexpr double kTimedMs = 1500;
 // A first pass this long is its own measurement: what is paid once does not show in it.
 constexpr double kSlowPassMs = 10'000;
+
+// At warm-up: it is the recipe's fault, or its network's.
+constexpr char kFailsOnWindow[] =
+    "windows.size, network.axes or network.input_channels: the network fails on a window of this shape";
 
 absl::Status Unreadable(std::string_view file, std::string_view text) {
   return base::Error(absl::StatusCode::kInvalidArgument, "MODEL_UNREADABLE", file, text);
@@ -121,37 +126,19 @@ absl::StatusOr<torch::jit::Module> LoadModule(int fd, std::string_view name, std
   }
 }
 
-absl::Status BadOutput(std::string_view type) {
-  return base::Error(absl::StatusCode::kInvalidArgument, "MODEL_OUTPUT", type,
-                     "the network must answer with one dense tensor of numbers");
-}
-
-// The answer to `input` as contiguous float32.
-absl::StatusOr<at::Tensor> CheckedOutput(const c10::IValue& value, const at::Tensor& input,
-                                         const v1::Recipe& recipe) {
-  if (!value.isTensor()) return BadOutput(value.tagKind());
-  const at::Tensor& output = value.toTensor();
-  if (!output.defined() || output.layout() != at::kStrided || output.device() != input.device() ||
-      output.is_quantized() || output.is_complex()) {
-    return BadOutput("Tensor");
-  }
-  if (!OutputFits(recipe, input.sizes(), output.sizes())) {
-    return base::Error(absl::StatusCode::kInvalidArgument, "MODEL_SHAPE", ShapeText(output.sizes()),
-                       "the network's output does not have the recipe's channels and the window's size");
-  }
-  return output.to(at::kFloat).contiguous();
-}
-
-std::string BitsOf(const at::Tensor& tensor) {
+std::string BitsOf(const std::vector<at::Tensor>& outputs) {
   base::Sha256 digest;
-  digest.Update(
-      std::span<const std::byte>(static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()));
+  for (const at::Tensor& output : outputs) {
+    const at::Tensor host = output.cpu();
+    digest.Update(
+        std::span<const std::byte>(static_cast<const std::byte*>(host.const_data_ptr()), host.nbytes()));
+  }
   return digest.HexDigest();
 }
 
 struct Pass {
   double ms = 0;
-  std::string bits;  // digest of the output
+  std::string bits;  // digest of the outputs
 };
 
 }  // namespace
@@ -166,45 +153,48 @@ struct Network::State {
   std::string warm_up_bits;  // of the first warm-up's output; guarded by mutex
 
   // Forward with the exceptions let through.
-  absl::StatusOr<at::Tensor> Run(const at::Tensor& input) const {
+  absl::StatusOr<std::vector<at::Tensor>> Run(const at::Tensor& input) const {
     const c10::InferenceMode inference;
     const torch::jit::GraphOptimizerEnabledGuard no_recompilation(false);
     std::optional<HalfPrecision> half;
     if (device.is_cuda() && recipe.network().precision() == v1::PRECISION_FLOAT16) half.emplace(at::kCUDA);
-    at::Tensor sum;
+    std::vector<at::Tensor> sums;
     for (const torch::jit::Module& module : modules) {
       // A module may write into its input, and its output may be a part of itself.
-      TS_ASSIGN_OR_RETURN(at::Tensor output,
-                          CheckedOutput(module.get_method("forward")({input.clone()}), input, recipe));
-      sum = sum.defined() ? at::add(sum, output) : std::move(output);
+      TS_ASSIGN_OR_RETURN(std::vector<at::Tensor> outputs,
+                          CheckedOutputs(module.get_method("forward")({input.clone()}), input, recipe));
+      for (std::size_t n = 0; n < sums.size(); ++n) outputs[n] = at::add(sums[n], outputs[n]);
+      sums = std::move(outputs);
     }
-    return modules.size() > 1 ? at::div(sum, static_cast<double>(modules.size())) : sum;
+    if (modules.size() == 1) return sums;
+    for (at::Tensor& sum : sums) sum = at::div(sum, static_cast<double>(modules.size()));
+    return sums;
   }
 
   // Run, tried again with all memory that can be had. Errors of the device that come late are another call's.
-  absl::StatusOr<at::Tensor> RunWithinMemory(const at::Tensor& input, absl::StatusCode code,
-                                             std::string_view reason, std::string_view what) const {
-    const auto run = [&]() -> absl::StatusOr<at::Tensor> {
+  absl::StatusOr<std::vector<at::Tensor>> RunWithinMemory(const at::Tensor& input, absl::StatusCode code,
+                                                          std::string_view reason,
+                                                          std::string_view what) const {
+    const auto run = [&]() -> absl::StatusOr<std::vector<at::Tensor>> {
       try {
         return Run(input);
       } catch (...) {
         return CurrentException(code, reason, ShapeText(input.sizes()), what);
       }
     };
-    absl::StatusOr<at::Tensor> output = run();
-    if (output.ok() || !device.is_cuda() || base::ReasonOf(output.status()) != "OUT_OF_MEMORY") return output;
-    device.FreeCache();
-    return run();
+    if (!device.is_cuda()) return run();
+    return WithinMemory(
+        run, [&] { device.FreeCache(); }, [&] { return device.IsMemoryLow(); });
   }
 
   absl::StatusOr<Pass> Time(const at::Tensor& input) const {
     const double begin_ms = base::MonotonicMs();
-    TS_ASSIGN_OR_RETURN(const at::Tensor output,
-                        RunWithinMemory(input, absl::StatusCode::kInvalidArgument, "MODEL_SHAPE",
-                                        "the network fails on a window of the recipe's shape"));
+    TS_ASSIGN_OR_RETURN(
+        const std::vector<at::Tensor> outputs,
+        RunWithinMemory(input, absl::StatusCode::kInvalidArgument, "MODEL_SHAPE", kFailsOnWindow));
     device.Synchronise();
     const double ms = base::MonotonicMs() - begin_ms;
-    return Pass{ms, BitsOf(output.to(at::kCPU))};
+    return Pass{ms, BitsOf(outputs)};
   }
 };
 
@@ -268,12 +258,11 @@ absl::StatusOr<double> Network::WarmUp() const {
     std::nth_element(ms.begin(), ms.begin() + static_cast<std::ptrdiff_t>(ms.size() / 2), ms.end());
     return ms[ms.size() / 2];
   } catch (...) {
-    return CurrentException(absl::StatusCode::kInvalidArgument, "MODEL_SHAPE", shape,
-                            "the network fails on a window of the recipe's shape");
+    return CurrentException(absl::StatusCode::kInvalidArgument, "MODEL_SHAPE", shape, kFailsOnWindow);
   }
 }
 
-absl::StatusOr<at::Tensor> Network::Forward(const at::Tensor& input) const {
+absl::StatusOr<std::vector<at::Tensor>> Network::Forward(const at::Tensor& input) const {
   if (input.device() != state_->device.device()) {
     return base::Error(absl::StatusCode::kInvalidArgument, "INPUT_DEVICE", input.device().str(),
                        "the input is not on the network's device");

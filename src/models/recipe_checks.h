@@ -52,5 +52,10 @@ absl::Status CheckRange(std::string_view path, const v1::DoubleRange& range, dou
 bool HasLabel(const v1::Recipe& recipe, std::uint32_t value);
 // RECIPE_INVALID with `path` where it has no such label.
 absl::Status CheckKnown(const v1::Recipe& recipe, const std::string& path, std::uint32_t label);
+// The same, also where its steps merge the label into another one: nothing could be said of it.
+absl::Status CheckKept(const v1::Recipe& recipe, const std::string& path, std::uint32_t label);
+
+// A step detect_boxes and what else of the recipe it decides.
+absl::Status CheckDetectBoxes(const v1::Recipe& recipe, const std::string& path, const v1::DetectBoxes& step);
 
 }  // namespace tomoserve::models

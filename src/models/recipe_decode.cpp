@@ -10,9 +10,19 @@ namespace {
 // What there is between two decode steps.
 struct DecodeState {
   v1::Activation activation = v1::ACTIVATION_UNSPECIFIED;
-  bool labels = false;          // else scores
-  bool in_volume_grid = false;  // else the prepared grid
+  bool labels = false;             // else scores
+  bool in_volume_grid = false;     // else the prepared grid
+  std::set<std::uint32_t> merged;  // into other labels: no voxel has them any more
 };
+
+// A label that a step works on.
+absl::Status CheckThere(const v1::Recipe& recipe, const std::string& path, std::uint32_t label,
+                        const DecodeState& state) {
+  TS_RETURN_IF_ERROR(CheckKnown(recipe, path, label));
+  if (state.merged.contains(label))
+    return Invalid(path, absl::StrCat(label, " was merged into another label"));
+  return absl::OkStatus();
+}
 
 absl::Status CheckActivation(const v1::Recipe& recipe, const std::string& path, v1::Activation activation,
                              DecodeState* state) {
@@ -86,7 +96,7 @@ absl::Status CheckThreshold(const v1::Recipe& recipe, const std::string& path, c
 absl::Status CheckKeepLargest(const v1::Recipe& recipe, const std::string& path, const v1::KeepLargest& step,
                               const DecodeState& state) {
   if (!state.labels) return Invalid(path, "there are no labels yet: arg_max or threshold comes first");
-  TS_RETURN_IF_ERROR(CheckKnown(recipe, absl::StrCat(path, ".label"), step.label()));
+  TS_RETURN_IF_ERROR(CheckThere(recipe, absl::StrCat(path, ".label"), step.label(), state));
   if (step.count() < 1) return Invalid(absl::StrCat(path, ".count"), "at least 1");
   return absl::OkStatus();
 }
@@ -94,66 +104,22 @@ absl::Status CheckKeepLargest(const v1::Recipe& recipe, const std::string& path,
 absl::Status CheckFillHoles(const v1::Recipe& recipe, const std::string& path, const v1::FillHoles& step,
                             const DecodeState& state) {
   if (!state.labels) return Invalid(path, "there are no labels yet: arg_max or threshold comes first");
-  return CheckKnown(recipe, absl::StrCat(path, ".label"), step.label());
+  return CheckThere(recipe, absl::StrCat(path, ".label"), step.label(), state);
 }
 
 absl::Status CheckMergeLabels(const v1::Recipe& recipe, const std::string& path, const v1::MergeLabels& step,
-                              const DecodeState& state) {
-  if (!state.labels) return Invalid(path, "there are no labels yet: arg_max or threshold comes first");
+                              DecodeState* state) {
+  if (!state->labels) return Invalid(path, "there are no labels yet: arg_max or threshold comes first");
   if (step.from().empty()) return Invalid(absl::StrCat(path, ".from"), "at least one label is required");
-  TS_RETURN_IF_ERROR(CheckKnown(recipe, absl::StrCat(path, ".into"), step.into()));
+  TS_RETURN_IF_ERROR(CheckThere(recipe, absl::StrCat(path, ".into"), step.into(), *state));
   std::set<std::uint32_t> seen;
   for (int i = 0; i < step.from_size(); ++i) {
     const std::string from = Path(absl::StrCat(path, ".from"), i);
-    TS_RETURN_IF_ERROR(CheckKnown(recipe, from, step.from(i)));
+    TS_RETURN_IF_ERROR(CheckThere(recipe, from, step.from(i), *state));
     if (step.from(i) == step.into()) return Invalid(from, "is the label that they are merged into");
     if (!seen.insert(step.from(i)).second) return Invalid(from, "stands twice");
   }
-  return absl::OkStatus();
-}
-
-absl::Status CheckTriple(const std::string& path,
-                         const google::protobuf::RepeatedField<std::uint32_t>& values) {
-  if (values.size() != 3) return Invalid(path, "three values are required");
-  for (const std::uint32_t value : values) {
-    if (value < 1 || value > 1024) return Invalid(path, "each is from 1 to 1024");
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CheckDetectBoxes(const v1::Recipe& recipe, const std::string& path,
-                              const v1::DetectBoxes& step) {
-  if (recipe.decode_size() != 1) return Invalid(path, "takes the place of every other step");
-  const auto at = [&path](std::string_view field) { return absl::StrCat(path, ".", base::ToAbsl(field)); };
-  if (step.levels().empty()) return Invalid(at("levels"), "at least one is required");
-  for (int i = 0; i < step.levels_size(); ++i) {
-    TS_RETURN_IF_ERROR(CheckTriple(Path(at("levels"), i, "stride"), step.levels(i).stride()));
-    if (step.levels(i).anchor_scale() <= 0)
-      return Invalid(Path(at("levels"), i, "anchor_scale"), "is not above 0");
-  }
-  if (step.anchors().empty()) return Invalid(at("anchors"), "at least one is required");
-  for (int i = 0; i < step.anchors_size(); ++i) {
-    if (step.anchors(i).size_size() != 3)
-      return Invalid(Path(at("anchors"), i, "size"), "three values are required");
-    for (const double size : step.anchors(i).size()) {
-      if (size <= 0) return Invalid(Path(at("anchors"), i, "size"), "each is above 0");
-    }
-  }
-  if (step.anchor_centre() == v1::ANCHOR_CENTRE_UNSPECIFIED)
-    return Invalid(at("anchor_centre"), "is required");
-  if (step.score_above() < 0 || step.score_above() >= 1)
-    return Invalid(at("score_above"), "0 <= score_above < 1");
-  if (step.candidates_per_level() < 1) return Invalid(at("candidates_per_level"), "at least 1");
-  if (step.suppress_iou_above() < 0 || step.suppress_iou_above() > 1) {
-    return Invalid(at("suppress_iou_above"), "from 0 to 1");
-  }
-  if (step.max_boxes() < 1) return Invalid(at("max_boxes"), "at least 1");
-  if (!step.pad_to_multiple_of().empty()) {
-    TS_RETURN_IF_ERROR(CheckTriple(at("pad_to_multiple_of"), step.pad_to_multiple_of()));
-  }
-  if (static_cast<std::uint32_t>(recipe.labels_size()) != recipe.network().output_channels()) {
-    return Invalid("labels", "one entry for each class (network.output_channels) is required");
-  }
+  state->merged.merge(seen);
   return absl::OkStatus();
 }
 
@@ -176,7 +142,7 @@ absl::Status CheckStep(const v1::Recipe& recipe, int index, DecodeState* state) 
     case v1::DecodeStep::kFillHoles:
       return CheckFillHoles(recipe, path("fill_holes"), step.fill_holes(), *state);
     case v1::DecodeStep::kMergeLabels:
-      return CheckMergeLabels(recipe, path("merge_labels"), step.merge_labels(), *state);
+      return CheckMergeLabels(recipe, path("merge_labels"), step.merge_labels(), state);
     case v1::DecodeStep::STEP_NOT_SET:
       break;
   }

@@ -106,6 +106,10 @@ absl::Status CheckSpacing(const v1::Spacing& spacing) {
   if (spacing.interpolation() == v1::INTERPOLATION_UNSPECIFIED) {
     return Invalid("preparation.spacing.interpolation", "is required");
   }
+  if (spacing.low_resolution_axis() != v1::LOW_RESOLUTION_AXIS_UNSPECIFIED &&
+      spacing.rule() != v1::SPACING_RULE_NNUNET) {
+    return Invalid("preparation.spacing.low_resolution_axis", "only nnU-Net's rule has one");
+  }
   return absl::OkStatus();
 }
 
@@ -140,6 +144,9 @@ absl::Status CheckIntensity(const v1::IntensityStep& step, int index) {
       }
       if (z_score.has_std() && z_score.std() <= 0)
         return Invalid(absl::StrCat(base, ".z_score.std"), "is not above 0");
+      if (z_score.fill_holes() && !z_score.nonzero()) {
+        return Invalid(absl::StrCat(base, ".z_score.fill_holes"), "only a non-zero region has holes");
+      }
       return absl::OkStatus();
     }
     case v1::IntensityStep::kScaleMinMax:

@@ -1,16 +1,17 @@
 // The windows and the network.
+#include <algorithm>
 #include <cstdint>
 #include <set>
 
 #include "models/names.h"
 #include "models/recipe_checks.h"
+#include "tomoserve/models/window_size.h"
 
 namespace tomoserve::models {
 namespace {
 
-constexpr int kMaxFiles = 16;                     // one descriptor each in a record of 32
-constexpr std::uint32_t kMaxSize = 1024;          // voxels along one axis of a window
-constexpr std::uint64_t kMaxVoxels = 1ULL << 27;  // of a window: 512 MiB of float32 per channel
+constexpr int kMaxFiles = 16;             // one descriptor each in a record of 32
+constexpr std::uint32_t kMaxSize = 1024;  // voxels along one axis of a window
 constexpr std::uint32_t kMaxContext = 256;
 constexpr std::uint32_t kMaxMultiple = 512;
 constexpr std::uint32_t kMaxChannels = 4096;
@@ -42,14 +43,24 @@ absl::Status CheckGridWindows(const v1::Recipe& recipe) {
   const v1::Windows& windows = recipe.windows();
   if (windows.size_size() != 3) return Invalid("windows.size", "three values are required");
   std::uint64_t voxels = 1;
+  bool one_window = true;
   for (const std::uint32_t size : windows.size()) {
-    if (size < 1 || size > kMaxSize)
-      return Invalid("windows.size", absl::StrCat("each is from 1 to ", kMaxSize));
-    voxels *= size;
+    if (size > kMaxSize) return Invalid("windows.size", absl::StrCat("each is at most ", kMaxSize));
+    voxels *= std::max<std::uint32_t>(size, 1);
+    one_window = one_window && size == 0;
   }
-  if (voxels > kMaxVoxels) return Invalid("windows.size", absl::StrCat("more than ", kMaxVoxels, " voxels"));
+  if (voxels > kMaxWindowVoxels) {
+    return Invalid("windows.size", absl::StrCat("more than ", kMaxWindowVoxels, " voxels"));
+  }
+  if (windows.layout() != v1::WINDOW_LAYOUT_MONAI && HasWholeAxis(windows)) {
+    return Invalid("windows.size", "0, the whole axis, needs layout MONAI");
+  }
   if (recipe.network().spatial_dims() == 2 && windows.size(2) != 1) {
     return Invalid("network.spatial_dims", "two dimensions need layout SLICES, or windows.size of 1 along z");
+  }
+  if (one_window && windows.overlap() != 0) return Invalid("windows.overlap", "one window has none");
+  if (one_window && windows.blend() == v1::BLEND_GAUSSIAN) {
+    return Invalid("windows.blend", "one window has no overlap to blend");
   }
   if (windows.overlap() < 0 || windows.overlap() >= 1) return Invalid("windows.overlap", "0 <= overlap < 1");
   if (windows.layout() == v1::WINDOW_LAYOUT_NNUNET && windows.overlap() == 0) {

@@ -1,4 +1,5 @@
 // What labels are, and what a worklist sees of them: findings, flags, coverage.
+#include <algorithm>
 #include <cstdint>
 #include <set>
 
@@ -33,6 +34,16 @@ absl::Status CheckKnown(const v1::Recipe& recipe, const std::string& path, std::
   return absl::OkStatus();
 }
 
+absl::Status CheckKept(const v1::Recipe& recipe, const std::string& path, std::uint32_t label) {
+  TS_RETURN_IF_ERROR(CheckKnown(recipe, path, label));
+  for (const v1::DecodeStep& step : recipe.decode()) {
+    const auto& from = step.merge_labels().from();
+    if (std::find(from.begin(), from.end(), label) == from.end()) continue;
+    return Invalid(path, absl::StrCat(label, " is merged into ", step.merge_labels().into()));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckLabels(const v1::Recipe& recipe) {
   if (recipe.labels().empty()) return Invalid("labels", "at least one is required");
   std::set<std::uint32_t> values;
@@ -58,7 +69,7 @@ absl::Status CheckFindings(const v1::Recipe& recipe) {
   for (int i = 0; i < recipe.findings_size(); ++i) {
     const v1::FindingRule& rule = recipe.findings(i);
     const auto path = [i](std::string_view field) { return Path("findings", i, field); };
-    TS_RETURN_IF_ERROR(CheckKnown(recipe, path("label"), rule.label()));
+    TS_RETURN_IF_ERROR(CheckKept(recipe, path("label"), rule.label()));
     if (!labels.insert(rule.label()).second) return Invalid(path("label"), "has a rule already");
     if (rule.min_volume_ml() < 0 || rule.min_volume_ml() > kMaxMl)
       return Invalid(path("min_volume_ml"), "from 0 to 1e6");
@@ -106,7 +117,7 @@ absl::Status CheckCoverage(const v1::Recipe& recipe) {
     case v1::CoverageRule::kNotNeeded:
       return CheckText("coverage.not_needed.because", coverage.not_needed().because(), 1000);
     case v1::CoverageRule::kLabelInside:
-      TS_RETURN_IF_ERROR(CheckKnown(recipe, "coverage.label_inside.label", coverage.label_inside().label()));
+      TS_RETURN_IF_ERROR(CheckKept(recipe, "coverage.label_inside.label", coverage.label_inside().label()));
       if (recipe.decode(0).has_detect_boxes())
         return Invalid("coverage.label_inside", "boxes have no label volume");
       return bounds("coverage.label_inside", coverage.label_inside().min_volume_ml(),

@@ -77,10 +77,14 @@ template <typename Label>
 absl::Status DecodeLabels(const v1::Recipe& recipe, const RunPlan& plan, const compute::GridMap& to_volume,
                           ScoreField& scores, std::span<Label> labels, const compute::Parallel& parallel) {
   TS_RETURN_IF_ERROR(CheckLabelValues<Label>(recipe));
-  const std::array<std::uint32_t, 3>& size_ijk = plan.volume.size_ijk();
+  const std::array<std::uint32_t, 3>& size_ijk = plan.cropped.size_ijk();
   const std::array<std::int64_t, 3> volume_size{size_ijk[2], size_ijk[1], size_ijk[0]};
   const std::array<std::int64_t, 3> model_size = compute::MemorySize(plan.grid);
   std::vector<Label> model_labels;  // empty once, or as long as, labels are on the volume's grid
+  const auto now = [&] {
+    return model_labels.empty() ? compute::LabelGrid<Label>{labels, volume_size}
+                                : compute::LabelGrid<Label>{model_labels, model_size};
+  };
   for (const v1::DecodeStep& step : recipe.decode()) {
     TS_RETURN_IF_ERROR(compute::CheckCancelled(parallel));
     switch (step.step_case()) {
@@ -107,11 +111,18 @@ absl::Status DecodeLabels(const v1::Recipe& recipe, const RunPlan& plan, const c
         }
         break;
       }
-      case v1::DecodeStep::kKeepLargest: {
-        const auto grid = model_labels.empty() ? compute::LabelGrid<Label>{labels, volume_size}
-                                               : compute::LabelGrid<Label>{model_labels, model_size};
-        TS_RETURN_IF_ERROR(compute::KeepLargestComponents<Label>(grid, step.keep_largest().label(),
+      case v1::DecodeStep::kKeepLargest:
+        TS_RETURN_IF_ERROR(compute::KeepLargestComponents<Label>(now(), step.keep_largest().label(),
                                                                  step.keep_largest().count(), parallel));
+        break;
+      case v1::DecodeStep::kFillHoles:
+        TS_RETURN_IF_ERROR(compute::FillHoles<Label>(now(), step.fill_holes().label(), parallel));
+        break;
+      case v1::DecodeStep::kMergeLabels: {
+        const auto& from = step.merge_labels().from();
+        TS_RETURN_IF_ERROR(compute::MergeLabels<Label>(now().voxels,
+                                                       {from.data(), static_cast<std::size_t>(from.size())},
+                                                       step.merge_labels().into(), parallel));
         break;
       }
       default:

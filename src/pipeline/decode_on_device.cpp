@@ -39,7 +39,7 @@ absl::StatusOr<at::Tensor> DecodeOnDevice(const v1::Recipe& recipe, const RunPla
                                           const compute::GridMap& to_volume, at::Device device,
                                           TensorScores& scores, const compute::Parallel& parallel) {
   TS_RETURN_IF_ERROR(CheckLabelValues<Label>(recipe));
-  const std::array<std::uint32_t, 3>& size_ijk = plan.volume.size_ijk();
+  const std::array<std::uint32_t, 3>& size_ijk = plan.cropped.size_ijk();
   const std::array<std::int64_t, 3> volume_size{size_ijk[2], size_ijk[1], size_ijk[0]};
   at::Tensor labels;  // undefined until a step makes them
   for (const v1::DecodeStep& step : recipe.decode()) {
@@ -66,6 +66,15 @@ absl::StatusOr<at::Tensor> DecodeOnDevice(const v1::Recipe& recipe, const RunPla
         TS_RETURN_IF_ERROR(compute::on_device::KeepLargestComponents(labels, step.keep_largest().label(),
                                                                      step.keep_largest().count(), parallel));
         break;
+      case v1::DecodeStep::kFillHoles:
+        TS_RETURN_IF_ERROR(compute::on_device::FillHoles(labels, step.fill_holes().label(), parallel));
+        break;
+      case v1::DecodeStep::kMergeLabels: {
+        const auto& from = step.merge_labels().from();
+        compute::on_device::MergeLabels<Label>(labels, {from.data(), static_cast<std::size_t>(from.size())},
+                                               step.merge_labels().into());
+        break;
+      }
       default:
         break;  // CheckDecode has refused it
     }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <limits>
+#include <map>
+#include <set>
 #include <string>
 
 #include "tomoserve/base/status.h"
@@ -58,6 +60,16 @@ absl::Status CheckInterpolation(v1::Interpolation interpolation, bool labelled, 
   return Unsupported(step, "only NEAREST and LINEAR are supported yet");
 }
 
+absl::Status CheckMergeLabels(const v1::MergeLabels& merge, bool labelled, int step) {
+  if (!labelled) return Invalid(step, "merge_labels works on labels");
+  const std::set<std::uint32_t> from(merge.from().begin(), merge.from().end());
+  const bool each_once = static_cast<int>(from.size()) == merge.from_size();
+  if (from.empty() || !each_once || from.contains(0) || from.contains(merge.into()) || merge.into() == 0) {
+    return Invalid(step, "merge_labels names labels, each once, and another one that they become");
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status CheckDecode(const v1::Recipe& recipe) {
@@ -85,10 +97,16 @@ absl::Status CheckDecode(const v1::Recipe& recipe) {
         if (!labelled) return Invalid(s, "keep_largest works on labels");
         if (step.keep_largest().count() == 0) return Invalid(s, "keep_largest keeps at least one component");
         break;
+      case v1::DecodeStep::kFillHoles:
+        if (!labelled) return Invalid(s, "fill_holes works on labels");
+        break;
+      case v1::DecodeStep::kMergeLabels:
+        TS_RETURN_IF_ERROR(CheckMergeLabels(step.merge_labels(), labelled, s));
+        break;
       case v1::DecodeStep::STEP_NOT_SET:
         return Invalid(s, "the step is empty");
-      default:
-        return Unsupported(s, "this step is not supported yet");
+      case v1::DecodeStep::kDetectBoxes:
+        return Invalid(s, "boxes take the place of every other step");
     }
   }
   if (!labelled) return Invalid(recipe.decode_size(), "no step makes labels (arg_max or threshold)");
@@ -96,17 +114,33 @@ absl::Status CheckDecode(const v1::Recipe& recipe) {
   return absl::OkStatus();
 }
 
-std::int64_t ScoreChannelOf(const v1::Recipe& recipe, std::uint32_t label) {
+std::vector<std::int64_t> ScoreChannelsOf(const v1::Recipe& recipe, std::uint32_t label) {
+  std::map<std::uint32_t, std::vector<std::int64_t>> channels_of;  // labels at this step
   for (const v1::DecodeStep& step : recipe.decode()) {
-    if (step.has_arg_max()) return label < recipe.network().output_channels() ? std::int64_t{label} : -1;
-    if (!step.has_threshold()) continue;
-    std::int64_t last = -1;
-    for (const std::uint32_t channel : PaintOrder(recipe, step.threshold())) {
-      if (recipe.labels(static_cast<int>(channel)).value() == label) last = channel;
+    if (step.has_arg_max()) {
+      for (std::uint32_t channel = 1; channel < recipe.network().output_channels(); ++channel) {
+        channels_of[channel] = {std::int64_t{channel}};
+      }
+    } else if (step.has_threshold()) {
+      for (const std::uint32_t channel : PaintOrder(recipe, step.threshold())) {
+        channels_of[recipe.labels(static_cast<int>(channel)).value()] = {std::int64_t{channel}};
+      }
+    } else if (step.has_merge_labels()) {
+      std::vector<std::int64_t>& into = channels_of[step.merge_labels().into()];
+      for (const std::uint32_t from : step.merge_labels().from()) {
+        const auto gone = channels_of.extract(from);
+        if (gone) into.insert(into.end(), gone.mapped().begin(), gone.mapped().end());
+      }
     }
-    return last;
   }
-  return -1;
+  return channels_of[label];
+}
+
+bool SumsInHalf(const v1::Recipe& recipe) { return recipe.windows().layout() == v1::WINDOW_LAYOUT_NNUNET; }
+
+absl::Status SumsNotFinite() {
+  return base::Error(absl::StatusCode::kInternal, "NOT_FINITE", "sums",
+                     "the sums of the network's outputs are too large for nnU-Net's float16");
 }
 
 template <typename Label>

@@ -14,13 +14,21 @@ namespace tomoserve::pipeline {
 // kUnimplemented RECIPE_UNSUPPORTED (value: the field).
 absl::Status CheckDecode(const v1::Recipe& recipe);
 
+// Whether windows are summed as nnU-Net sums them: rounded to float16, and so are their resampled mean
+// scores.
+bool SumsInHalf(const v1::Recipe& recipe);
+
+// kInternal NOT_FINITE (value: "sums").
+absl::Status SumsNotFinite();
+
 // kInvalidArgument LABEL_MAP_SIZE (value: the label) where a label value does not fit into Label.
 template <typename Label>
 absl::Status CheckLabelValues(const v1::Recipe& recipe);
 
-// The channel whose score stands behind a label: its own number after arg_max, the one that paints it after
-// threshold; -1 where no channel does.
-std::int64_t ScoreChannelOf(const v1::Recipe& recipe, std::uint32_t label);
+// The channels whose scores stand behind a label: its own number after arg_max, the one that paints it last
+// after threshold, and those of the labels that are merged into it. Empty where no step makes the label, or
+// it is merged into another one.
+std::vector<std::int64_t> ScoreChannelsOf(const v1::Recipe& recipe, std::uint32_t label);
 
 // Channels and label values in the order in which they paint.
 template <typename Label>

@@ -1,39 +1,72 @@
 #include "pipeline/finish.h"
 
-#include <utility>
+#include <ATen/ops/zeros.h>
 
+#include <utility>
+#include <vector>
+
+#include "pipeline/cropped_scores.h"
 #include "pipeline/decode.h"
 #include "pipeline/decode_on_device.h"
+#include "pipeline/decode_rules.h"
 #include "pipeline/score_field.h"
 #include "pipeline/tensor_scores.h"
 #include "tomoserve/base/status.h"
+#include "tomoserve/compute/crop.h"
 #include "tomoserve/compute/on_device/transfer.h"
 
 namespace tomoserve::pipeline {
 namespace {
 
+bool IsCropped(const RunPlan& plan) { return plan.box != volume::WholeBox(plan.volume); }
+
+std::unique_ptr<ScoreReader> OnVolumeGrid(const RunPlan& plan, std::unique_ptr<ScoreReader> scores) {
+  if (!IsCropped(plan)) return scores;
+  return std::make_unique<CroppedScores>(std::move(scores), plan.box);
+}
+
+// Labels of the crop in those of the volume, 0 elsewhere.
+at::Tensor OnVolumeGrid(const RunPlan& plan, const at::Tensor& labels) {
+  if (!IsCropped(plan)) return labels;
+  const auto [columns, rows, slices] = plan.volume.size_ijk();
+  at::Tensor whole = at::zeros({slices, rows, columns}, labels.options());
+  at::Tensor part = whole;
+  for (std::int64_t axis = 0; axis < 3; ++axis) {
+    const auto ijk = static_cast<std::size_t>(2 - axis);
+    part = part.narrow(axis, plan.box.first_ijk[ijk], plan.box.size_ijk[ijk]);
+  }
+  part.copy_(labels);
+  return whole;
+}
+
 template <typename Label>
 absl::StatusOr<Decoded> DecodeWithLoops(const DecodeInput& input, at::Tensor sums, at::Tensor weights,
                                         std::span<Label> label_map) {
-  auto scores = std::make_unique<ScoreField>(std::move(sums));
+  auto scores = std::make_unique<ScoreField>(std::move(sums), SumsInHalf(input.recipe));
   if (weights.defined()) TS_RETURN_IF_ERROR(scores->Divide(weights, input.parallel));
   weights.reset();
+  std::vector<Label> of_crop(IsCropped(input.plan) ? input.plan.cropped.voxels() : 0);
+  const std::span<Label> labels = of_crop.empty() ? label_map : std::span(of_crop);
   TS_RETURN_IF_ERROR(
-      DecodeLabels<Label>(input.recipe, input.plan, input.to_volume, *scores, label_map, input.parallel));
-  return Decoded{std::move(scores), {}};
+      DecodeLabels<Label>(input.recipe, input.plan, input.to_volume, *scores, labels, input.parallel));
+  if (!of_crop.empty()) {
+    compute::InsertInto<Label>(input.plan.volume, input.plan.box, of_crop, label_map);
+  }
+  return Decoded{OnVolumeGrid(input.plan, std::move(scores)), {}};
 }
 
 template <typename Label>
 absl::StatusOr<Decoded> DecodeWithTensors(const DecodeInput& input, at::Tensor sums, at::Tensor weights,
                                           std::span<Label> label_map) {
-  auto scores = std::make_unique<TensorScores>(std::move(sums));
-  if (weights.defined()) scores->Divide(weights);
+  auto scores = std::make_unique<TensorScores>(std::move(sums), SumsInHalf(input.recipe));
+  if (weights.defined()) TS_RETURN_IF_ERROR(scores->Divide(weights));
   weights.reset();
   TS_ASSIGN_OR_RETURN(at::Tensor labels,
                       DecodeOnDevice<Label>(input.recipe, input.plan, input.to_volume, input.placement.device,
                                             *scores, input.parallel));
+  labels = OnVolumeGrid(input.plan, labels);
   TS_RETURN_IF_ERROR(compute::on_device::Download(labels, std::as_writable_bytes(label_map), input.parallel));
-  return Decoded{std::move(scores), std::move(labels)};
+  return Decoded{OnVolumeGrid(input.plan, std::move(scores)), std::move(labels)};
 }
 
 }  // namespace

@@ -6,15 +6,21 @@
 #include <string>
 #include <utility>
 
+#include "pipeline/box_findings.h"
+#include "pipeline/decode_rules.h"
+#include "pipeline/detector.h"
 #include "pipeline/finish.h"
 #include "pipeline/object_findings.h"
 #include "tomoserve/base/clock.h"
 #include "tomoserve/base/status.h"
 #include "tomoserve/compute/components.h"
+#include "tomoserve/compute/crop.h"
 #include "tomoserve/compute/fence.h"
 #include "tomoserve/compute/intensity.h"
+#include "tomoserve/compute/nnunet_windows.h"
 #include "tomoserve/compute/on_device/components.h"
 #include "tomoserve/compute/resample.h"
+#include "tomoserve/models/tensor_axes.h"
 
 namespace tomoserve::pipeline {
 namespace {
@@ -36,21 +42,23 @@ absl::Status FoldOrder(const char* text) {
 
 // A window [x][y][z] as the network wants it.
 at::Tensor ToNetwork(const v1::Network& network, const at::Tensor& window, at::IntArrayRef shape) {
-  const bool xyz = network.axes() == v1::TENSOR_AXES_XYZ;
+  std::vector<std::int64_t> order;
   // A 2D network has the slices of its context as channels.
-  const at::Tensor ordered = network.spatial_dims() == 2
-                                 ? (xyz ? window.permute({2, 0, 1}) : window.permute({2, 1, 0}))
-                             : xyz ? window
-                                   : window.permute({2, 1, 0});
-  return ordered.contiguous().view(shape);
+  if (network.spatial_dims() == 2) order.push_back(2);
+  for (const std::size_t axis : models::SpatialAxes(network))
+    order.push_back(static_cast<std::int64_t>(axis));
+  return window.permute(order).contiguous().view(shape);
 }
 
 // A network's output as [c][x][y][z].
 at::Tensor FromNetwork(const v1::Network& network, const at::Tensor& output) {
-  const bool xyz = network.axes() == v1::TENSOR_AXES_XYZ;
-  const at::Tensor channels = output.squeeze(0);
-  if (network.spatial_dims() == 2) return (xyz ? channels : channels.permute({0, 2, 1})).unsqueeze(-1);
-  return xyz ? channels : channels.permute({0, 3, 2, 1});
+  const std::vector<std::size_t> axes = models::SpatialAxes(network);
+  std::vector<std::int64_t> order{0};
+  for (std::size_t axis = 0; axis < axes.size(); ++axis) {
+    order.push_back(1 + static_cast<std::int64_t>(models::DimensionOf(axes, axis)));
+  }
+  const at::Tensor channels = output.squeeze(0).permute(order);
+  return network.spatial_dims() == 2 ? channels.unsqueeze(-1) : channels;
 }
 
 compute::Xyz OutputStart(const compute::WindowPlan& windows, std::uint32_t window) {
@@ -60,7 +68,7 @@ compute::Xyz OutputStart(const compute::WindowPlan& windows, std::uint32_t windo
 }
 
 absl::Status NotFinite(std::uint32_t window) {
-  return base::Error(absl::StatusCode::kInternal, "NOT_FINITE", std::to_string(window),
+  return base::Error(absl::StatusCode::kInternal, "NON_FINITE_OUTPUT", std::to_string(window),
                      "the network's output has values that are not finite numbers");
 }
 
@@ -96,19 +104,21 @@ absl::StatusOr<std::unique_ptr<PreparedRun>> PreparedRun::Create(const v1::Recip
 absl::Status PreparedRun::Prepare(std::span<const compute::StoredSlice> slices) {
   TS_ASSIGN_OR_RETURN(at::Tensor volume,
                       compute::StoredToFloat(slices, plan_.volume.size_ijk(), parallel_, placement_));
+  TS_ASSIGN_OR_RETURN(areas_, compute::StoredAreas(slices, plan_.volume.size_ijk()));
   const bool needs_lung = recipe_.coverage().has_lung_inside();
   if (needs_lung && placement_.UsesLoops()) {
-    TS_ASSIGN_OR_RETURN(lung_, compute::FindEnclosedAir(volume, plan_.volume, parallel_));
+    TS_ASSIGN_OR_RETURN(lung_, compute::FindEnclosedAir(volume, plan_.volume, areas_, parallel_));
   }
   const v1::Preparation& preparation = recipe_.preparation();
+  if (preparation.has_crop()) TS_RETURN_IF_ERROR(Crop(volume));
   if (preparation.intensity_before_spacing()) {
     TS_RETURN_IF_ERROR(compute::ApplyIntensity(preparation.intensity(), volume, parallel_, placement_));
   }
   const v1::Interpolation interpolation =
       preparation.has_spacing() ? preparation.spacing().interpolation() : v1::INTERPOLATION_NEAREST;
-  TS_ASSIGN_OR_RETURN(prepared_, compute::Resample(volume, compute::MapToModel(plan_.volume, plan_.grid),
+  TS_ASSIGN_OR_RETURN(prepared_, compute::Resample(std::exchange(volume, at::Tensor()),
+                                                   compute::MapToModel(plan_.cropped, plan_.grid),
                                                    interpolation, parallel_, placement_));
-  volume.reset();
   if (needs_lung && !placement_.UsesLoops()) {
     // The host has time while the device resamples, and the stored values are at hand.
     TS_ASSIGN_OR_RETURN(lung_, compute::FindEnclosedAir(slices, plan_.volume, parallel_));
@@ -116,18 +126,34 @@ absl::Status PreparedRun::Prepare(std::span<const compute::StoredSlice> slices) 
   if (!preparation.intensity_before_spacing()) {
     TS_RETURN_IF_ERROR(compute::ApplyIntensity(preparation.intensity(), prepared_, parallel_, placement_));
   }
-  const v1::Windows& windows_of_recipe = recipe_.windows();
-  if (windows_of_recipe.blend() == v1::BLEND_GAUSSIAN &&
-      windows_of_recipe.layout() == v1::WINDOW_LAYOUT_MONAI) {
-    const double sigma_scale = windows_of_recipe.sigma_scale();
-    importance_ = compute::GaussianImportance(plan_.windows.output_size,
-                                              sigma_scale == 0 ? kDefaultSigmaScale : sigma_scale)
-                      .to(placement_.device);
+  SetImportance();
+  if (plan_.heads) {
+    maps_.emplace(*plan_.heads, *DetectorOf(recipe_), recipe_.network().output_channels(), placement_.device);
   }
   if (!placement_.UsesLoops()) {
     finite_ = at::zeros({windows()}, at::TensorOptions(at::kBool).device(placement_.device));
   }
   return absl::OkStatus();
+}
+
+absl::Status PreparedRun::Crop(at::Tensor& volume) {
+  const v1::Crop& crop = recipe_.preparation().crop();
+  TS_ASSIGN_OR_RETURN(
+      const volume::Box box,
+      compute::BoxOfOthers(volume, crop.background(), crop.margin_voxels(), parallel_, placement_));
+  if (box == plan_.box) return absl::OkStatus();
+  TS_ASSIGN_OR_RETURN(plan_, PlanRun(recipe_, plan_.volume, placement_, box));
+  volume = compute::CropTo(std::exchange(volume, at::Tensor()), box, placement_);
+  return absl::OkStatus();
+}
+
+void PreparedRun::SetImportance() {
+  const v1::Windows& windows = recipe_.windows();
+  if (windows.blend() != v1::BLEND_GAUSSIAN || windows.layout() == v1::WINDOW_LAYOUT_SLICES) return;
+  const double sigma_scale = windows.sigma_scale() == 0 ? kDefaultSigmaScale : windows.sigma_scale();
+  const auto weights =
+      windows.layout() == v1::WINDOW_LAYOUT_NNUNET ? compute::NnunetImportance : compute::GaussianImportance;
+  importance_ = weights(plan_.windows.output_size, sigma_scale).to(placement_.device);
 }
 
 absl::StatusOr<at::Tensor> PreparedRun::Gather(std::uint32_t window) const {
@@ -144,26 +170,41 @@ absl::StatusOr<at::Tensor> PreparedRun::Gather(std::uint32_t window) const {
   });
 }
 
-absl::Status PreparedRun::CheckOutput(const at::Tensor& output) const {
-  if (!output.defined() || output.scalar_type() != at::kFloat ||
-      output.device().type() != placement_.device.type()) {
-    return base::Error(absl::StatusCode::kInternal, "NETWORK_OUTPUT_TYPE", "",
-                       "the network's output is not float32 on the run's device");
+absl::Status PreparedRun::CheckOutputs(const Outputs& outputs) const {
+  const std::vector<std::vector<std::int64_t>> shapes =
+      plan_.heads ? plan_.heads->shapes : std::vector<std::vector<std::int64_t>>{plan_.output_shape};
+  if (outputs.tensors.size() != shapes.size()) {
+    return base::Error(absl::StatusCode::kInternal, "NETWORK_OUTPUT_SHAPE",
+                       std::to_string(outputs.tensors.size()) + " tensors",
+                       "the network does not answer with " + std::to_string(shapes.size()));
   }
-  if (output.sizes() != at::IntArrayRef(plan_.output_shape)) {
-    return base::Error(absl::StatusCode::kInternal, "NETWORK_OUTPUT_SHAPE", Text(output.sizes()),
-                       "the network's output does not have the shape " + Text(plan_.output_shape));
+  for (std::size_t n = 0; n < shapes.size(); ++n) {
+    const at::Tensor& output = outputs.tensors[n];
+    if (!output.defined() || output.scalar_type() != at::kFloat ||
+        output.device().type() != placement_.device.type()) {
+      return base::Error(absl::StatusCode::kInternal, "NETWORK_OUTPUT_TYPE", "",
+                         "the network's output is not float32 on the run's device");
+    }
+    if (output.sizes() != at::IntArrayRef(shapes[n])) {
+      return base::Error(absl::StatusCode::kInternal, "NETWORK_OUTPUT_SHAPE", Text(output.sizes()),
+                         "the network's output does not have the shape " + Text(shapes[n]));
+    }
   }
   return absl::OkStatus();
 }
 
 // With plain loops at once; else a flag that CheckAllFinite looks at.
-absl::Status PreparedRun::CheckFinite(std::uint32_t window, const at::Tensor& output) const {
+absl::Status PreparedRun::CheckFinite(std::uint32_t window, const Outputs& outputs) const {
   if (finite_.defined()) {
-    finite_.select(0, window).copy_(compute::AllFiniteFlag(output));
+    at::Tensor flag = compute::AllFiniteFlag(outputs.tensors.front());
+    for (std::size_t n = 1; n < outputs.tensors.size(); ++n) {
+      flag = flag.logical_and(compute::AllFiniteFlag(outputs.tensors[n]));
+    }
+    finite_.select(0, window).copy_(flag);
     return absl::OkStatus();
   }
-  return compute::AllFinite(output) ? absl::OkStatus() : NotFinite(window);
+  const bool finite = std::all_of(outputs.tensors.begin(), outputs.tensors.end(), compute::AllFinite);
+  return finite ? absl::OkStatus() : NotFinite(window);
 }
 
 absl::Status PreparedRun::CheckAllFinite() const {
@@ -177,34 +218,42 @@ absl::Status PreparedRun::CheckAllFinite() const {
   return NotFinite(static_cast<std::uint32_t>(bad - finite.begin()));
 }
 
-absl::StatusOr<at::Tensor> PreparedRun::ForwardWindow(std::uint32_t window, const Forward& forward) const {
+absl::StatusOr<Outputs> PreparedRun::ForwardWindow(std::uint32_t window, const Forward& forward) const {
   const double start = base::MonotonicMs();
   TS_ASSIGN_OR_RETURN(const at::Tensor input, Gather(window));
-  TS_ASSIGN_OR_RETURN(at::Tensor output, ForwardMirrored(input, plan_.mirror_dimensions, forward));
+  TS_ASSIGN_OR_RETURN(Outputs outputs, ForwardMirrored(input, plan_.mirror_dimensions, forward));
   const absl::Status checked = compute::Fenced([&]() -> absl::Status {
-    TS_RETURN_IF_ERROR(CheckOutput(output));
+    TS_RETURN_IF_ERROR(CheckOutputs(outputs));
     // A device's is checked once, where it is folded.
-    return placement_.UsesLoops() ? CheckFinite(window, output) : absl::OkStatus();
+    return placement_.UsesLoops() ? CheckFinite(window, outputs) : absl::OkStatus();
   });
   TS_RETURN_IF_ERROR(checked);
   forward_ms_ += base::MonotonicMs() - start;
-  return output;
+  return outputs;
 }
 
-absl::Status PreparedRun::Fold(std::uint32_t window, at::Tensor output) {
+void PreparedRun::AddToSums(std::uint32_t window, const at::Tensor& output) {
+  if (!sums_.defined()) {
+    const std::array<std::int64_t, 3> size = compute::MemorySize(plan_.grid);
+    sums_ = at::zeros({recipe_.network().output_channels(), size[0], size[1], size[2]},
+                      at::TensorOptions(at::kFloat).device(placement_.device));
+  }
+  at::Tensor sums = compute::LogicalView(sums_, plan_.grid);
+  const auto add = SumsInHalf(recipe_) ? compute::AddWindowInHalf : compute::AddWindow;
+  add(FromNetwork(recipe_.network(), output), importance_, OutputStart(plan_.windows, window), sums);
+}
+
+absl::Status PreparedRun::Fold(std::uint32_t window, Outputs outputs) {
   const double start = base::MonotonicMs();
   if (window != folded_ || window >= windows()) return FoldOrder("windows are folded in order, each once");
   return compute::Fenced([&]() -> absl::Status {
-    TS_RETURN_IF_ERROR(CheckOutput(output));
-    TS_RETURN_IF_ERROR(CheckFinite(window, output));
-    if (!sums_.defined()) {
-      const std::array<std::int64_t, 3> size = compute::MemorySize(plan_.grid);
-      sums_ = at::zeros({recipe_.network().output_channels(), size[0], size[1], size[2]},
-                        at::TensorOptions(at::kFloat).device(placement_.device));
+    TS_RETURN_IF_ERROR(CheckOutputs(outputs));
+    TS_RETURN_IF_ERROR(CheckFinite(window, outputs));
+    if (maps_) {
+      maps_->Add(window, std::move(outputs.tensors));
+    } else {
+      AddToSums(window, outputs.tensors.front());
     }
-    at::Tensor sums = compute::LogicalView(sums_, plan_.grid);
-    compute::AddWindow(FromNetwork(recipe_.network(), output), importance_,
-                       OutputStart(plan_.windows, window), sums);
     ++folded_;
     blend_ms_ += base::MonotonicMs() - start;
     return absl::OkStatus();
@@ -212,7 +261,7 @@ absl::Status PreparedRun::Fold(std::uint32_t window, at::Tensor output) {
 }
 
 absl::StatusOr<RunResult> PreparedRun::Finish(std::span<std::byte> label_map, std::uint32_t bytes_per_voxel) {
-  if (folded_ != windows() || !sums_.defined())
+  if (folded_ != windows() || !(sums_.defined() || maps_))
     return FoldOrder("the run is not complete, or finished already");
   const bool known = bytes_per_voxel == 1 || bytes_per_voxel == 2;
   if (!known || label_map.size() != plan_.volume.voxels() * bytes_per_voxel ||
@@ -223,6 +272,7 @@ absl::StatusOr<RunResult> PreparedRun::Finish(std::span<std::byte> label_map, st
   const auto voxels = static_cast<std::size_t>(plan_.volume.voxels());
   return compute::Fenced([&]() -> absl::StatusOr<RunResult> {
     TS_RETURN_IF_ERROR(CheckAllFinite());
+    if (maps_) return FinishBoxes();
     if (bytes_per_voxel == 1) {
       return FinishAs<std::uint8_t>({reinterpret_cast<std::uint8_t*>(label_map.data()), voxels});
     }
@@ -235,7 +285,8 @@ at::Tensor PreparedRun::Weights() const {
   const std::array<std::int64_t, 3> size = compute::MemorySize(plan_.grid);
   const at::Tensor weights = at::zeros(size, at::TensorOptions(at::kFloat).device(placement_.device));
   at::Tensor view = compute::LogicalView(weights, plan_.grid);
-  compute::AddWeights(plan_.windows, importance_, view);
+  const auto add = SumsInHalf(recipe_) ? compute::AddWeightsInHalf : compute::AddWeights;
+  add(plan_.windows, importance_, view);
   return weights;
 }
 
@@ -245,7 +296,7 @@ absl::StatusOr<RunResult> PreparedRun::FinishAs(std::span<Label> label_map) {
   prepared_.reset();
   at::Tensor weights;  // undefined where each voxel has been answered once
   if (recipe_.windows().layout() != v1::WINDOW_LAYOUT_SLICES) weights = Weights();
-  const compute::GridMap to_volume = compute::MapToVolume(plan_.volume, plan_.grid);
+  const compute::GridMap to_volume = compute::MapToVolume(plan_.cropped, plan_.grid);
   const DecodeInput input{recipe_, plan_, to_volume, placement_, parallel_};
   TS_ASSIGN_OR_RETURN(Decoded decoded, Decode<Label>(input, std::exchange(sums_, at::Tensor()),
                                                      std::move(weights), label_map));
@@ -258,9 +309,27 @@ absl::StatusOr<RunResult> PreparedRun::FinishAs(std::span<Label> label_map) {
                                                : compute::FindComponents<Label>(grid, parallel_));
   decoded.labels.reset();
   RunResult result;
-  result.labels = LabelExtents(recipe_, plan_.volume, components);
-  TS_ASSIGN_OR_RETURN(result.findings, ObjectFindings<Label>(recipe_, plan_.volume, grid, components,
+  result.labels = LabelExtents(recipe_, plan_.volume, areas_, components);
+  TS_ASSIGN_OR_RETURN(result.findings, ObjectFindings<Label>(recipe_, plan_.volume, areas_, grid, components,
                                                              *decoded.scores, parallel_));
+  Report(labelled - start, base::MonotonicMs() - labelled, result);
+  return result;
+}
+
+absl::StatusOr<RunResult> PreparedRun::FinishBoxes() {
+  const double start = base::MonotonicMs();
+  prepared_.reset();
+  const std::vector<compute::Detection> boxes = BestBoxes(*DetectorOf(recipe_), *maps_);
+  maps_.reset();
+  const double decoded = base::MonotonicMs();
+  RunResult result;
+  result.has_label_map = false;
+  result.findings = BoxFindings(recipe_, plan_, areas_, boxes);
+  Report(decoded - start, base::MonotonicMs() - decoded, result);
+  return result;
+}
+
+void PreparedRun::Report(double labels_ms, double measure_ms, RunResult& result) const {
   if (lung_) {
     ipc::v1::LabelExtent& lung = result.lung.emplace();
     lung.set_voxels(lung_->voxels);
@@ -270,9 +339,7 @@ absl::StatusOr<RunResult> PreparedRun::FinishAs(std::span<Label> label_map) {
     lung.set_touches_in_plane_border(lung_->touches_in_plane_border);
   }
   result.timings = {Timing("prepare", prepare_ms_), Timing("forward", forward_ms_),
-                    Timing("blend", blend_ms_), Timing("labels", labelled - start),
-                    Timing("measure", base::MonotonicMs() - labelled)};
-  return result;
+                    Timing("blend", blend_ms_), Timing("labels", labels_ms), Timing("measure", measure_ms)};
 }
 
 }  // namespace tomoserve::pipeline

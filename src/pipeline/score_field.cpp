@@ -3,11 +3,16 @@
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/softmax.h>
 #include <c10/core/InferenceMode.h>
+#include <c10/util/Half.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 
+#include "pipeline/decode_rules.h"
 #include "tomoserve/base/status.h"
+#include "tomoserve/compute/intensity.h"
+#include "tomoserve/compute/nnunet_windows.h"
 
 namespace tomoserve::pipeline {
 namespace {
@@ -37,9 +42,14 @@ void ActivateOne(v1::Activation activation, std::span<float> scores) {
   }
 }
 
+at::Tensor Wrapped(std::span<float> values) {
+  return at::from_blob(values.data(), {static_cast<std::int64_t>(values.size())},
+                       at::TensorOptions().dtype(at::kFloat));
+}
+
 }  // namespace
 
-ScoreField::ScoreField(at::Tensor scores) : scores_(std::move(scores)) {}
+ScoreField::ScoreField(at::Tensor scores, bool half) : scores_(std::move(scores)), half_(half) {}
 
 std::span<const float> ScoreField::all() const {
   return {scores_.const_data_ptr<float>(), static_cast<std::size_t>(scores_.numel())};
@@ -50,11 +60,17 @@ absl::Status ScoreField::Divide(const at::Tensor& weights, const compute::Parall
   const float* const divisors = weights.const_data_ptr<float>();
   const std::int64_t slices = scores_.size(1);
   const auto slice_size = static_cast<std::size_t>(scores_.stride(1));
-  return compute::ParallelFor(parallel, channels() * slices, [&](std::int64_t index, int) {
+  std::atomic<bool> finite{true};
+  TS_RETURN_IF_ERROR(compute::ParallelFor(parallel, channels() * slices, [&](std::int64_t index, int) {
     float* const row = scores + static_cast<std::size_t>(index) * slice_size;
     const float* const divisor = divisors + static_cast<std::size_t>(index % slices) * slice_size;
     for (std::size_t v = 0; v < slice_size; ++v) row[v] /= divisor[v];
-  });
+    if (!half_) return;
+    const at::Tensor values = Wrapped({row, slice_size});
+    compute::RoundToHalf(values);
+    if (!compute::AllFinite(values)) finite = false;
+  }));
+  return finite ? absl::OkStatus() : SumsNotFinite();
 }
 
 absl::Status ScoreField::Activate(v1::Activation activation, const compute::Parallel& parallel) {
@@ -63,6 +79,7 @@ absl::Status ScoreField::Activate(v1::Activation activation, const compute::Para
     later_.push_back(activation);
     return absl::OkStatus();
   }
+  half_ = false;
   return compute::ParallelFor(parallel, scores_.size(1), [&](std::int64_t slice, int) {
     ActivateAll(activation, scores_.select(1, slice));
   });
@@ -82,6 +99,7 @@ void ScoreField::Read(std::int64_t k, std::span<float> out, std::vector<float>& 
   for (std::size_t channel = 0; channel < readers_.size(); ++channel) {
     readers_[channel].Read(k, out.subspan(channel * slice_size, slice_size), scratch);
   }
+  if (half_) compute::RoundToHalf(Wrapped(out));
   for (const v1::Activation activation : later_) {
     ActivateAll(activation, at::from_blob(out.data(), {channels(), static_cast<std::int64_t>(slice_size)},
                                           at::TensorOptions().dtype(at::kFloat)));
@@ -90,15 +108,19 @@ void ScoreField::Read(std::int64_t k, std::span<float> out, std::vector<float>& 
 
 float ScoreField::At(std::int64_t channel, std::int64_t k, std::int64_t j, std::int64_t i) const {
   const auto wanted = static_cast<std::size_t>(channel);
-  if (later_.empty()) return readers_[wanted].At(k, j, i);
+  const auto read = [&](const compute::SliceReader& reader) {
+    const float score = reader.At(k, j, i);
+    return half_ ? static_cast<float>(c10::Half(score)) : score;
+  };
+  if (later_.empty()) return read(readers_[wanted]);
   std::vector<float> scores;
   scores.reserve(readers_.size());
-  for (const compute::SliceReader& reader : readers_) scores.push_back(reader.At(k, j, i));
+  for (const compute::SliceReader& reader : readers_) scores.push_back(read(reader));
   for (const v1::Activation activation : later_) ActivateOne(activation, scores);
   return scores[wanted];
 }
 
-absl::Status ScoreField::ReadRuns(std::int64_t channel,
+absl::Status ScoreField::ReadRuns(std::span<const std::int64_t> channels,
                                   std::span<const std::span<const compute::RowRun>> parts, const Use& use,
                                   const compute::Parallel& parallel) const {
   std::vector<std::vector<float>> scores(static_cast<std::size_t>(std::max(parallel.threads, 1)));
@@ -108,7 +130,11 @@ absl::Status ScoreField::ReadRuns(std::int64_t channel,
                                 of_part.clear();
                                 for (const compute::RowRun& run : parts[static_cast<std::size_t>(index)]) {
                                   for (std::int32_t i = run.first_i; i <= run.last_i; ++i) {
-                                    of_part.push_back(At(channel, run.k, run.j, i));
+                                    float highest = At(channels[0], run.k, run.j, i);
+                                    for (const std::int64_t channel : channels.subspan(1)) {
+                                      highest = std::max(highest, At(channel, run.k, run.j, i));
+                                    }
+                                    of_part.push_back(highest);
                                   }
                                 }
                                 use(static_cast<std::size_t>(index), of_part);

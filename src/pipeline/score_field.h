@@ -20,12 +20,14 @@ namespace tomoserve::pipeline {
 // Confined to one thread; the reading methods may be called from several once nothing is changed any more.
 class ScoreField : public ScoreReader {
  public:
-  // `scores` is contiguous [C][d0][d1][d2] float32 on the model grid.
-  explicit ScoreField(at::Tensor scores);
+  // `scores` is contiguous [C][d0][d1][d2] float32 on the model grid. `half`: what Divide and resampling give
+  // is rounded to float16, as long as no activation comes before.
+  explicit ScoreField(at::Tensor scores, bool half = false);
 
   std::int64_t channels() const { return scores_.size(0); }
 
-  // Divides every channel by `weights` [d0][d1][d2].
+  // Divides every channel by `weights` [d0][d1][d2]. Errors: kInternal NOT_FINITE (value: "sums") where
+  // float16 cannot hold what comes out; those of ParallelFor.
   absl::Status Divide(const at::Tensor& weights, const compute::Parallel& parallel);
 
   // Applies an activation to what Read and At give from here on: at once while on the model grid, at reading
@@ -46,11 +48,13 @@ class ScoreField : public ScoreReader {
   float At(std::int64_t channel, std::int64_t k, std::int64_t j, std::int64_t i) const;
 
   // Volume grid only: by At.
-  absl::Status ReadRuns(std::int64_t channel, std::span<const std::span<const compute::RowRun>> parts,
-                        const Use& use, const compute::Parallel& parallel) const override;
+  absl::Status ReadRuns(std::span<const std::int64_t> channels,
+                        std::span<const std::span<const compute::RowRun>> parts, const Use& use,
+                        const compute::Parallel& parallel) const override;
 
  private:
   at::Tensor scores_;
+  bool half_;
   std::vector<compute::SliceReader> readers_;  // one per channel; empty on the model grid
   std::vector<v1::Activation> later_;          // after resampling
 };

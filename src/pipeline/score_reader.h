@@ -19,10 +19,11 @@ class ScoreReader {
 
   virtual ~ScoreReader() = default;
 
-  // Calls `use` once for each part, maybe from several threads, with a channel's scores on the volume's grid.
-  // Errors: OUT_OF_MEMORY, CANCELLED.
-  virtual absl::Status ReadRuns(std::int64_t channel, std::span<const std::span<const compute::RowRun>> parts,
-                                const Use& use, const compute::Parallel& parallel) const = 0;
+  // Calls `use` once for each part, maybe from several threads, with each voxel's highest score of these
+  // channels (at least one) on the volume's grid. Errors: OUT_OF_MEMORY, CANCELLED.
+  virtual absl::Status ReadRuns(std::span<const std::int64_t> channels,
+                                std::span<const std::span<const compute::RowRun>> parts, const Use& use,
+                                const compute::Parallel& parallel) const = 0;
 };
 
 }  // namespace tomoserve::pipeline

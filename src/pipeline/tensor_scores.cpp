@@ -1,12 +1,16 @@
 #include "pipeline/tensor_scores.h"
 
+#include <ATen/ops/maximum.h>
 #include <ATen/ops/softmax.h>
 
 #include <algorithm>
 #include <utility>
 
+#include "pipeline/decode_rules.h"
 #include "tomoserve/base/status.h"
 #include "tomoserve/compute/fence.h"
+#include "tomoserve/compute/intensity.h"
+#include "tomoserve/compute/nnunet_windows.h"
 #include "tomoserve/compute/on_device/chunks.h"
 #include "tomoserve/compute/on_device/runs.h"
 
@@ -27,9 +31,14 @@ at::Tensor Activated(const at::Tensor& scores, v1::Activation activation) {
 
 }  // namespace
 
-TensorScores::TensorScores(at::Tensor scores) : scores_(std::move(scores)) {}
+TensorScores::TensorScores(at::Tensor scores, bool half) : scores_(std::move(scores)), half_(half) {}
 
-void TensorScores::Divide(const at::Tensor& weights) { scores_.div_(weights); }
+absl::Status TensorScores::Divide(const at::Tensor& weights) {
+  scores_.div_(weights);
+  if (!half_) return absl::OkStatus();
+  ForSlices([](std::int64_t, const at::Tensor& scores) { compute::RoundToHalf(scores); });
+  return compute::AllFiniteFlag(scores_).item<bool>() ? absl::OkStatus() : SumsNotFinite();
+}
 
 void TensorScores::Activate(v1::Activation activation) {
   if (activation == v1::ACTIVATION_NONE) return;
@@ -37,6 +46,7 @@ void TensorScores::Activate(v1::Activation activation) {
     later_.push_back(activation);
     return;
   }
+  half_ = false;
   ForSlices([&](std::int64_t, const at::Tensor& scores) { scores.copy_(Activated(scores, activation)); });
 }
 
@@ -56,26 +66,40 @@ void TensorScores::ForSlices(
   compute::on_device::ForRanges(map_->size()[0], map_->SlicesAtOnce(channels()),
                                 [&](std::int64_t first, std::int64_t count) {
                                   at::Tensor scores = map_->Read(scores_, first, count);
+                                  if (half_) compute::RoundToHalf(scores);
                                   for (const v1::Activation activation : later_)
                                     scores = Activated(scores, activation);
                                   use(first, scores);
                                 });
 }
 
-at::Tensor TensorScores::At(std::int64_t channel, const at::Tensor& indices) const {
+at::Tensor TensorScores::At(std::span<const std::int64_t> channels, const at::Tensor& indices) const {
   const auto [slices, rows, columns] = map_->size();
   const at::Tensor row = indices.floor_divide(columns);
   const at::Tensor k = row.floor_divide(rows);
   const std::array<at::Tensor, 3> kji{k, row.sub(k, rows), indices.sub(row, columns)};
-  // A softmax looks at all channels.
-  if (later_.empty()) return map_->At(scores_.narrow(0, channel, 1), kji).select(0, 0);
-  at::Tensor scores = map_->At(scores_, kji);
-  for (const v1::Activation activation : later_) scores = Activated(scores, activation);
-  return scores.select(0, channel);
+  const auto read = [&](const at::Tensor& source) {
+    at::Tensor scores = map_->At(source, kji);
+    if (half_) compute::RoundToHalf(scores);
+    return scores;
+  };
+  at::Tensor all;
+  if (!later_.empty()) {  // a softmax looks at all channels
+    all = read(scores_);
+    for (const v1::Activation activation : later_) all = Activated(all, activation);
+  }
+  at::Tensor highest;
+  for (const std::int64_t channel : channels) {
+    const at::Tensor scores =
+        all.defined() ? all.select(0, channel) : read(scores_.narrow(0, channel, 1)).select(0, 0);
+    highest = highest.defined() ? at::maximum(highest, scores) : scores;
+  }
+  return highest;
 }
 
-absl::Status TensorScores::ReadRuns(std::int64_t channel, std::span<const std::span<const RowRun>> parts,
-                                    const Use& use, const compute::Parallel& parallel) const {
+absl::Status TensorScores::ReadRuns(std::span<const std::int64_t> wanted,
+                                    std::span<const std::span<const RowRun>> parts, const Use& use,
+                                    const compute::Parallel& parallel) const {
   const std::int64_t values_of_voxel = kValuesOfScore * (later_.empty() ? 1 : channels());
   return compute::Fenced([&]() -> absl::Status {
     std::size_t next = 0;
@@ -94,7 +118,7 @@ absl::Status TensorScores::ReadRuns(std::int64_t channel, std::span<const std::s
       scores.reserve(static_cast<std::size_t>(voxels));
       for (const std::span<const RowRun> batch : compute::on_device::Batches(runs, values_of_voxel)) {
         const at::Tensor read =
-            At(channel, compute::on_device::FlatIndices(batch, map_->size(), scores_.device()))
+            At(wanted, compute::on_device::FlatIndices(batch, map_->size(), scores_.device()))
                 .cpu()
                 .contiguous();
         scores.insert(scores.end(), read.const_data_ptr<float>(),

@@ -19,11 +19,9 @@ namespace tomoserve::pipeline {
 // Confined to threads whose current stream is the run's. May throw what ATen throws.
 class TensorScores : public ScoreReader {
  public:
-  // `scores` is contiguous [C][d0][d1][d2] float32 on the model grid.
-  explicit TensorScores(at::Tensor scores);
-
-  // As ScoreField's.
-  void Divide(const at::Tensor& weights);
+  // As ScoreField's. With `half`, Divide waits for the device.
+  explicit TensorScores(at::Tensor scores, bool half = false);
+  absl::Status Divide(const at::Tensor& weights);
   void Activate(v1::Activation activation);
   void ToVolumeGrid(const compute::GridMap& map, v1::Interpolation interpolation);
   bool on_volume_grid() const { return map_.has_value(); }
@@ -32,15 +30,17 @@ class TensorScores : public ScoreReader {
   void ForSlices(const std::function<void(std::int64_t first, const at::Tensor& scores)>& use) const;
 
   // Volume grid only. Calls `use` on the caller's thread.
-  absl::Status ReadRuns(std::int64_t channel, std::span<const std::span<const compute::RowRun>> parts,
-                        const Use& use, const compute::Parallel& parallel) const override;
+  absl::Status ReadRuns(std::span<const std::int64_t> channels,
+                        std::span<const std::span<const compute::RowRun>> parts, const Use& use,
+                        const compute::Parallel& parallel) const override;
 
  private:
   std::int64_t channels() const { return scores_.size(0); }
-  // A channel at voxels of the volume's grid, given by their indices in it.
-  at::Tensor At(std::int64_t channel, const at::Tensor& indices) const;
+  // The highest of these channels at voxels of the volume's grid, given by their indices in it.
+  at::Tensor At(std::span<const std::int64_t> channels, const at::Tensor& indices) const;
 
   at::Tensor scores_;
+  bool half_;
   std::optional<compute::on_device::TensorMap> map_;
   std::vector<v1::Activation> later_;  // after resampling
 };

@@ -1,6 +1,7 @@
 #include "tomoserve/volume/run_bytes.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 
 #include "tomoserve/base/status.h"
@@ -25,9 +26,34 @@ std::uint64_t Voxels(const std::array<std::uint64_t, 3>& size) {
 
 std::uint64_t Channels(const RunArrays& arrays) { return std::min(arrays.channels, kMostChannels); }
 
+std::uint64_t HeadValues(const RunArrays& arrays) { return std::min(arrays.head_values, kMostVoxels); }
+
 std::uint64_t StagingBytes(const RunArrays& arrays) {
   const std::uint64_t plane = OnAxis(arrays.volume_ijk[0]) * OnAxis(arrays.volume_ijk[1]);
   return std::max<std::uint64_t>(kStagingBytes, plane * kLongestStored);
+}
+
+// Where the window depends on the volume: what is cut for the network, the network's own copy, and its
+// answer.
+std::uint64_t WindowBytes(const RunArrays& arrays) {
+  return std::min(arrays.window, kMostVoxels) * (Channels(arrays) + 2) * kFloat;
+}
+
+// Of the two arrays that resampling passes through at the same time. Splines go axis by axis, first along
+// those that become smaller.
+std::uint64_t ResamplingBytes(const RunArrays& arrays) {
+  const std::uint64_t of_volume = Voxels(arrays.volume_ijk);
+  const std::uint64_t of_prepared = Voxels(arrays.prepared_ijk);
+  if (!arrays.cubic) return (of_volume + of_prepared) * kFloat;
+  std::uint64_t after_first = 0;
+  std::uint64_t before_last = 0;
+  for (std::size_t axis = 0; axis < 3; ++axis) {
+    const std::uint64_t in = std::max<std::uint64_t>(OnAxis(arrays.volume_ijk[axis]), 1);
+    const std::uint64_t out = std::max<std::uint64_t>(OnAxis(arrays.prepared_ijk[axis]), 1);
+    if (out < in) after_first = std::max(after_first, of_volume / in * out);
+    if (out > in) before_last = std::max(before_last, of_prepared / out * in);
+  }
+  return std::max({of_volume + after_first, before_last + of_prepared, of_volume + of_prepared}) * kFloat;
 }
 
 // The largest plane that resampling passes through: of two axes, each before or after it.
@@ -52,13 +78,57 @@ RunArrays ArraysOf(const Geometry& volume, const Reorientation& reorientation,
   return arrays;
 }
 
-// Before the windows the volume and the prepared copy, after them the prepared volume, the sums, the weights
-// and labels on the model grid.
+void CountPreparation(const v1::Preparation& preparation, RunArrays& arrays) {
+  arrays.cropped = preparation.has_crop();
+  arrays.cubic = preparation.spacing().interpolation() == v1::INTERPOLATION_CUBIC;
+  arrays.region = std::any_of(preparation.intensity().begin(), preparation.intensity().end(),
+                              [](const v1::IntensityStep& step) { return step.z_score().fill_holes(); });
+}
+
+std::uint64_t HeadValues(const v1::Recipe& recipe, const std::array<std::uint64_t, 3>& prepared_xyz) {
+  constexpr double kDeltas = 6;
+  if (recipe.decode_size() != 1 || !recipe.decode(0).has_detect_boxes()) return 0;
+  const v1::DetectBoxes& boxes = recipe.decode(0).detect_boxes();
+  // As doubles: what fields of a recipe multiply to need not fit into 64 bits.
+  const auto at = [](const auto& field, int axis) {
+    return axis < field.size() ? std::max(1.0, static_cast<double>(field.Get(axis))) : 1.0;
+  };
+  std::array<double, 3> padded{};
+  double voxels = 1;
+  for (int axis = 0; axis < 3; ++axis) {
+    const auto size = static_cast<double>(prepared_xyz[static_cast<std::size_t>(axis)]);
+    const double multiple = at(boxes.pad_to_multiple_of(), axis);
+    padded[static_cast<std::size_t>(axis)] = std::ceil(size / multiple) * multiple;
+    voxels *= size;
+  }
+  const bool whole = voxels < static_cast<double>(boxes.whole_below_voxels());
+  const auto product = [&](auto size_on_axis) { return size_on_axis(0) * size_on_axis(1) * size_on_axis(2); };
+  const auto window = [&](int axis) {
+    return whole ? padded[static_cast<std::size_t>(axis)] : at(recipe.windows().size(), axis);
+  };
+  const auto all = [&](int axis) { return std::max(padded[static_cast<std::size_t>(axis)], window(axis)); };
+  const double of_cell = boxes.anchors_size() * (recipe.network().output_channels() + kDeltas);
+  double values = 2 * product(window);
+  for (const v1::BoxLevel& level : boxes.levels()) {
+    const double stride = product([&](int axis) { return at(level.stride(), axis); });
+    values += product(window) / stride * of_cell;
+    if (!whole) values += product(all) / stride * (of_cell + 1);
+  }
+  return static_cast<std::uint64_t>(std::min(values, static_cast<double>(kMostVoxels)));
+}
+
+// Before the windows the volume and the prepared copy or the region, then the prepared volume, the sums and a
+// window, after them the prepared volume, the sums, the weights and labels on the model grid.
 std::uint64_t LoopBytes(const RunArrays& arrays) {
   const std::uint64_t of_prepared = Voxels(arrays.prepared_ijk);
-  const std::uint64_t before = (Voxels(arrays.volume_ijk) + of_prepared) * kFloat;
-  const std::uint64_t after = of_prepared * ((Channels(arrays) + 2) * kFloat + kLabel);
-  return std::max(before, after);
+  const std::uint64_t of_volume = Voxels(arrays.volume_ijk);
+  const std::uint64_t before =
+      std::max(ResamplingBytes(arrays), (of_volume + of_prepared) * kFloat + (arrays.region ? of_volume : 0));
+  if (arrays.head_values > 0) return std::max(before, (of_prepared + HeadValues(arrays)) * kFloat);
+  const std::uint64_t after =
+      of_prepared * ((Channels(arrays) + 2) * kFloat + kLabel) + (arrays.cropped ? of_volume * kLabel : 0);
+  const std::uint64_t between = of_prepared * (Channels(arrays) + 1) * kFloat + WindowBytes(arrays);
+  return std::max({before, between, after});
 }
 
 std::uint64_t DeviceBytes(const RunArrays& arrays) {
@@ -67,14 +137,21 @@ std::uint64_t DeviceBytes(const RunArrays& arrays) {
   const std::uint64_t channels = Channels(arrays);
   const std::uint64_t plane = LargestPlane(arrays);
   // Three stored copies and, of one, integers and doubles: of a byte eight at most.
+  const std::uint64_t crop = arrays.cropped ? of_volume : 0;
   const std::uint64_t upload = of_volume * kFloat + StagingBytes(arrays) * (3 + 8 + 4);
   // A mix holds what it reads from, low, high and their difference; a statistic doubles and masks.
-  const std::uint64_t prepare = (of_volume + of_prepared) * kFloat + std::max(kPiece, plane) * 4 * kFloat;
+  const std::uint64_t prepare = std::max(ResamplingBytes(arrays), (of_volume + crop) * kFloat) +
+                                (arrays.region ? of_volume : 0) + std::max(kPiece, plane) * 4 * kFloat;
+  if (arrays.head_values > 0) {
+    return std::max({upload, prepare, (of_prepared + HeadValues(arrays)) * kFloat});
+  }
   // Prepared volume or weights, sums, labels of both grids; of one piece the scores read, mixed and
   // activated, channel numbers and indices.
-  const std::uint64_t finish = of_prepared * (channels + 1) * kFloat + (of_volume + of_prepared) * kLabel +
+  const std::uint64_t finish = of_prepared * (channels + 1) * kFloat +
+                               (of_volume + crop + of_prepared) * kLabel +
                                std::max(kPiece, plane * channels) * 6 * kFloat;
-  return std::max({upload, prepare, finish});
+  const std::uint64_t forward = of_prepared * (channels + 1) * kFloat + WindowBytes(arrays);
+  return std::max({upload, prepare, forward, finish});
 }
 
 // Staging, and samples of enclosed air.

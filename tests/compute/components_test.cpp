@@ -42,6 +42,41 @@ std::vector<int> FloodFill(const std::vector<Label>& labels, std::array<std::int
   return component;
 }
 
+// Holes by walking from the faces of the grid over everything that is not `label`.
+template <typename Label>
+std::vector<Label> FilledByWalking(std::vector<Label> labels, std::array<std::int64_t, 3> size, Label label) {
+  std::vector<bool> reached(labels.size());
+  std::vector<std::array<std::int64_t, 3>> stack;
+  const auto visit = [&](std::int64_t k, std::int64_t j, std::int64_t i) {
+    if (k < 0 || j < 0 || i < 0 || k >= size[0] || j >= size[1] || i >= size[2]) return;
+    const auto at = static_cast<std::size_t>((k * size[1] + j) * size[2] + i);
+    if (labels[at] == label || reached[at]) return;
+    reached[at] = true;
+    stack.push_back({k, j, i});
+  };
+  for (std::int64_t k = 0; k < size[0]; ++k) {
+    for (std::int64_t j = 0; j < size[1]; ++j) {
+      for (std::int64_t i = 0; i < size[2]; ++i) {
+        const bool inside = k > 0 && j > 0 && i > 0 && k + 1 < size[0] && j + 1 < size[1] && i + 1 < size[2];
+        if (!inside) visit(k, j, i);
+      }
+    }
+  }
+  while (!stack.empty()) {
+    const auto [k, j, i] = stack.back();
+    stack.pop_back();
+    for (const std::int64_t step : {-1, 1}) {
+      visit(k + step, j, i);
+      visit(k, j + step, i);
+      visit(k, j, i + step);
+    }
+  }
+  for (std::size_t v = 0; v < labels.size(); ++v) {
+    if (labels[v] == 0 && !reached[v]) labels[v] = label;
+  }
+  return labels;
+}
+
 // Exact in every placement.
 class ComponentsTest : public testing::PlacedTest {
  protected:
@@ -61,6 +96,17 @@ class ComponentsTest : public testing::PlacedTest {
     }
     const at::Tensor tensor = testing::LabelTensor(labels, size, placement().device);
     EXPECT_TRUE(on_device::KeepLargestComponents(tensor, label, count, {}).ok());
+    return testing::LabelsOf<Label>(tensor);
+  }
+
+  template <typename Label>
+  std::vector<Label> Fill(std::vector<Label> labels, std::array<std::int64_t, 3> size, std::uint32_t label) {
+    if (placement().UsesLoops()) {
+      EXPECT_TRUE(FillHoles<Label>({labels, size}, label, {}).ok());
+      return labels;
+    }
+    const at::Tensor tensor = testing::LabelTensor(labels, size, placement().device);
+    EXPECT_TRUE(on_device::FillHoles(tensor, label, {}).ok());
     return testing::LabelsOf<Label>(tensor);
   }
 
@@ -133,6 +179,58 @@ TEST_P(ComponentsTest, KeepsTheLargestOfLargeLabelValues) {
   ASSERT_TRUE(KeepLargestComponents<std::uint16_t>({expected, size}, 65000, 3, {}).ok());
   ASSERT_NE(expected, labels);
   EXPECT_EQ(Keep(labels, size, 65000, 3), expected);
+}
+
+TEST_P(ComponentsTest, FillsWhatALabelEnclosesByFaces) {
+  // A shell of 5 x 5 x 5 with label 2; its inside holds background and one voxel of label 1.
+  std::vector<std::uint8_t> labels(7 * 7 * 7);
+  const auto at = [](std::size_t k, std::size_t j, std::size_t i) { return (k * 7 + j) * 7 + i; };
+  for (std::size_t k = 1; k < 6; ++k) {
+    for (std::size_t j = 1; j < 6; ++j) {
+      for (std::size_t i = 1; i < 6; ++i) {
+        const bool inside = k > 1 && k < 5 && j > 1 && j < 5 && i > 1 && i < 5;
+        labels[at(k, j, i)] = inside ? 0 : 2;
+      }
+    }
+  }
+  labels[at(3, 3, 3)] = 1;
+  const auto filled = [&](const std::vector<std::uint8_t>& before) {
+    const auto after = Fill(before, {7, 7, 7}, 2);
+    EXPECT_EQ(after[at(3, 3, 3)], 1) << "other labels stay";
+    EXPECT_EQ(after[0], 0);
+    return after[at(2, 2, 2)] == 2;
+  };
+  EXPECT_TRUE(filled(labels));
+  EXPECT_EQ(Fill(labels, {7, 7, 7}, 1), labels) << "it encloses nothing";
+  auto open_at_a_corner = labels;
+  open_at_a_corner[at(1, 1, 1)] = 0;
+  EXPECT_TRUE(filled(open_at_a_corner)) << "a way over corners only";
+  auto open = labels;
+  open[at(1, 3, 3)] = 0;
+  EXPECT_FALSE(filled(open));
+  auto open_through_another = labels;
+  open_through_another[at(1, 3, 3)] = 1;
+  EXPECT_FALSE(filled(open_through_another)) << "another label closes nothing";
+  for (const std::uint32_t label : {0u, 7u, 256u, 258u}) EXPECT_EQ(Fill(labels, {7, 7, 7}, label), labels);
+}
+
+TEST_P(ComponentsTest, HolesEqualThoseOfAWalk) {
+  testing::Random random(11);
+  for (int round = 0; round < 60; ++round) {
+    const std::array<std::int64_t, 3> size{1 + random.Below(8), 1 + random.Below(9), 1 + random.Below(20)};
+    const double density = random.Between(0.5, 0.95);
+    std::vector<std::uint16_t> labels(static_cast<std::size_t>(size[0] * size[1] * size[2]));
+    for (auto& label : labels) {
+      label =
+          random.Between(0, 1) < density ? std::uint16_t{65000} : static_cast<std::uint16_t>(random.Below(2));
+    }
+    EXPECT_EQ(Fill(labels, size, 65000), FilledByWalking(labels, size, std::uint16_t{65000}));
+    std::vector<std::uint8_t> bytes(labels.size());
+    std::transform(labels.begin(), labels.end(), bytes.begin(), [](std::uint16_t label) {
+      return label == 65000 ? std::uint8_t{255} : static_cast<std::uint8_t>(label);
+    });
+    EXPECT_EQ(Fill(bytes, size, 255), FilledByWalking(bytes, size, std::uint8_t{255}));
+  }
 }
 
 TEST_P(ComponentsTest, RunsBecomeIndicesInOrder) {

@@ -181,7 +181,7 @@ TEST(EnclosedAirTest, LungOfTheRealCtIsWithinTenPercentOfAnIndependentEstimate) 
   TS_SKIP_WITHOUT(testing::ChestCtFolder());
   const testing::ChestCt ct = testing::ReadChestCt();
   const at::Tensor hu = StoredToFloat(ct.Slices(), ct.geometry.size_ijk(), {2, {}}).value();
-  const auto air = FindEnclosedAir(hu, ct.geometry, {2, {}});
+  const auto air = FindEnclosedAir(hu, ct.geometry, WholeAreas(ct.geometry.size_ijk()), {2, {}});
   ASSERT_TRUE(air.ok()) << air.status();
   EXPECT_NEAR(air->volume_ml, 5387.7, 538.8);  // truth.json "lung_estimate"
   EXPECT_EQ(air->first_k, 1u);

@@ -113,6 +113,46 @@ v1::IntensityStep Percentiles(double lower, double upper, bool clip) {
   return step;
 }
 
+// numpy.percentile of float32 values by sorting.
+float SortedPercentile(std::vector<float> values, double q) {
+  std::sort(values.begin(), values.end());
+  const double rank = static_cast<double>(values.size() - 1) * (q / 100);
+  const auto below = static_cast<std::size_t>(rank);
+  const float low = values[below];
+  const float high = values[std::min(below + 1, values.size() - 1)];
+  const double weight = rank - std::floor(rank);
+  return static_cast<float>(weight < 0.5
+                                ? static_cast<double>(low) + static_cast<double>(high - low) * weight
+                                : static_cast<double>(high) - static_cast<double>(high - low) * (1 - weight));
+}
+
+TEST_P(IntensityTest, PercentilesEqualThoseOfSortedValues) {
+  testing::Random random(12);
+  for (const std::size_t count : {std::size_t{1}, std::size_t{2}, std::size_t{7}, std::size_t{70'001}}) {
+    std::vector<float> values(count);
+    for (std::size_t v = 0; v < count; ++v) {
+      const auto value = static_cast<float>(random.Between(-1, 1));
+      values[v] = v % 5 == 0 ? -0.0f : v % 2 == 0 ? value : std::round(value * 1000);
+    }
+    for (const auto& [lower, upper] : {std::pair{0.0, 100.0}, {2.0, 98.0}, {0.5, 99.9}, {49.0, 51.0}}) {
+      const float low = SortedPercentile(values, lower);
+      const float high = SortedPercentile(values, upper);
+      const auto found = Apply({Percentiles(lower, upper, true)}, values, 2);
+      ASSERT_TRUE(found.ok()) << found.status();
+      for (std::size_t v = 0; v < count; v += 1 + count / 1000) {
+        const float scaled = (values[v] - low) / (low == high ? 1 : high - low);
+        ASSERT_EQ((*found)[v], low == high ? values[v] - low : std::clamp(scaled, 0.0f, 1.0f)) << count << v;
+      }
+    }
+  }
+}
+
+TEST_P(IntensityTest, PercentilesOfAConstantVolumeShiftIt) {
+  v1::IntensityStep step = Percentiles(2, 98, true);
+  step.mutable_scale_percentiles()->set_to_min(-1);
+  EXPECT_THAT(*Apply({step}, {300, 300, 300}), ::testing::Each(-1));
+}
+
 // Loops and tensors differ in how chunks are summed and in nothing else.
 TEST_P(IntensityTest, PlacementsAgreeWithinRounding) {
   testing::Random random(8);

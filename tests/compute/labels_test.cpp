@@ -98,6 +98,24 @@ TEST_P(LabelsTest, LargeLabelValuesKeepTheirBits) {
   EXPECT_THAT(ArgMax<std::uint16_t>(many, 40001), ElementsAre(40000, 0));
 }
 
+TEST_P(LabelsTest, MergedLabelsTakeTheValueOfOne) {
+  const auto merged = [&]<typename Label>(std::vector<Label> labels, const std::vector<std::uint32_t>& from,
+                                          std::uint32_t into) {
+    if (placement().UsesLoops()) {
+      EXPECT_TRUE(MergeLabels<Label>(labels, from, into, {}).ok());
+      return labels;
+    }
+    const auto size = static_cast<std::int64_t>(labels.size());
+    const at::Tensor tensor = testing::LabelTensor(labels, {1, 1, size}, placement().device);
+    on_device::MergeLabels<Label>(tensor, from, into);
+    return testing::LabelsOf<Label>(tensor);
+  };
+  EXPECT_THAT(merged(std::vector<std::uint8_t>{0, 1, 2, 3, 255, 1}, {1, 255, 1000}, 3),
+              ElementsAre(0, 3, 2, 3, 3, 3));
+  EXPECT_THAT(merged(std::vector<std::uint16_t>{0, 1, 40000, 65535}, {40000, 1}, 65535),
+              ElementsAre(0, 65535, 65535, 65535));
+}
+
 TS_INSTANTIATE_PLACES(LabelsTest, testing::AllPlaces());
 
 }  // namespace

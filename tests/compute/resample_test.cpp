@@ -236,8 +236,9 @@ TEST_P(ResampleTest, RefusesWhatItCannotDo) {
   const auto geometry = testing::AxialGeometry({6, 5, 4}, {1, 1, 1});
   const ModelGrid model = MakeModel(geometry, "RAS", {2, 2, 2});
   const GridMap map = MapToModel(geometry, model);
-  EXPECT_EQ(base::ReasonOf(Resampled(RandomVolume({4, 5, 6}, 1), map, v1::INTERPOLATION_CUBIC).status()),
-            "INTERPOLATION_UNSUPPORTED");
+  EXPECT_EQ(
+      base::ReasonOf(Resampled(RandomVolume({4, 5, 6}, 1), map, v1::INTERPOLATION_UNSPECIFIED).status()),
+      "INTERPOLATION_UNSUPPORTED");
   EXPECT_EQ(base::ReasonOf(Resampled(RandomVolume({6, 5, 4}, 1), map, v1::INTERPOLATION_LINEAR).status()),
             "RESAMPLE_SHAPE");
 }

@@ -66,6 +66,24 @@ TEST_P(WindowTensorsTest, CutsInsideWithoutPadding) {
   EXPECT_TRUE(window.is_contiguous());
 }
 
+TEST_P(WindowTensorsTest, LargeWindowsOfAnyOrderOfMemoryAreCutExactly) {
+  const at::Tensor memory = Put(Numbered(67, 53, 71));
+  for (const std::vector<std::int64_t>& order : std::vector<std::vector<std::int64_t>>{
+           {0, 1, 2}, {2, 1, 0}, {1, 0, 2}, {2, 0, 1}, {1, 2, 0}, {0, 2, 1}}) {
+    const at::Tensor volume = memory.permute(order);
+    const at::Tensor inside = CutWindow(volume, {1, 2, 3}, {47, 45, 46}, v1::PADDING_MODE_CONSTANT, 9);
+    EXPECT_TRUE(inside.equal(volume.narrow(0, 1, 47).narrow(1, 2, 45).narrow(2, 3, 46)));
+    EXPECT_TRUE(inside.is_contiguous());
+    const at::Tensor padded = CutWindow(volume, {-5, 3, -1}, {64, 48, 60}, v1::PADDING_MODE_CONSTANT, 9);
+    const std::int64_t x = std::min<std::int64_t>(volume.size(0), 59);
+    const std::int64_t z = std::min<std::int64_t>(volume.size(2), 59);
+    EXPECT_TRUE(padded.narrow(0, 5, x).narrow(2, 1, z).equal(
+        volume.narrow(0, 0, x).narrow(1, 3, 48).narrow(2, 0, z)));
+    EXPECT_EQ(padded.narrow(0, 0, 5).ne(9).sum().item<std::int64_t>(), 0);
+    EXPECT_EQ(padded.narrow(2, 0, 1).ne(9).sum().item<std::int64_t>(), 0);
+  }
+}
+
 TEST_P(WindowTensorsTest, PadsWithAConstantOrTheEdge) {
   const at::Tensor volume = Put(Numbered(2, 2, 3));
   const at::Tensor constant = CutWindow(volume, {-1, 0, 1}, {4, 2, 4}, v1::PADDING_MODE_CONSTANT, -5);

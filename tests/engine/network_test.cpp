@@ -54,6 +54,13 @@ class NetworkTest : public testing::OnDevices {
     return status.ok() ? "" : base::ReasonOf(status);
   }
 
+  // The only tensor of the answer.
+  static absl::StatusOr<at::Tensor> ForwardOne(const Network& network, const at::Tensor& window) {
+    TS_ASSIGN_OR_RETURN(const std::vector<at::Tensor> outputs, network.Forward(window));
+    EXPECT_EQ(outputs.size(), 1u);
+    return outputs.front();
+  }
+
   at::Tensor OnDevice(const at::Tensor& tensor) const { return tensor.to(device_.device()); }
 };
 
@@ -74,7 +81,7 @@ TEST_P(NetworkTest, LoadsWarmsUpAndRuns) {
   const auto ms = (*network)->WarmUp();
   ASSERT_TRUE(ms.ok()) << ms.status();
   EXPECT_GT(*ms, 0);
-  const auto output = (*network)->Forward(OnDevice(at::full({1, 1, 8, 8, 8}, 2.0)));
+  const auto output = ForwardOne(**network, OnDevice(at::full({1, 1, 8, 8, 8}, 2.0)));
   ASSERT_TRUE(output.ok()) << output.status();
   EXPECT_EQ(output->sizes(), (at::IntArrayRef{1, 1, 8, 8, 8}));
   EXPECT_EQ(output->min().item<float>(), 5.0F);
@@ -86,7 +93,7 @@ TEST_P(NetworkTest, AnEnsembleAnswersTheMean) {
   ASSERT_TRUE(network.ok()) << network.status();
   EXPECT_EQ((*network)->weight_bytes(), 12u);
   ASSERT_TRUE((*network)->WarmUp().ok());
-  EXPECT_EQ((*network)->Forward(OnDevice(at::ones({1, 1, 8, 8, 8})))->max().item<float>(), 3.0F);
+  EXPECT_EQ(ForwardOne(**network, OnDevice(at::ones({1, 1, 8, 8, 8})))->max().item<float>(), 3.0F);
 }
 
 TEST_P(NetworkTest, AnswersEqualBitsOnEveryThread) {
@@ -111,7 +118,7 @@ TEST_P(NetworkTest, AnswersEqualBitsOnEveryThread) {
       threads.emplace_back([&, t] {
         EXPECT_TRUE((*network)->WarmUp().ok());
         start.arrive_and_wait();
-        auto output = (*network)->Forward(window);
+        auto output = ForwardOne(**network, window);
         if (output.ok()) outputs[t] = *output;
       });
     }
@@ -128,7 +135,7 @@ TEST_P(NetworkTest, LeavesTheInputAloneAndLetsNanPass) {
   ASSERT_TRUE((*network)->WarmUp().ok());
   const at::Tensor window = OnDevice(at::full({1, 1, 8, 8, 8}, std::numeric_limits<double>::quiet_NaN()));
   window.select(2, 0).fill_(3);
-  const auto output = (*network)->Forward(window);
+  const auto output = ForwardOne(**network, window);
   ASSERT_TRUE(output.ok()) << output.status();
   EXPECT_EQ(window[0][0][0][0][0].item<float>(), 3.0F);
   EXPECT_EQ((*output)[0][0][0][0][0].item<float>(), 6.0F);
@@ -138,7 +145,7 @@ TEST_P(NetworkTest, LeavesTheInputAloneAndLetsNanPass) {
 TEST_P(NetworkTest, AnswersFloat32WhateverTheNetworkComputesIn) {
   const auto network = LoadArchives({ScriptArchive(Forward("  return x.double().transpose(2, 4)\n"))});
   ASSERT_TRUE(network.ok()) << network.status();
-  const auto output = (*network)->Forward(OnDevice(at::ones({1, 1, 8, 8, 8})));
+  const auto output = ForwardOne(**network, OnDevice(at::ones({1, 1, 8, 8, 8})));
   ASSERT_TRUE(output.ok()) << output.status();
   EXPECT_EQ(output->scalar_type(), at::kFloat);
   EXPECT_TRUE(output->is_contiguous());
@@ -160,8 +167,8 @@ TEST_P(NetworkTest, HalfPrecisionChangesFactorsOnAGpuAndNothingOnTheCpu) {
   ASSERT_TRUE((*half)->WarmUp().ok());
   const at::Tensor window =
       OnDevice(at::arange(512, at::kFloat).mul_(0.61F).frac_().reshape({1, 1, 8, 8, 8}));
-  const auto expected = (*full)->Forward(window);
-  const auto output = (*half)->Forward(window);
+  const auto expected = ForwardOne(**full, window);
+  const auto output = ForwardOne(**half, window);
   ASSERT_TRUE(expected.ok()) << expected.status();
   ASSERT_TRUE(output.ok()) << output.status();
   EXPECT_EQ(output->scalar_type(), at::kFloat);
@@ -173,7 +180,7 @@ TEST_P(NetworkTest, RefusesInputOfAnotherDevice) {
   const auto network = LoadArchives({ConvArchive(1)});
   ASSERT_TRUE(network.ok()) << network.status();
   ASSERT_TRUE((*network)->WarmUp().ok());
-  const auto output = (*network)->Forward(at::empty({1, 1, 8, 8, 8}, at::TensorOptions(c10::kMeta)));
+  const auto output = ForwardOne(**network, at::empty({1, 1, 8, 8, 8}, at::TensorOptions(c10::kMeta)));
   EXPECT_EQ(base::ReasonOf(output.status()), "INPUT_DEVICE");
   EXPECT_EQ(base::ValueOf(output.status()), "meta");
 }
@@ -238,10 +245,13 @@ TEST_P(NetworkTest, RefusesChannelsAndSizesOtherThanTheRecipes) {
 
 TEST_P(NetworkTest, RefusesOutputsThatAreNoTensor) {
   std::string value;
-  EXPECT_EQ(Refusal(ScriptArchive(Forward("  return {\"a\": x}\n")), SmallRecipe(), &value), "MODEL_OUTPUT");
-  EXPECT_EQ(value, "GenericDict");
-  EXPECT_EQ(Refusal(ScriptArchive(Forward("  return (x, x)\n"))), "MODEL_OUTPUT");
-  EXPECT_EQ(Refusal(ScriptArchive(Forward("  return [x]\n"))), "MODEL_OUTPUT");
+  EXPECT_EQ(Refusal(ScriptArchive(Forward("  return {\"a\": x, \"b\": x}\n")), SmallRecipe(), &value),
+            "MODEL_OUTPUT");
+  EXPECT_EQ(value, "Dict");
+  EXPECT_EQ(Refusal(ScriptArchive(Forward("  return (x, x)\n")), SmallRecipe(), &value), "MODEL_OUTPUT");
+  EXPECT_EQ(value, "2 tensors");
+  EXPECT_EQ(Refusal(ScriptArchive(Forward("  return (x, 1)\n")), SmallRecipe(), &value), "MODEL_OUTPUT");
+  EXPECT_EQ(value, "Int");
   EXPECT_EQ(Refusal(ScriptArchive(Forward("  return None\n"))), "MODEL_OUTPUT");
   EXPECT_EQ(Refusal(ScriptArchive(Forward("  return x.to_sparse()\n"))), "MODEL_OUTPUT");
 }
@@ -264,9 +274,9 @@ TEST_P(NetworkTest, AnAbsurdAllocationIsOutOfMemory) {
                                           "64], device=x.device).sum()\n  return x\n"))});
   ASSERT_TRUE(network.ok()) << network.status();
   ASSERT_TRUE((*network)->WarmUp().ok());
-  EXPECT_EQ(base::ReasonOf((*network)->Forward(OnDevice(at::full({1, 1, 8, 8, 8}, 9.0))).status()),
+  EXPECT_EQ(base::ReasonOf(ForwardOne(**network, OnDevice(at::full({1, 1, 8, 8, 8}, 9.0))).status()),
             "OUT_OF_MEMORY");
-  EXPECT_TRUE((*network)->Forward(OnDevice(at::full({1, 1, 8, 8, 8}, 1.0))).ok()) << "the network goes on";
+  EXPECT_TRUE(ForwardOne(**network, OnDevice(at::full({1, 1, 8, 8, 8}, 1.0))).ok()) << "the network goes on";
   EXPECT_TRUE(device_.Works());
 }
 
@@ -277,7 +287,7 @@ TEST_P(NetworkTest, AFailingWindowIsTypedAndBounded) {
       LoadArchives({ScriptArchive(Forward("  assert bool(x.max() < 5), \"" + text + "\"\n  return x\n"))});
   ASSERT_TRUE(network.ok()) << network.status();
   ASSERT_TRUE((*network)->WarmUp().ok());
-  const absl::Status status = (*network)->Forward(OnDevice(at::full({1, 1, 8, 8, 8}, 9.0))).status();
+  const absl::Status status = ForwardOne(**network, OnDevice(at::full({1, 1, 8, 8, 8}, 9.0))).status();
   EXPECT_EQ(base::ReasonOf(status), "NETWORK_FAILED");
   EXPECT_LT(status.message().size(), 400u);
   for (const char c : status.message()) EXPECT_TRUE(c >= ' ' && c <= '~');
@@ -293,10 +303,19 @@ TEST_P(NetworkTest, SlicesAnswerForOneSliceAndHaveAnySize) {
   const auto network = LoadArchives({ScriptArchive(Forward("  return x.mean([2], True)\n"))}, recipe);
   ASSERT_TRUE(network.ok()) << network.status();
   ASSERT_TRUE((*network)->WarmUp().ok());
-  const auto output = (*network)->Forward(OnDevice(at::ones({1, 1, 3, 40, 30})));
+  const auto output = ForwardOne(**network, OnDevice(at::ones({1, 1, 3, 40, 30})));
   ASSERT_TRUE(output.ok()) << output.status();
   EXPECT_EQ(output->sizes(), (at::IntArrayRef{1, 1, 1, 40, 30}));
   EXPECT_EQ(Refusal(ScriptArchive(Forward("  return x.mean([3], True)\n")), recipe), "MODEL_SHAPE");
+}
+
+TEST_P(NetworkTest, WholeVolumesHaveAnySize) {
+  const auto network = LoadArchives({ConvArchive(2)}, SmallRecipe(0));
+  ASSERT_TRUE(network.ok()) << network.status();
+  ASSERT_TRUE((*network)->WarmUp().ok());
+  const auto output = (*network)->Forward(OnDevice(at::ones({1, 1, 37, 5, 41})));
+  ASSERT_TRUE(output.ok()) << output.status();
+  EXPECT_EQ(output->front().sizes(), (at::IntArrayRef{1, 1, 37, 5, 41}));
 }
 
 TEST(RuntimeTest, SaysWhatTheMachineIs) {

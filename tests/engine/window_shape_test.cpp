@@ -31,6 +31,12 @@ TEST(WindowShapeTest, FollowsTheNetworksAxes) {
   EXPECT_EQ(*WindowShape(Recipe(v1::TENSOR_AXES_ZYX, 3, {10, 20, 30})), (Shape{1, 2, 30, 20, 10}));
   EXPECT_EQ(*WindowShape(Recipe(v1::TENSOR_AXES_XYZ, 2, {10, 20, 1})), (Shape{1, 2, 10, 20}));
   EXPECT_EQ(*WindowShape(Recipe(v1::TENSOR_AXES_ZYX, 2, {10, 20, 1})), (Shape{1, 2, 20, 10}));
+  EXPECT_EQ(*WindowShape(Recipe(v1::TENSOR_AXES_ZXY, 3, {10, 20, 30})), (Shape{1, 2, 30, 10, 20}));
+  EXPECT_EQ(*WindowShape(Recipe(v1::TENSOR_AXES_YZX, 3, {10, 20, 30})), (Shape{1, 2, 20, 30, 10}));
+  EXPECT_EQ(*WindowShape(Recipe(v1::TENSOR_AXES_YXZ, 3, {10, 20, 30})), (Shape{1, 2, 20, 10, 30}));
+  EXPECT_EQ(*WindowShape(Recipe(v1::TENSOR_AXES_XZY, 3, {10, 20, 30})), (Shape{1, 2, 10, 30, 20}));
+  EXPECT_EQ(*WindowShape(Recipe(v1::TENSOR_AXES_ZXY, 2, {10, 20, 1})), (Shape{1, 2, 10, 20}));
+  EXPECT_EQ(*WindowShape(Recipe(v1::TENSOR_AXES_YZX, 2, {10, 20, 1})), (Shape{1, 2, 20, 10}));
 }
 
 TEST(WindowShapeTest, SlicesAreWarmedUpAt512VoxelsOr400Millimetres) {
@@ -49,10 +55,15 @@ TEST(WindowShapeTest, SlicesAreWarmedUpAt512VoxelsOr400Millimetres) {
   EXPECT_EQ(*WindowShape(recipe), (Shape{1, 2, 8, 272, 512}));
 }
 
+TEST(WindowShapeTest, WholeAxesAreWarmedUpSmall) {
+  EXPECT_EQ(*WindowShape(Recipe(v1::TENSOR_AXES_XYZ, 3, {0, 0, 0})), (Shape{1, 2, 64, 64, 64}));
+  EXPECT_EQ(*WindowShape(Recipe(v1::TENSOR_AXES_ZYX, 3, {0, 0, 48})), (Shape{1, 2, 48, 64, 64}));
+  EXPECT_EQ(*WindowShape(Recipe(v1::TENSOR_AXES_XYZ, 2, {0, 256, 1})), (Shape{1, 2, 512, 256}));
+}
+
 TEST(WindowShapeTest, RefusesRecipesWithoutAShape) {
   const auto reason = [](const v1::Recipe& recipe) { return base::ValueOf(WindowShape(recipe).status()); };
   EXPECT_EQ(reason(Recipe(v1::TENSOR_AXES_XYZ, 3, {10, 20})), "windows.size");
-  EXPECT_EQ(reason(Recipe(v1::TENSOR_AXES_XYZ, 3, {10, 20, 0})), "windows.size");
   EXPECT_EQ(reason(Recipe(v1::TENSOR_AXES_XYZ, 3, {4'000'000'000u, 4'000'000'000u, 4'000'000'000u})),
             "windows.size");
   EXPECT_EQ(reason(Recipe(v1::TENSOR_AXES_XYZ, 1, {10, 20, 30})), "network.spatial_dims");
@@ -75,6 +86,9 @@ TEST(WindowShapeTest, TheOutputHasTheRecipesChannelsAndTheWindowsSize) {
   EXPECT_FALSE(OutputFits(slices, Shape{1, 2, 8, 64, 64}, Shape{1, 3, 8, 64, 64}));
   EXPECT_FALSE(OutputFits(slices, Shape{1, 2, 8, 64, 64}, Shape{1, 3, 4, 64, 64}));
   EXPECT_FALSE(OutputFits(slices, Shape{1, 2, 8, 64, 64}, Shape{1, 3, 8, 64, 1}));
+  const v1::Recipe middle = SlicesRecipe(v1::TENSOR_AXES_YZX, 3);
+  EXPECT_TRUE(OutputFits(middle, Shape{1, 2, 64, 8, 64}, Shape{1, 3, 64, 1, 64}));
+  EXPECT_FALSE(OutputFits(middle, Shape{1, 2, 64, 8, 64}, Shape{1, 3, 1, 8, 64}));
 }
 
 }  // namespace

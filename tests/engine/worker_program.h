@@ -6,12 +6,14 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "device.h"
 #include "engine/script_module.h"
 #include "tomoserve/ipc/arena.h"
 #include "tomoserve/ipc/child.h"
@@ -128,12 +130,22 @@ class WorkerProgram {
 
   ipc::v1::ModelState Load(const std::string& digest, const std::string& archive,
                            const v1::Recipe& recipe = SmallRecipe()) {
+    return LoadEnsemble(digest, {archive}, recipe);
+  }
+  // `archives`: of the recipe's files, in their order.
+  ipc::v1::ModelState LoadEnsemble(const std::string& digest, const std::vector<std::string>& archives,
+                                   const v1::Recipe& recipe) {
     ipc::v1::WorkerRequest request;
     request.mutable_load()->set_model_digest(digest);
     *request.mutable_load()->mutable_recipe() = recipe;
-    request.mutable_load()->add_file_sha256(base::Sha256Hex(archive));
-    const base::UniqueFd file = FileOf(archive);
-    Send(request, {file.get()});
+    std::vector<base::UniqueFd> files;
+    std::vector<int> fds;
+    for (const std::string& archive : archives) {
+      request.mutable_load()->add_file_sha256(base::Sha256Hex(archive));
+      files.push_back(FileOf(archive));
+      fds.push_back(files.back().get());
+    }
+    Send(request, fds);
     return Await([](const WorkerReply& reply) { return reply.has_model(); }).model();
   }
 
@@ -152,4 +164,32 @@ class WorkerProgram {
   ipc::Child child_;
 };
 
+// Base of suites that run on the CPU and on a GPU; the parameter is the device.
+class WorkerOnDevices : public ::testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    if (OnCpu()) return;
+    TS_SKIP_WITHOUT_CUDA();
+    if (!std::filesystem::exists(TOMOSERVE_BINARY_DIR "/libtomoserve_cuda.so"))
+      GTEST_SKIP() << "built without CUDA";
+  }
+  static bool OnCpu() { return std::string(GetParam()) == "cpu"; }
+
+  WorkerProgram& Started(std::vector<std::string> options = {"--lanes", "2"}) {
+    options.insert(options.begin(), {"--device", GetParam()});
+    worker_ = std::make_unique<WorkerProgram>(std::move(options));
+    hello_ = worker_->AwaitHello();
+    EXPECT_EQ(hello_.device_kind().rfind("cpu ", 0) == 0, OnCpu()) << hello_.device_kind();
+    return *worker_;
+  }
+  std::unique_ptr<WorkerProgram> worker_;
+  ipc::v1::Hello hello_;
+};
+
 }  // namespace tomoserve::testing
+
+#define TS_INSTANTIATE_WORKER_ON_DEVICES(suite)                                                        \
+  INSTANTIATE_TEST_SUITE_P(Devices, suite, ::testing::Values("cpu", "cuda:0"),                         \
+                           [](const ::testing::TestParamInfo<const char*>& device) {                   \
+                             return std::string(device.param).substr(0, 4) == "cuda" ? "cuda" : "cpu"; \
+                           })

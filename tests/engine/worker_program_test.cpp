@@ -1,5 +1,5 @@
 // The program tomoserve-worker, from outside, with its real filter, on the CPU and on a GPU. What it says of
-// devices that it cannot use: worker_device_test.cpp.
+// models: worker_models_test.cpp. What it says of devices that it cannot use: worker_device_test.cpp.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -32,31 +32,9 @@ std::string SlowArchive() {
       "def forward(self, x):\n  y = x\n  for i in range(25000):\n    y = torch.add(y, 0)\n  return y\n");
 }
 
-// The parameter is the device.
-class WorkerProgramTest : public ::testing::TestWithParam<const char*> {
- protected:
-  void SetUp() override {
-    if (OnCpu()) return;
-    TS_SKIP_WITHOUT_CUDA();
-    if (!fs::exists(TOMOSERVE_BINARY_DIR "/libtomoserve_cuda.so")) GTEST_SKIP() << "built without CUDA";
-  }
-  static bool OnCpu() { return std::string(GetParam()) == "cpu"; }
+class WorkerProgramTest : public testing::WorkerOnDevices {};
 
-  WorkerProgram& Started(std::vector<std::string> options = {"--lanes", "2"}) {
-    options.insert(options.begin(), {"--device", GetParam()});
-    worker_ = std::make_unique<WorkerProgram>(std::move(options));
-    hello_ = worker_->AwaitHello();
-    EXPECT_EQ(hello_.device_kind().rfind("cpu ", 0) == 0, OnCpu()) << hello_.device_kind();
-    return *worker_;
-  }
-  std::unique_ptr<WorkerProgram> worker_;
-  ipc::v1::Hello hello_;
-};
-
-INSTANTIATE_TEST_SUITE_P(Devices, WorkerProgramTest, ::testing::Values("cpu", "cuda:0"),
-                         [](const auto& device) {
-                           return std::string(device.param).substr(0, 4) == "cuda" ? "cuda" : "cpu";
-                         });
+TS_INSTANTIATE_WORKER_ON_DEVICES(WorkerProgramTest);
 
 TEST_P(WorkerProgramTest, SaysWhatItIs) {
   Started({"--lanes", "3"});
@@ -131,19 +109,6 @@ TEST_P(WorkerProgramTest, SaysTheSameWhateverTheLanesAndTheCompany) {
   ASSERT_EQ(answers.size(), 2u);
   EXPECT_EQ(answers[0], answers[1]);
   EXPECT_EQ(labels[0], labels[1]);
-}
-
-TEST_P(WorkerProgramTest, RunsAHalfPrecisionModel) {
-  WorkerProgram& worker = Started();
-  v1::Recipe recipe = SmallRecipe();
-  recipe.mutable_network()->set_precision(v1::PRECISION_FLOAT16);
-  const auto model = worker.Load("m", ConvArchive(1), recipe);
-  ASSERT_TRUE(model.warm()) << model.refused().code() << " " << model.refused().text();
-  const TestVolume volume;
-  worker.Start(volume.Request("r", "m"), volume.Fds());
-  const WorkerReply answer = worker.AwaitAnswer();
-  ASSERT_TRUE(answer.has_done()) << answer.failed().reason().code();
-  EXPECT_EQ(answer.done().labels(0).voxels(), 64u);
 }
 
 TEST_P(WorkerProgramTest, CancelsARunBetweenWindows) {
@@ -272,43 +237,6 @@ TEST_P(WorkerProgramTest, RefusesRequestsThatDoNotFitTheirDescriptors) {
   EXPECT_TRUE(worker.AwaitAnswer().has_done());
 }
 
-TEST_P(WorkerProgramTest, RefusesModelsWithTheReason) {
-  WorkerProgram& worker = Started();
-  const auto refusal = [&](const std::string& archive, const v1::Recipe& recipe = SmallRecipe()) {
-    const auto state = worker.Load("m", archive, recipe);
-    EXPECT_FALSE(state.warm());
-    return state.refused().code();
-  };
-  EXPECT_EQ(refusal("no archive"), "MODEL_UNREADABLE");
-  EXPECT_EQ(refusal(ConvArchive(1, 1, 2)), "MODEL_SHAPE");
-  EXPECT_EQ(refusal(ScriptArchive("def forward(self, x):\n  return {\"a\": x}\n")), "MODEL_OUTPUT");
-  EXPECT_EQ(refusal(ScriptArchive("def forward(self, x):\n  torch.save(x, \"/tmp/x\")\n  return x\n")),
-            "MODEL_FORBIDDEN_OP");
-  // The only way of TorchScript to another process.
-  EXPECT_EQ(refusal(testing::WithCode(ScriptArchive("def forward(self, x):\n  return torch.relu(x)\n"),
-                                      "torch.relu(x)", "ops.c10d.send(x, 0, 0)")),
-            "MODEL_FORBIDDEN_OP");
-  v1::Recipe recipe = SmallRecipe();
-  recipe.mutable_windows()->set_overlap(2);
-  EXPECT_EQ(refusal(ConvArchive(1), recipe), "RECIPE_INVALID");
-
-  const TestVolume volume;
-  worker.Start(volume.Request("r", "m"), volume.Fds());
-  EXPECT_EQ(worker.AwaitFailure(), "MODEL_NOT_LOADED");
-}
-
-TEST_P(WorkerProgramTest, AnUnloadedModelIsGone) {
-  WorkerProgram& worker = Started();
-  ASSERT_TRUE(worker.Load("m", ConvArchive(1)).warm());
-  ipc::v1::WorkerRequest request;
-  request.mutable_unload()->set_model_digest("m");
-  worker.Send(request);
-  ASSERT_TRUE(worker.Load("another", ConvArchive(1)).warm());  // in order after it
-  const TestVolume volume;
-  worker.Start(volume.Request("r", "m"), volume.Fds());
-  EXPECT_EQ(worker.AwaitFailure(), "MODEL_NOT_LOADED");
-}
-
 TEST_P(WorkerProgramTest, AFailingWindowFailsItsRunOnly) {
   WorkerProgram& worker = Started();
   ASSERT_TRUE(
@@ -323,9 +251,14 @@ TEST_P(WorkerProgramTest, AFailingWindowFailsItsRunOnly) {
           .Load("failing", ScriptArchive("def forward(self, x):\n  assert bool(x.max() < 100), \"no\"\n"
                                          "  return x\n"))
           .warm());
+  ASSERT_TRUE(worker
+                  .Load("dividing", ScriptArchive("def forward(self, x):\n  if bool(x.max() > 100):\n"
+                                                  "    x = x / 0.0\n  return x\n"))
+                  .warm());
   const TestVolume volume;
   for (const auto& [model, reason] :
-       {std::pair{"greedy", "OUT_OF_MEMORY"}, std::pair{"failing", "NETWORK_FAILED"}}) {
+       {std::pair{"greedy", "OUT_OF_MEMORY"}, std::pair{"failing", "NETWORK_FAILED"},
+        std::pair{"dividing", "NON_FINITE_OUTPUT"}}) {
     ipc::v1::StartRun start = volume.Request("bad", model);
     for (auto& slice : *start.mutable_slices()) slice.set_intercept(1000);
     worker.Start(start, volume.Fds());

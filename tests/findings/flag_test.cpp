@@ -32,6 +32,28 @@ TEST(FlagTest, FindingThatFulfilsNoRuleIsNoFinding) {
   }
 }
 
+TEST(FlagTest, TheMeanDiameterInTheAxialPlaneCountsWhereARuleNamesIt) {
+  v1::Recipe recipe = NoduleRecipe();
+  recipe.clear_flags();
+  v1::FlagRule& rule = *recipe.add_flags();
+  rule.set_label(1);
+  rule.set_level(v1::FLAG_LEVEL_ATTENTION);
+  rule.mutable_mean_diameter_mm()->set_min(6);
+  rule.mutable_score()->set_min(0.5);
+  const auto state = [&](double mean_mm, double score) {
+    v1::Finding finding = Nodule(30, score);  // long, whatever its mean diameter
+    finding.mutable_mean_diameter_mm()->set_value(mean_mm);
+    return JudgeFlag(recipe, {finding}, Covered(v1::COVERAGE_TARGET_COMPLETE)).state();
+  };
+  EXPECT_EQ(state(6, 0.5), v1::FLAG_STATE_FLAGGED) << "ends are included";
+  EXPECT_EQ(state(5.99, 0.9), v1::FLAG_STATE_NO_FINDING);
+  EXPECT_EQ(state(7, 0.49), v1::FLAG_STATE_NO_FINDING);
+  EXPECT_EQ(state(std::numeric_limits<double>::quiet_NaN(), 0.9), v1::FLAG_STATE_INCONCLUSIVE);
+  rule.mutable_mean_diameter_mm()->set_max(8);
+  EXPECT_EQ(state(8, 0.9), v1::FLAG_STATE_FLAGGED);
+  EXPECT_EQ(state(8.01, 0.9), v1::FLAG_STATE_NO_FINDING);
+}
+
 TEST(FlagTest, NothingButCompleteCoverageGivesNoFinding) {
   for (const auto target :
        {v1::COVERAGE_TARGET_PARTIAL, v1::COVERAGE_TARGET_UNKNOWN, v1::COVERAGE_TARGET_UNSPECIFIED}) {

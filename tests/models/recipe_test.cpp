@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <limits>
 
 #include "absl/strings/str_replace.h"
@@ -117,6 +118,56 @@ TEST(ValidateRecipeTest, RefusesEnumNumbersThatAreNotKnown) {
   EXPECT_EQ(base::ValueOf(ValidateRecipe(*recipe)), "windows.layout");
 }
 
+TEST(ValidateRecipeTest, AcceptsWhatRunsBesideTheUsual) {
+  const auto valid = ParseRecipe(kValidRecipe);
+  ASSERT_TRUE(valid.ok());
+  const auto expect_accepted = [&](const char* what, const std::function<void(v1::Recipe&)>& change) {
+    v1::Recipe recipe = *valid;
+    change(recipe);
+    EXPECT_TRUE(ValidateRecipe(recipe).ok()) << what << ": " << ValidateRecipe(recipe);
+  };
+  expect_accepted("windows within a slice", [](v1::Recipe& recipe) {
+    recipe.mutable_windows()->set_size(2, 1);
+    recipe.mutable_network()->set_spatial_dims(2);
+  });
+  expect_accepted("one whole axis", [](v1::Recipe& recipe) { recipe.mutable_windows()->set_size(1, 0); });
+  expect_accepted("the whole volume", [](v1::Recipe& recipe) {
+    for (int axis = 0; axis < 3; ++axis) recipe.mutable_windows()->set_size(axis, 0);
+    recipe.mutable_windows()->set_overlap(0);
+    recipe.mutable_windows()->clear_blend();
+  });
+  expect_accepted("an ensemble", [](v1::Recipe& recipe) { recipe.mutable_network()->add_files("b.ts"); });
+  expect_accepted("percentiles", [](v1::Recipe& recipe) {
+    v1::ScalePercentiles& step = *recipe.mutable_preparation()->add_intensity()->mutable_scale_percentiles();
+    step.set_lower(2);
+    step.set_upper(98);
+    step.set_to_max(1);
+  });
+  for (int axes = v1::TENSOR_AXES_XYZ; axes <= v1::TENSOR_AXES_XZY; ++axes) {
+    expect_accepted("an order of axes", [&](v1::Recipe& recipe) {
+      recipe.mutable_network()->set_axes(static_cast<v1::TensorAxes>(axes));
+    });
+  }
+  expect_accepted("a mean diameter", [](v1::Recipe& recipe) {
+    recipe.mutable_flags(0)->mutable_mean_diameter_mm()->set_min(6);
+  });
+  expect_accepted("holes and merged labels, before the volume's grid and on it", [](v1::Recipe& recipe) {
+    recipe.mutable_network()->set_output_channels(3);
+    *recipe.add_labels() = recipe.labels(0);
+    recipe.mutable_labels(1)->set_value(2);
+    recipe.mutable_labels(1)->set_name("part");
+    recipe.mutable_decode(1)->mutable_arg_max();
+    recipe.mutable_decode(2)->mutable_to_volume_grid()->set_interpolation(v1::INTERPOLATION_NEAREST);
+    recipe.mutable_decode(3)->mutable_fill_holes()->set_label(2);
+    recipe.add_decode()->mutable_merge_labels()->add_from(2);
+    recipe.mutable_decode(4)->mutable_merge_labels()->set_into(1);
+    recipe.add_decode()->mutable_fill_holes()->set_label(1);
+    recipe.mutable_decode()->SwapElements(2, 3);
+    recipe.add_decode()->mutable_keep_largest()->set_label(1);
+    recipe.mutable_decode(6)->mutable_keep_largest()->set_count(1);
+  });
+}
+
 TEST(LabelBytesTest, FollowsTheHighestLabelValue) {
   v1::Recipe recipe;
   recipe.add_labels()->set_value(255);
@@ -124,6 +175,20 @@ TEST(LabelBytesTest, FollowsTheHighestLabelValue) {
   recipe.add_labels()->set_value(256);
   EXPECT_EQ(LabelBytesPerVoxel(recipe), 2U);
   EXPECT_EQ(LabelBytesPerVoxel(v1::Recipe()), 1U);
+}
+
+TEST(ParseRecipeTest, AcceptsWhatNnunetDoes) {
+  v1::Recipe recipe = ParseRecipe(kValidRecipe).value();
+  v1::Preparation& preparation = *recipe.mutable_preparation();
+  preparation.mutable_crop()->set_margin_voxels(1);
+  preparation.set_intensity_before_spacing(true);
+  preparation.mutable_intensity(0)->mutable_z_score()->set_nonzero(true);
+  preparation.mutable_intensity(0)->mutable_z_score()->set_fill_holes(true);
+  preparation.mutable_spacing()->set_rule(v1::SPACING_RULE_NNUNET);
+  preparation.mutable_spacing()->set_interpolation(v1::INTERPOLATION_CUBIC);
+  preparation.mutable_spacing()->set_low_resolution_axis(v1::LOW_RESOLUTION_AXIS_TOGETHER);
+  recipe.mutable_windows()->set_layout(v1::WINDOW_LAYOUT_NNUNET);
+  EXPECT_TRUE(ValidateRecipe(recipe).ok()) << ValidateRecipe(recipe);
 }
 
 }  // namespace

@@ -171,13 +171,14 @@ TEST_F(RepositoryTest, RefusesAnInvalidAndAnUnsupportedRecipe) {
         absl::StrReplaceAll(kValidRecipe, {{"overlap: 0.5", "overlap: 2"}}));
   Add("b", "1");
   Write(root_ / "models/b/1/recipe.textproto",
-        absl::StrReplaceAll(kValidRecipe, {{"orientation: \"RAS\"", "orientation: \"RAS\" crop {}"}}));
+        absl::StrReplaceAll(kValidRecipe, {{"MONAI interpolation: INTERPOLATION_LINEAR",
+                                            "MONAI interpolation: INTERPOLATION_CUBIC"}}));
   const Repository repository = Scan();
   ASSERT_EQ(repository.models().size(), 2U);
   EXPECT_EQ(repository.models()[0].refused.code(), "RECIPE_INVALID");
   EXPECT_EQ(repository.models()[0].refused.value(), "windows.overlap");
   EXPECT_EQ(repository.models()[1].refused.code(), "RECIPE_UNSUPPORTED");
-  EXPECT_EQ(repository.models()[1].refused.value(), "preparation.crop");
+  EXPECT_EQ(repository.models()[1].refused.value(), "preparation.spacing.interpolation");
 }
 
 TEST_F(RepositoryTest, FollowsLinksToRegularFilesOnly) {

@@ -1,4 +1,4 @@
-// The chest CT through whole recipes of MONAI bundles, with their networks: labels equal MONAI's.
+// Series through whole recipes of MONAI bundles, with their networks: labels equal MONAI's.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 
@@ -7,6 +7,7 @@
 #include <thread>
 #include <tuple>
 
+#include "pipeline/golden_volumes.h"
 #include "pipeline/pipeline_fixtures.h"
 #include "tomoserve/base/digest.h"
 #include "tomoserve/base/unique_fd.h"
@@ -61,10 +62,68 @@ v1::Recipe WholeBodyLike() {
   return recipe;
 }
 
+// A network of two dimensions in windows of each slice; no orientation, no spacing.
+v1::Recipe SlicesOfCt() {
+  v1::Recipe recipe = BundleRecipe(0.25, v1::BLEND_CONSTANT, v1::PADDING_MODE_CONSTANT, 4);
+  recipe.clear_preparation();
+  recipe.mutable_preparation()->add_intensity()->mutable_scale_min_max()->set_to_max(1);
+  recipe.mutable_windows()->set_size(0, 256);
+  recipe.mutable_windows()->set_size(1, 256);
+  recipe.mutable_windows()->set_size(2, 1);
+  recipe.mutable_network()->set_spatial_dims(2);
+  recipe.add_decode()->mutable_to_volume_grid()->set_interpolation(v1::INTERPOLATION_LINEAR);
+  recipe.add_decode()->mutable_arg_max();
+  return recipe;
+}
+
+// The whole volume at once.
+v1::Recipe SkullStrip() {
+  v1::Recipe recipe = BundleRecipe(0, v1::BLEND_CONSTANT, v1::PADDING_MODE_CONSTANT, 2);
+  recipe.mutable_preparation()->set_orientation("LIA");
+  v1::ScalePercentiles& scale = *recipe.mutable_preparation()->add_intensity()->mutable_scale_percentiles();
+  scale.set_lower(2);
+  scale.set_upper(98);
+  scale.set_to_max(1);
+  scale.set_clip(true);
+  for (int axis = 0; axis < 3; ++axis) recipe.mutable_windows()->set_size(axis, 0);
+  recipe.mutable_decode(0)->set_activation(v1::ACTIVATION_NONE);
+  recipe.add_decode()->mutable_arg_max();
+  recipe.add_decode()->mutable_to_volume_grid()->set_interpolation(v1::INTERPOLATION_NEAREST);
+  return recipe;
+}
+
+// Geometry as the case states it (case.json "geometry").
+testing::Series SagittalMr() {
+  const auto packed = testing::ReadFile(testing::Reference() / "e_t1_skullstrip" / "dicom.tar.gz");
+  return {volume::Geometry::Create({240, 176, 176}, {1, 1, 1}, {{87.400002, -113.519989, 94.479996}},
+                                   {{{0, 1, 0}, {0, 0, -1}, {-1, 0, 0}}})
+              .value(),
+          testing::ReadStack(testing::FilesOfTar(testing::Gunzip(packed)), {-1, 0, 0})};
+}
+
 struct Case {
   const char* name;
   v1::Recipe (*recipe)();
+  testing::Series (*series)();
 };
+
+class GoldenInputTest : public testing::PlacedTest {};
+
+// Percentiles and what is made of them, to the bit (case.json "preprocessed_sha256_f32").
+TEST_P(GoldenInputTest, AVolumeScaledByItsPercentilesEqualsMonais) {
+  TS_SKIP_WITHOUT(testing::Reference());
+  const testing::Series series = SagittalMr();
+  const auto run = PreparedRun::Create(SkullStrip(), series.geometry, series.Slices(), {2, {}}, placement());
+  ASSERT_TRUE(run.ok()) << run.status();
+  const auto input = (*run)->Gather(0);
+  ASSERT_TRUE(input.ok()) << input.status();
+  const at::Tensor values = input->cpu();
+  EXPECT_EQ(
+      base::Sha256Hex(std::string_view(static_cast<const char*>(values.const_data_ptr()), values.nbytes())),
+      "060249a99e46dc0ecb70e3a23c24035d5ac2b7d3bfff0b559bf1a3ee1c3b22ea");
+}
+
+TS_INSTANTIATE_PLACES(GoldenInputTest, testing::AllPlaces());
 
 class GoldenRun : public ::testing::TestWithParam<std::tuple<Case, testing::Place>> {};
 
@@ -73,7 +132,7 @@ TEST_P(GoldenRun, LabelsEqualMonai) {
   if (place.placement.device.is_cuda()) TS_SKIP_WITHOUT_CUDA();
   const auto folder = testing::Reference() / golden_case.name;
   TS_SKIP_WITHOUT(folder);
-  TS_SKIP_WITHOUT(testing::ChestCtFolder());
+  TS_SKIP_WITHOUT(testing::TestData());
   engine::InitialiseTorch();
   const v1::Recipe recipe = golden_case.recipe();
   const base::UniqueFd file(::open((folder / "model.ts").c_str(), O_RDONLY | O_CLOEXEC));
@@ -83,20 +142,21 @@ TEST_P(GoldenRun, LabelsEqualMonai) {
   const auto network = engine::Network::Load({&fd, 1}, recipe, digest);
   ASSERT_TRUE(network.ok()) << network.status();
 
-  const testing::ChestCt ct = testing::ReadChestCt();
-  const auto run = PreparedRun::Create(recipe, ct.geometry, ct.Slices(), {2, {}}, place.placement);
+  const testing::Series series = golden_case.series();
+  ASSERT_EQ(series.slices.size(), series.geometry.size_ijk()[2]);
+  const auto run = PreparedRun::Create(recipe, series.geometry, series.Slices(), {2, {}}, place.placement);
   ASSERT_TRUE(run.ok()) << run.status();
   // Two lanes, as in the worker: windows of one run at the same time, folded in order.
   for (std::uint32_t first = 0; first < (*run)->windows(); first += 2) {
-    std::array<std::optional<absl::StatusOr<at::Tensor>>, 2> outputs;
+    std::array<std::optional<absl::StatusOr<Outputs>>, 2> outputs;
     const auto lane = [&](std::uint32_t number) {
       if (first + number >= (*run)->windows()) return;
       engine::UseOneThread();
       // The network stays on the CPU: what is tested is everything around it.
       outputs[number] =
-          (*run)->ForwardWindow(first + number, [&](const at::Tensor& input) -> absl::StatusOr<at::Tensor> {
+          (*run)->ForwardWindow(first + number, [&](const at::Tensor& input) -> absl::StatusOr<Outputs> {
             auto output = (*network)->Forward(input.cpu());
-            if (output.ok()) *output = output->to(input.device());
+            if (output.ok()) output->front() = output->front().to(input.device());
             return output;
           });
     };
@@ -109,7 +169,7 @@ TEST_P(GoldenRun, LabelsEqualMonai) {
       ASSERT_TRUE((*run)->Fold(first + number, **outputs[number]).ok());
     }
   }
-  std::vector<std::byte> labels(static_cast<std::size_t>(ct.geometry.voxels()));
+  std::vector<std::byte> labels(static_cast<std::size_t>(series.geometry.voxels()));
   const auto result = (*run)->Finish(labels, 1);
   ASSERT_TRUE(result.ok()) << result.status();
   for (const v1::StageTiming& timing : result->timings) {
@@ -126,14 +186,24 @@ TEST_P(GoldenRun, LabelsEqualMonai) {
   EXPECT_LE(different, static_cast<std::size_t>(2e-5 * static_cast<double>(labels.size())));
 }
 
-INSTANTIATE_TEST_SUITE_P(Monai, GoldenRun,
-                         ::testing::Combine(::testing::Values(Case{"a_spleen_like", SpleenLike},
-                                                              Case{"b_wholebody_like", WholeBodyLike}),
-                                            ::testing::ValuesIn(testing::AllPlaces())),
-                         [](const ::testing::TestParamInfo<std::tuple<Case, testing::Place>>& golden) {
-                           return std::string(std::get<0>(golden.param).name) + "_" +
-                                  std::get<1>(golden.param).name;
-                         });
+std::string NameOf(const ::testing::TestParamInfo<std::tuple<Case, testing::Place>>& golden) {
+  return std::string(std::get<0>(golden.param).name) + "_" + std::get<1>(golden.param).name;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Monai, GoldenRun,
+    ::testing::Combine(::testing::Values(Case{"a_spleen_like", SpleenLike, testing::ReadChestSeries},
+                                         Case{"b_wholebody_like", WholeBodyLike, testing::ReadChestSeries},
+                                         Case{"f1_slices_ct", SlicesOfCt, testing::ReadAbdomenSeries}),
+                       ::testing::ValuesIn(testing::AllPlaces())),
+    NameOf);
+
+// Its network takes a minute, the same in every placement; its input is GoldenInputTest's, to the bit.
+INSTANTIATE_TEST_SUITE_P(MonaiWhole, GoldenRun,
+                         ::testing::Combine(::testing::Values(Case{"e_t1_skullstrip", SkullStrip,
+                                                                   SagittalMr}),
+                                            ::testing::Values(testing::AllPlaces()[0])),
+                         NameOf);
 
 }  // namespace
 }  // namespace tomoserve::pipeline

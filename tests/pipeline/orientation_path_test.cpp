@@ -1,4 +1,4 @@
-// The whole path keeps left and right apart, in every orientation, with either axis order of the network.
+// The whole path keeps left and right apart, in every orientation, with every axis order of the network.
 #include <ATen/ops/roll.h>
 #include <gtest/gtest.h>
 
@@ -62,21 +62,43 @@ void ExpectOneSpotAt(const Outcome& outcome, const volume::Geometry& geometry, s
 
 class OrientationPathTest : public testing::PlacedRunTest {};
 
+// Names of the spatial dimensions of the network's tensors.
+struct Order {
+  v1::TensorAxes axes;
+  const char* names;
+};
+constexpr std::array<Order, 6> kOrders{{{v1::TENSOR_AXES_XYZ, "xyz"},
+                                        {v1::TENSOR_AXES_ZYX, "zyx"},
+                                        {v1::TENSOR_AXES_ZXY, "zxy"},
+                                        {v1::TENSOR_AXES_YZX, "yzx"},
+                                        {v1::TENSOR_AXES_YXZ, "yxz"},
+                                        {v1::TENSOR_AXES_XZY, "xzy"}}};
+
+// Moves what the network sees by so many voxels along x, y and z, where it has them.
+at::Tensor Moved(const at::Tensor& input, const char* names, const std::array<std::int64_t, 3>& by_xyz) {
+  at::Tensor moved = input;
+  std::int64_t dimension = 2;
+  for (const char name : std::string(names)) {
+    if (name == 'z' && input.dim() == 4) continue;
+    moved = moved.roll({by_xyz[static_cast<std::size_t>(name - 'x')]}, {dimension++});
+  }
+  return moved;
+}
+
 TEST_P(OrientationPathTest, NetworkAxesRunWhereTheRecipeSays) {
-  for (const bool xyz : {true, false}) {
-    ForEveryOrientation([xyz, this](const volume::Geometry& geometry) {
+  for (const Order& order : kOrders) {
+    ForEveryOrientation([&order, this](const volume::Geometry& geometry) {
       v1::Recipe recipe = testing::SpotRecipe();
       recipe.mutable_preparation()->set_orientation("RAS");
       testing::SetSpacing(recipe, {2, 2, 2}, v1::INTERPOLATION_LINEAR);
       testing::SetAffine(recipe, 1e-3, 0);
-      recipe.mutable_network()->set_axes(xyz ? v1::TENSOR_AXES_XYZ : v1::TENSOR_AXES_ZYX);
+      recipe.mutable_network()->set_axes(order.axes);
       for (int axis = 0; axis < 3; ++axis) recipe.mutable_windows()->set_size(axis, 40);
       StoredVolume stored(geometry);
       testing::PaintSphere(geometry, kSpot, kRadiusMm, 1000, stored);
-      // Moves what it sees by 2 voxels along x, 1 along y, 3 along z: 4 mm right, 2 mm front, 6 mm head.
-      const auto outcome = Run(recipe, geometry, stored.Slices(), [xyz](const at::Tensor& input) {
-        return absl::StatusOr<at::Tensor>(xyz ? input.roll({2, 1, 3}, {2, 3, 4})
-                                              : input.roll({3, 1, 2}, {2, 3, 4}));
+      // 4 mm right, 2 mm front, 6 mm head.
+      const auto outcome = Run(recipe, geometry, stored.Slices(), [&order](const at::Tensor& input) {
+        return absl::StatusOr<at::Tensor>(Moved(input, order.names, {2, 1, 3}));
       });
       ASSERT_TRUE(outcome.ok()) << outcome.status();
       ExpectOneSpotAt(*outcome, geometry, {kSpot[0] - 4, kSpot[1] - 2, kSpot[2] + 6}, 0.7);
@@ -104,22 +126,22 @@ TEST_P(OrientationPathTest, WithoutResamplingTheSpotStaysExactlyWhereItIs) {
 }
 
 TEST_P(OrientationPathTest, SlicesOfTwoDimensionalNetworksToo) {
-  for (const bool xyz : {true, false}) {
-    ForEveryOrientation([xyz, this](const volume::Geometry& geometry) {
+  for (const Order& order : kOrders) {
+    ForEveryOrientation([&order, this](const volume::Geometry& geometry) {
       v1::Recipe recipe = testing::SpotRecipe();
       recipe.mutable_preparation()->set_orientation("LPS");
       recipe.mutable_windows()->set_layout(v1::WINDOW_LAYOUT_SLICES);
       recipe.mutable_windows()->clear_size();
       recipe.mutable_windows()->set_xy_multiple_of(32);
       recipe.mutable_network()->set_spatial_dims(2);
-      recipe.mutable_network()->set_axes(xyz ? v1::TENSOR_AXES_XYZ : v1::TENSOR_AXES_ZYX);
+      recipe.mutable_network()->set_axes(order.axes);
       StoredVolume stored(geometry);
       testing::PaintSphere(geometry, kSpot, kRadiusMm, 1, stored);
       // 2 voxels towards the left, 1 towards the back.
-      const auto outcome = Run(recipe, geometry, stored.Slices(), [xyz](const at::Tensor& input) {
+      const auto outcome = Run(recipe, geometry, stored.Slices(), [&order](const at::Tensor& input) {
         EXPECT_EQ(input.size(2) % 32, 0);
         EXPECT_EQ(input.size(3) % 32, 0);
-        return absl::StatusOr<at::Tensor>(xyz ? input.roll({2, 1}, {2, 3}) : input.roll({1, 2}, {2, 3}));
+        return absl::StatusOr<at::Tensor>(Moved(input, order.names, {2, 1, 0}));
       });
       ASSERT_TRUE(outcome.ok()) << outcome.status();
       // Spacing of the patient's axes in this grid.
@@ -130,6 +152,57 @@ TEST_P(OrientationPathTest, SlicesOfTwoDimensionalNetworksToo) {
         }
       }
       ExpectOneSpotAt(*outcome, geometry, {kSpot[0] + 2 * spacing[0], kSpot[1] + spacing[1], kSpot[2]}, 0.7);
+    });
+  }
+}
+
+TEST_P(OrientationPathTest, WindowsWithinSlicesToo) {
+  for (const Order& order : kOrders) {
+    ForEveryOrientation([&order, this](const volume::Geometry& geometry) {
+      v1::Recipe recipe = testing::SpotRecipe();
+      recipe.mutable_preparation()->set_orientation("LPS");
+      recipe.mutable_windows()->set_size(2, 1);
+      recipe.mutable_network()->set_spatial_dims(2);
+      recipe.mutable_network()->set_axes(order.axes);
+      StoredVolume stored(geometry);
+      testing::PaintSphere(geometry, kSpot, kRadiusMm, 1, stored);
+      const auto outcome = Run(recipe, geometry, stored.Slices(), [](const at::Tensor& input) {
+        EXPECT_EQ(input.sizes(), (at::IntArrayRef{1, 1, 16, 16}));
+        return testing::Identity(input);
+      });
+      ASSERT_TRUE(outcome.ok()) << outcome.status();
+      ExpectOneSpotAt(*outcome, geometry, kSpot, 0.7);
+    });
+  }
+}
+
+// The network sees the whole volume, in its own order of axes.
+TEST_P(OrientationPathTest, WholeVolumesToo) {
+  for (const Order& order : kOrders) {
+    ForEveryOrientation([&order, this](const volume::Geometry& geometry) {
+      v1::Recipe recipe = testing::SpotRecipe();
+      recipe.mutable_preparation()->set_orientation("RAS");
+      testing::SetSpacing(recipe, {2, 2.5, 4}, v1::INTERPOLATION_LINEAR);
+      testing::SetAffine(recipe, 1e-3, 0);
+      recipe.mutable_windows()->Clear();
+      recipe.mutable_windows()->set_layout(v1::WINDOW_LAYOUT_MONAI);
+      for (int axis = 0; axis < 3; ++axis) recipe.mutable_windows()->add_size(0);
+      recipe.mutable_network()->set_axes(order.axes);
+      StoredVolume stored(geometry);
+      testing::PaintSphere(geometry, kSpot, kRadiusMm, 1000, stored);
+      int calls = 0;
+      const auto outcome = Run(recipe, geometry, stored.Slices(), [&](const at::Tensor& input) {
+        ++calls;
+        // 60, 50 and 40 mm, whatever part of the last voxel fits.
+        for (std::int64_t dimension = 0; dimension < 3; ++dimension) {
+          const auto axis = static_cast<std::size_t>(order.names[dimension] - 'x');
+          EXPECT_LE(std::abs(input.size(dimension + 2) - std::array<std::int64_t, 3>{31, 21, 11}[axis]), 1);
+        }
+        return absl::StatusOr<at::Tensor>(Moved(input, order.names, {2, 1, 1}));
+      });
+      ASSERT_TRUE(outcome.ok()) << outcome.status();
+      EXPECT_EQ(calls, 1);
+      ExpectOneSpotAt(*outcome, geometry, {kSpot[0] - 4, kSpot[1] - 2.5, kSpot[2] + 4}, 0.9);
     });
   }
 }

@@ -72,8 +72,8 @@ inline absl::StatusOr<Outcome> RunAll(const v1::Recipe& recipe, const volume::Ge
   TS_ASSIGN_OR_RETURN(const auto run,
                       pipeline::PreparedRun::Create(recipe, geometry, slices, {threads, {}}, placement));
   for (std::uint32_t window = 0; window < run->windows(); ++window) {
-    TS_ASSIGN_OR_RETURN(at::Tensor output, run->ForwardWindow(window, forward));
-    TS_RETURN_IF_ERROR(run->Fold(window, std::move(output)));
+    TS_ASSIGN_OR_RETURN(pipeline::Outputs outputs, run->ForwardWindow(window, forward));
+    TS_RETURN_IF_ERROR(run->Fold(window, std::move(outputs)));
   }
   Outcome outcome;
   // Dirty memory: every voxel must be written.

@@ -61,6 +61,95 @@ TEST_P(PreparedRunLabelsTest, KeepsTheLargestComponentsOfALabel) {
   EXPECT_NEAR(outcome->result.findings[1].centre_lps().x_mm(), 10, 1e-9);
 }
 
+// A shell with a hole, a spot of another class in it, and a smaller piece of the shell's class elsewhere.
+TEST_P(PreparedRunLabelsTest, StepsOnLabelsWorkOnTheGridWhereTheyStand) {
+  const auto geometry = AxialGeometry({60, 20, 20}, {1, 1, 1});
+  StoredVolume stored(geometry);
+  testing::PaintSphere(geometry, {45, 10, 10}, 4, 1, stored);
+  testing::PaintSphere(geometry, {15, 10, 10}, 8, 1, stored);
+  testing::PaintSphere(geometry, {15, 10, 10}, 5, 0, stored);
+  testing::PaintSphere(geometry, {15, 10, 10}, 2, 2, stored);
+  const Forward classes = [](const at::Tensor& input) -> absl::StatusOr<at::Tensor> {
+    return at::cat({input.eq(0), input.eq(1), input.eq(2)}, 1).to(at::kFloat);
+  };
+  for (const bool before : {true, false}) {
+    v1::Recipe recipe = ThreeChannelRecipe();
+    recipe.mutable_preparation()->clear_spacing();
+    recipe.mutable_findings()->Clear();
+    recipe.add_findings()->set_label(1);
+    recipe.add_decode()->mutable_arg_max();
+    if (!before) {
+      recipe.add_decode()->mutable_to_volume_grid()->set_interpolation(v1::INTERPOLATION_NEAREST);
+    }
+    recipe.add_decode()->mutable_fill_holes()->set_label(1);
+    v1::KeepLargest& keep = *recipe.add_decode()->mutable_keep_largest();
+    keep.set_label(1);
+    keep.set_count(1);
+    if (before) {
+      recipe.add_decode()->mutable_to_volume_grid()->set_interpolation(v1::INTERPOLATION_NEAREST);
+    }
+    const auto at = [](std::size_t i) { return (10 * 20 + 10) * 60 + i; };
+    auto outcome = Run(recipe, geometry, stored.Slices(), classes);
+    ASSERT_TRUE(outcome.ok()) << outcome.status();
+    EXPECT_EQ(outcome->labels[at(8)], 1);
+    EXPECT_EQ(outcome->labels[at(11)], 1) << "the hole";
+    EXPECT_EQ(outcome->labels[at(15)], 2) << "the spot in it";
+    EXPECT_EQ(outcome->labels[at(45)], 0) << "the smaller piece";
+    recipe.add_decode()->mutable_merge_labels()->add_from(2);
+    recipe.mutable_decode()->rbegin()->mutable_merge_labels()->set_into(1);
+    outcome = Run(recipe, geometry, stored.Slices(), classes);
+    ASSERT_TRUE(outcome.ok()) << outcome.status();
+    EXPECT_EQ(outcome->labels[at(15)], 1);
+    ASSERT_EQ(outcome->result.findings.size(), 1u);
+    StoredVolume whole(geometry);
+    testing::PaintSphere(geometry, {15, 10, 10}, 8, 1, whole);
+    std::uint64_t voxels = 0;
+    for (std::size_t k = 0; k < 20; ++k) {
+      for (std::size_t j = 0; j < 20; ++j) {
+        for (std::size_t i = 0; i < 60; ++i) voxels += whole.At(i, j, k) == 1 ? 1 : 0;
+      }
+    }
+    EXPECT_EQ(outcome->result.findings[0].voxels(), voxels);
+  }
+}
+
+TEST_P(PreparedRunLabelsTest, TheScoreOfMergedLabelsIsTheHighestOfTheirChannels) {
+  const auto geometry = AxialGeometry({8, 8, 8}, {1, 1, 1});
+  StoredVolume stored(geometry);
+  for (std::size_t i = 2; i < 6; ++i) stored.At(i, 4, 4) = static_cast<std::int16_t>(i < 4 ? 1 : 2);
+  const Forward classes = [](const at::Tensor& input) -> absl::StatusOr<at::Tensor> {
+    const at::Tensor one = input.eq(1).to(at::kFloat), two = input.eq(2).to(at::kFloat);
+    return at::cat({input.eq(0).to(at::kFloat), one.mul(0.75), two.mul(0.5)}, 1);
+  };
+  v1::Recipe recipe = ThreeChannelRecipe();
+  recipe.mutable_preparation()->Clear();
+  recipe.mutable_findings()->Clear();
+  v1::FindingRule& rule = *recipe.add_findings();
+  rule.set_label(2);
+  rule.set_score(v1::SCORE_RULE_MEAN);
+  recipe.add_decode()->mutable_arg_max();
+  recipe.add_decode()->mutable_merge_labels()->add_from(1);
+  recipe.mutable_decode(1)->mutable_merge_labels()->set_into(2);
+  recipe.add_decode()->mutable_to_volume_grid()->set_interpolation(v1::INTERPOLATION_NEAREST);
+  for (const bool activated : {false, true}) {
+    if (activated) {  // read at once, as a softmax after resampling is
+      recipe.mutable_decode()->Clear();
+      recipe.add_decode()->mutable_to_volume_grid()->set_interpolation(v1::INTERPOLATION_LINEAR);
+      recipe.add_decode()->set_activation(v1::ACTIVATION_SIGMOID);
+      recipe.add_decode()->mutable_arg_max();
+      recipe.add_decode()->mutable_merge_labels()->add_from(1);
+      recipe.mutable_decode(3)->mutable_merge_labels()->set_into(2);
+    }
+    const auto outcome = Run(recipe, geometry, stored.Slices(), classes);
+    ASSERT_TRUE(outcome.ok()) << outcome.status();
+    ASSERT_EQ(outcome->result.findings.size(), 1u);
+    EXPECT_EQ(outcome->result.findings[0].voxels(), 4u);
+    const auto sigmoid = [](double score) { return 1 / (1 + std::exp(-score)); };
+    EXPECT_NEAR(outcome->result.findings[0].score(), activated ? (sigmoid(0.75) + sigmoid(0.5)) / 2 : 0.625,
+                1e-6);
+  }
+}
+
 TEST_P(PreparedRunLabelsTest, ScoresAreResampledBeforeOrAfterTheActivationAsTheRecipeSays) {
   const auto geometry = AxialGeometry({23, 19, 11}, {1, 1, 2.5});
   StoredVolume stored = RandomVolume(geometry, 2);
@@ -191,7 +280,11 @@ TEST_P(PreparedRunLabelsTest, EqualsPlainLoops) {
   threshold.mutable_windows()->set_padding_mode(v1::PADDING_MODE_REPLICATE);
   threshold.mutable_preparation()->set_orientation("SPL");
   threshold.mutable_decode(0)->mutable_threshold()->set_above(1500.5);
-  for (const v1::Recipe& recipe : {arg_max, labels_first, threshold}) {
+  v1::Recipe merged = labels_first;
+  merged.mutable_decode(2)->mutable_fill_holes()->set_label(2);
+  merged.add_decode()->mutable_merge_labels()->add_from(1);
+  merged.mutable_decode(4)->mutable_merge_labels()->set_into(2);
+  for (const v1::Recipe& recipe : {arg_max, labels_first, threshold, merged}) {
     const Forward forward =
         recipe.network().output_channels() == 1 ? Forward(Identity) : Forward(ThreeChannels);
     const auto expected = testing::RunAll(recipe, geometry, stored.Slices(), forward, 2);

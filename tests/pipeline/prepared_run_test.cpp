@@ -107,13 +107,13 @@ TEST_P(PreparedRunTest, MirrorsAreAveragedAndMirroredBack) {
   const auto output = (*run)->ForwardWindow(0, ramp);
   ASSERT_TRUE(output.ok()) << output.status();
   EXPECT_EQ(calls, 8);
-  EXPECT_EQ(output->min().item<float>(), 7.5f);
-  EXPECT_EQ(output->max().item<float>(), 7.5f);
+  EXPECT_EQ(output->tensors.front().min().item<float>(), 7.5f);
+  EXPECT_EQ(output->tensors.front().max().item<float>(), 7.5f);
   recipe.mutable_network()->clear_mirror_axes();
   recipe.mutable_network()->add_mirror_axes(0);
   const auto along_x = Create(recipe, geometry, stored.Slices());
   const auto ramp_kept = (*along_x)->ForwardWindow(0, ramp);
-  EXPECT_EQ((*ramp_kept)[0][0][3][4][5].item<float>(), 5);
+  EXPECT_EQ(ramp_kept->tensors.front()[0][0][3][4][5].item<float>(), 5);
 }
 
 TEST_P(PreparedRunTest, IntensityBeforeSpacingIsAppliedToTheVolume) {

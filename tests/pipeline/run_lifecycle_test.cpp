@@ -53,7 +53,7 @@ TEST_P(RunLifecycleTest, OutputsThatAreNotFiniteAreReportedWithTheirWindow) {
         ++calls;
         return absl::StatusOr<at::Tensor>(output);
       });
-      EXPECT_EQ(base::ReasonOf(outcome.status()), "NOT_FINITE");
+      EXPECT_EQ(base::ReasonOf(outcome.status()), "NON_FINITE_OUTPUT");
       EXPECT_EQ(base::ValueOf(outcome.status()), std::to_string(window));
       // Loops stop at once, tensors at the end.
       EXPECT_EQ(calls, placement().UsesLoops() ? window + 1 : 5);
@@ -69,13 +69,13 @@ TEST_P(RunLifecycleTest, ARunWhoseOutputsAreNotFiniteNeverFinishes) {
   const at::Tensor output = Put(at::full({1, 1, 16, 16, 16}, std::numeric_limits<float>::infinity()));
   std::vector<std::byte> labels(512);
   if (placement().UsesLoops()) {
-    EXPECT_EQ(base::ReasonOf((*run)->Fold(0, output)), "NOT_FINITE");
+    EXPECT_EQ(base::ReasonOf((*run)->Fold(0, output)), "NON_FINITE_OUTPUT");
     EXPECT_EQ(base::ReasonOf((*run)->Finish(labels, 1).status()), "FOLD_ORDER");
     return;
   }
   EXPECT_TRUE((*run)->Fold(0, output).ok());
   for (int times = 0; times < 2; ++times) {
-    EXPECT_EQ(base::ReasonOf((*run)->Finish(labels, 1).status()), "NOT_FINITE");
+    EXPECT_EQ(base::ReasonOf((*run)->Finish(labels, 1).status()), "NON_FINITE_OUTPUT");
   }
 }
 

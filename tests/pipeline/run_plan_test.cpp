@@ -49,6 +49,60 @@ TEST(RunPlanTest, ShapesFollowAxesAndDimensions) {
   EXPECT_THAT(plan->mirror_dimensions, ElementsAre(3));
 }
 
+TEST(RunPlanTest, EveryOrderOfAxesHasItsShapesAndMirrors) {
+  const auto geometry = testing::AxialGeometry({100, 90, 30}, {1, 1, 2});
+  v1::Recipe recipe = SpotRecipe();
+  recipe.mutable_windows()->set_size(0, 32);
+  recipe.mutable_windows()->set_size(1, 24);
+  recipe.mutable_network()->add_mirror_axes(0);
+  recipe.mutable_network()->add_mirror_axes(1);
+  const auto expect = [&](v1::TensorAxes axes, const std::vector<std::int64_t>& shape,
+                          const std::vector<std::int64_t>& mirrors) {
+    recipe.mutable_network()->set_axes(axes);
+    const auto plan = PlanRun(recipe, geometry);
+    ASSERT_TRUE(plan.ok()) << plan.status();
+    EXPECT_EQ(plan->input_shape, shape);
+    EXPECT_EQ(plan->output_shape, shape);
+    EXPECT_EQ(plan->mirror_dimensions, mirrors);
+  };
+  expect(v1::TENSOR_AXES_XYZ, {1, 1, 32, 24, 16}, {2, 3});
+  expect(v1::TENSOR_AXES_ZYX, {1, 1, 16, 24, 32}, {4, 3});
+  expect(v1::TENSOR_AXES_ZXY, {1, 1, 16, 32, 24}, {3, 4});
+  expect(v1::TENSOR_AXES_YZX, {1, 1, 24, 16, 32}, {4, 2});
+  expect(v1::TENSOR_AXES_YXZ, {1, 1, 24, 32, 16}, {3, 2});
+  expect(v1::TENSOR_AXES_XZY, {1, 1, 32, 16, 24}, {2, 4});
+  // Two dimensions: without z.
+  recipe.mutable_windows()->set_size(2, 1);
+  recipe.mutable_network()->set_spatial_dims(2);
+  expect(v1::TENSOR_AXES_XYZ, {1, 1, 32, 24}, {2, 3});
+  expect(v1::TENSOR_AXES_ZYX, {1, 1, 24, 32}, {3, 2});
+  expect(v1::TENSOR_AXES_ZXY, {1, 1, 32, 24}, {2, 3});
+  expect(v1::TENSOR_AXES_YZX, {1, 1, 24, 32}, {3, 2});
+  expect(v1::TENSOR_AXES_YXZ, {1, 1, 24, 32}, {3, 2});
+  expect(v1::TENSOR_AXES_XZY, {1, 1, 32, 24}, {2, 3});
+}
+
+TEST(RunPlanTest, AWindowOfSizeZeroIsTheWholeAxis) {
+  const auto geometry = testing::AxialGeometry({100, 90, 30}, {1, 1, 2});
+  v1::Recipe recipe = SpotRecipe();
+  recipe.mutable_windows()->set_size(1, 0);
+  auto plan = PlanRun(recipe, geometry);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_THAT(plan->input_shape, ElementsAre(1, 1, 16, 90, 16));
+  for (int axis = 0; axis < 3; ++axis) recipe.mutable_windows()->set_size(axis, 0);
+  plan = PlanRun(recipe, geometry);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_THAT(plan->windows.starts, ElementsAre(compute::Xyz{0, 0, 0}));
+  EXPECT_THAT(plan->output_shape, ElementsAre(1, 1, 100, 90, 30));
+  // The answer, and what it answers to twice, live beside the prepared volume and the sums.
+  EXPECT_EQ(plan->peak_bytes, geometry.voxels() * (2 + 3) * 4);
+  // 2^27 voxels are the most that a network sees at once.
+  EXPECT_TRUE(PlanRun(recipe, testing::AxialGeometry({512, 512, 512}, {1, 1, 1})).ok());
+  const auto large = PlanRun(recipe, testing::AxialGeometry({512, 512, 513}, {1, 1, 1}));
+  EXPECT_EQ(base::ReasonOf(large.status()), "WINDOW_TOO_LARGE");
+  EXPECT_EQ(base::ValueOf(large.status()), std::to_string(512 * 512 * 513));
+}
+
 TEST(RunPlanTest, PeakBytesCountVolumeAndSums) {
   const auto geometry = testing::AxialGeometry({100, 100, 100}, {1, 1, 1});
   v1::Recipe recipe = SpotRecipe();
@@ -100,16 +154,14 @@ TEST_P(RunPlanRefusals, NameTheField) {
 INSTANTIATE_TEST_SUITE_P(
     Recipes, RunPlanRefusals,
     ::testing::Values(
-        Refusal{"Crop", [](v1::Recipe& r) { r.mutable_preparation()->mutable_crop(); }, "RECIPE_UNSUPPORTED",
-                "preparation.crop"},
         Refusal{"Orientation", [](v1::Recipe& r) { r.mutable_preparation()->set_orientation("RAR"); },
                 "ORIENTATION_INVALID", "RAR"},
         Refusal{"SpacingRule",
                 [](v1::Recipe& r) {
                   testing::SetSpacing(r, {1, 1, 1}, v1::INTERPOLATION_LINEAR);
-                  r.mutable_preparation()->mutable_spacing()->set_rule(v1::SPACING_RULE_NNUNET);
+                  r.mutable_preparation()->mutable_spacing()->clear_rule();
                 },
-                "RECIPE_UNSUPPORTED", "preparation.spacing.rule"},
+                "RECIPE_INVALID", "preparation.spacing.rule"},
         Refusal{"Cubic",
                 [](v1::Recipe& r) {
                   testing::SetSpacing(r, {1, 1, 1}, v1::INTERPOLATION_CUBIC);
@@ -125,8 +177,8 @@ INSTANTIATE_TEST_SUITE_P(
                   testing::SetSpacing(r, {1e-5, 50, 50}, v1::INTERPOLATION_LINEAR);
                 },
                 "GEOMETRY_INVALID", "size_ijk"},
-        Refusal{"Layout", [](v1::Recipe& r) { r.mutable_windows()->set_layout(v1::WINDOW_LAYOUT_NNUNET); },
-                "RECIPE_UNSUPPORTED", "windows.layout"},
+        Refusal{"Layout", [](v1::Recipe& r) { r.mutable_windows()->clear_layout(); }, "RECIPE_INVALID",
+                "windows.layout"},
         Refusal{"Size", [](v1::Recipe& r) { r.mutable_windows()->clear_size(); }, "RECIPE_INVALID",
                 "windows.size"},
         Refusal{"Overlap", [](v1::Recipe& r) { r.mutable_windows()->set_overlap(1); }, "WINDOW_INVALID",
@@ -161,8 +213,18 @@ INSTANTIATE_TEST_SUITE_P(
                 "RECIPE_INVALID", "decode[2]"},
         Refusal{"TwiceLabels", [](v1::Recipe& r) { r.add_decode()->mutable_arg_max(); }, "RECIPE_INVALID",
                 "decode[2]"},
-        Refusal{"Boxes", [](v1::Recipe& r) { r.add_decode()->mutable_detect_boxes(); }, "RECIPE_UNSUPPORTED",
+        Refusal{"Boxes", [](v1::Recipe& r) { r.add_decode()->mutable_detect_boxes(); }, "RECIPE_INVALID",
                 "decode[2]"},
+        Refusal{"FillScores", [](v1::Recipe& r) { r.mutable_decode(0)->mutable_fill_holes()->set_label(1); },
+                "RECIPE_INVALID", "decode[0]"},
+        Refusal{"MergeNothing", [](v1::Recipe& r) { r.add_decode()->mutable_merge_labels()->set_into(1); },
+                "RECIPE_INVALID", "decode[2]"},
+        Refusal{"MergeIntoItself",
+                [](v1::Recipe& r) {
+                  r.add_decode()->mutable_merge_labels()->set_into(1);
+                  r.mutable_decode(2)->mutable_merge_labels()->add_from(1);
+                },
+                "RECIPE_INVALID", "decode[2]"},
         Refusal{"EmptyStep", [](v1::Recipe& r) { r.add_decode(); }, "RECIPE_INVALID", "decode[2]"},
         Refusal{"KeepNone", [](v1::Recipe& r) { r.add_decode()->mutable_keep_largest(); }, "RECIPE_INVALID",
                 "decode[2]"},

@@ -55,5 +55,57 @@ TEST(MonaiSpacingTest, RefusesImpossibleTargets) {
   EXPECT_EQ(base::ReasonOf(MonaiSpacing(grid, {1e-5, 1e-5, 1}).status()), "GEOMETRY_INVALID");
 }
 
+TEST(NnunetSpacingTest, KeepsTheEdgesAndRoundsTheSize) {
+  // 512 * 0.9765625 / 2.1 = 238.1; 20 * 2 / 1.6 = 25.
+  const auto grid = NnunetSpacing(Grid({512, 512, 20}, {0.9765625, 0.9765625, 2}), {2.1, 2.1, 1.6});
+  ASSERT_TRUE(grid.ok()) << grid.status();
+  EXPECT_THAT(grid->size_ijk(), ElementsAre(238, 238, 25));
+  EXPECT_DOUBLE_EQ(grid->spacing_mm()[0], 500.0 / 238);
+  EXPECT_DOUBLE_EQ(grid->spacing_mm()[2], 1.6);
+  // The first edge lies half a voxel before the first centre, on both grids.
+  EXPECT_DOUBLE_EQ(grid->origin_lps().mm[0], 1 + 0.9765625 / 2 - 500.0 / 238 / 2);
+  EXPECT_DOUBLE_EQ(grid->origin_lps().mm[2], 3 - 2.0 / 2 + 1.6 / 2);
+}
+
+TEST(NnunetSpacingTest, RoundsHalvesToEvenAndLeavesOneVoxel) {
+  const auto grid = NnunetSpacing(Grid({5, 7, 1}, {1, 1, 1}), {2, 2, 10});
+  ASSERT_TRUE(grid.ok());
+  EXPECT_THAT(grid->size_ijk(), ElementsAre(2, 4, 1));
+}
+
+TEST(NnunetSpacingTest, DoesNothingWhereNoSizeChanges) {
+  const Geometry nearly = Grid({100, 100, 100}, {1.004, 1, 0.996});
+  EXPECT_EQ(NnunetSpacing(nearly, {1, 1, 1}).value(), nearly);
+}
+
+TEST(NnunetSpacingTest, RefusesImpossibleTargets) {
+  const Geometry grid = Grid({100, 100, 100}, {1, 1, 1});
+  EXPECT_EQ(base::ReasonOf(NnunetSpacing(grid, {1, 0, 1}).status()), "SPACING_INVALID");
+  EXPECT_EQ(base::ReasonOf(NnunetSpacing(grid, {1e-12, 1, 1}).status()), "GEOMETRY_INVALID");
+}
+
+TEST(LowResolutionAxisTest, TheSourceDecidesFirst) {
+  EXPECT_EQ(LowResolutionAxis({0.8, 0.8, 5}, {2.4, 2.4, 4}), 2u);
+  EXPECT_EQ(LowResolutionAxis({2.4, 2.4, 4}, {0.8, 5, 0.8}), 1u);
+  EXPECT_EQ(LowResolutionAxis({5, 0.8, 0.8}, {0.8, 0.8, 5}), 0u);
+  EXPECT_EQ(LowResolutionAxis({1, 1, 3}, {2, 2, 2}), std::nullopt) << "not more than three times";
+}
+
+TEST(LowResolutionAxisTest, NoneWhereTwoAxesShareTheLargestSpacing) {
+  EXPECT_EQ(LowResolutionAxis({0.24, 1.25, 1.25}, {1, 1, 1}), std::nullopt);
+  EXPECT_EQ(LowResolutionAxis({0.24, 1.25, 1.25}, {1, 1, 5}), std::nullopt) << "the source has decided";
+}
+
+TEST(PartTest, KeepsVoxelCentres) {
+  const Geometry grid = Grid({100, 90, 80}, {1, 2, 3});
+  const auto part = Part(grid, {{10, 20, 30}, {5, 6, 7}});
+  ASSERT_TRUE(part.ok()) << part.status();
+  EXPECT_THAT(part->size_ijk(), ElementsAre(5, 6, 7));
+  EXPECT_EQ(part->ToLps({{1, 2, 3}}), grid.ToLps({{11, 22, 33}}));
+  EXPECT_EQ(Part(grid, WholeBox(grid)).value(), grid);
+  EXPECT_EQ(base::ReasonOf(Part(grid, {{99, 0, 0}, {2, 1, 1}}).status()), "GEOMETRY_INVALID");
+  EXPECT_EQ(base::ReasonOf(Part(grid, {{0, 0, 0}, {0, 1, 1}}).status()), "GEOMETRY_INVALID");
+}
+
 }  // namespace
 }  // namespace tomoserve::volume

@@ -24,6 +24,33 @@ TEST(RunBytesTest, LoopsHoldSumsWeightsThePreparedVolumeAndLabels) {
   EXPECT_EQ(LoopBytes(coarse), (1'000'000u + 1'000u) * 4);
 }
 
+TEST(RunBytesTest, SplinesHoldTwoArraysAtATime) {
+  // First along the axes that become smaller: 100 x 100 x 40 to 50 x 100 x 40 to 50 x 50 x 40 to 50 x 50
+  // x 80.
+  RunArrays arrays{.volume_ijk = {100, 100, 40}, .prepared_ijk = {50, 50, 80}, .channels = 0, .cubic = true};
+  EXPECT_EQ(LoopBytes(arrays), (400'000u + 200'000u) * 4);
+  arrays = {.volume_ijk = {50, 50, 40}, .prepared_ijk = {100, 100, 40}, .channels = 1, .cubic = true};
+  EXPECT_EQ(LoopBytes(arrays), 400'000u * (3 * 4 + 2)) << "what follows takes more";
+  arrays.channels = 0;
+  EXPECT_EQ(LoopBytes(arrays), 400'000u * (2 * 4 + 2));
+}
+
+TEST(RunBytesTest, ACropAndARegionTakeMore) {
+  v1::Preparation preparation;
+  preparation.mutable_crop();
+  preparation.add_intensity()->mutable_z_score()->set_fill_holes(true);
+  RunArrays arrays = Cube(400, 1);
+  const RunArrays plain = arrays;
+  CountPreparation(preparation, arrays);
+  EXPECT_TRUE(arrays.cropped);
+  EXPECT_TRUE(arrays.region);
+  EXPECT_FALSE(arrays.cubic);
+  EXPECT_EQ(LoopBytes(arrays), LoopBytes(plain) + 128'000'000) << "labels of the crop";
+  EXPECT_GT(DeviceBytes(arrays), DeviceBytes(plain));
+  arrays.prepared_ijk = {10, 10, 10};
+  EXPECT_EQ(LoopBytes(arrays), (64'000'000u + 1'000u) * 4 + 64'000'000) << "the region beside the volume";
+}
+
 TEST(RunBytesTest, ADeviceHoldsTheArraysAndPiecesOfThem) {
   const RunArrays chest{.volume_ijk = {512, 512, 300}, .prepared_ijk = {512, 512, 300}, .channels = 25};
   const std::uint64_t arrays = 512ull * 512 * 300 * (26 * 4 + 2 * 2);
@@ -70,6 +97,50 @@ TEST(RunBytesTest, ThePreparedVolumesAxesAreThoseThatTheyCameFrom) {
   EXPECT_THAT(arrays.volume_ijk, ElementsAre(100, 200, 50));
   EXPECT_THAT(arrays.prepared_ijk, ElementsAre(8, 9, 7));
   EXPECT_EQ(arrays.channels, 3u);
+}
+
+// One level of stride 4, two anchors, one class; windows of 16 voxels.
+v1::Recipe Detector() {
+  v1::Recipe recipe;
+  recipe.mutable_network()->set_output_channels(1);
+  v1::DetectBoxes& boxes = *recipe.add_decode()->mutable_detect_boxes();
+  for (int axis = 0; axis < 3; ++axis) {
+    recipe.mutable_windows()->add_size(16);
+    boxes.add_pad_to_multiple_of(4);
+  }
+  v1::BoxLevel& level = *boxes.add_levels();
+  for (int axis = 0; axis < 3; ++axis) level.add_stride(4);
+  boxes.add_anchors();
+  boxes.add_anchors();
+  return recipe;
+}
+
+TEST(HeadValuesTest, AreMapsCountsAndOneWindow) {
+  v1::Recipe recipe = Detector();
+  const std::uint64_t window = 2 * 16 * 16 * 16 + 4 * 4 * 4 * 14;
+  EXPECT_EQ(HeadValues(recipe, {31, 40, 12}), window + 8 * 10 * 4 * 15);
+  recipe.mutable_decode(0)->mutable_detect_boxes()->set_whole_below_voxels(31 * 40 * 12);
+  EXPECT_EQ(HeadValues(recipe, {31, 40, 12}), window + 8 * 10 * 4 * 15) << "as many voxels are cut";
+  recipe.mutable_decode(0)->mutable_detect_boxes()->set_whole_below_voxels(31 * 40 * 12 + 1);
+  EXPECT_EQ(HeadValues(recipe, {31, 40, 12}), 2 * 32 * 40 * 12 + 8 * 10 * 3 * 14u);
+}
+
+TEST(HeadValuesTest, OtherRecipesHaveNone) {
+  v1::Recipe recipe = Detector();
+  recipe.mutable_decode(0)->mutable_arg_max();
+  EXPECT_EQ(HeadValues(recipe, {31, 40, 12}), 0u);
+  EXPECT_EQ(HeadValues(v1::Recipe(), {31, 40, 12}), 0u);
+}
+
+TEST(HeadValuesTest, TakeThePlaceOfChannels) {
+  RunArrays arrays = Cube(100, 1);
+  arrays.head_values = 5'000'000;
+  EXPECT_EQ(LoopBytes(arrays), 6'000'000u * 4);
+  EXPECT_GE(DeviceBytes(arrays), 6'000'000u * 4);
+  arrays.head_values = 5;
+  EXPECT_EQ(LoopBytes(arrays), 2'000'000u * 4) << "volume and prepared copy";
+  arrays.head_values = std::numeric_limits<std::uint64_t>::max();
+  EXPECT_GE(LoopBytes(arrays), std::uint64_t{1} << 42);
 }
 
 TEST(RunFitsTest, LoadedModelsTakeFromWhatARunMayUse) {

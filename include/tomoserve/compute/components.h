@@ -52,4 +52,10 @@ template <typename Label>
 absl::Status KeepLargestComponents(const LabelGrid<Label>& grid, std::uint32_t label, std::size_t count,
                                    const Parallel& parallel);
 
+// Gives `label` (not 0) the background that it encloses: voxels of value 0 from which no path over faces
+// through voxels of other values leads to a face of the grid. Other labels that are enclosed stay. Errors:
+// those of FindComponents.
+template <typename Label>
+absl::Status FillHoles(const LabelGrid<Label>& grid, std::uint32_t label, const Parallel& parallel);
+
 }  // namespace tomoserve::compute

@@ -18,8 +18,13 @@ namespace tomoserve::compute {
 // agree within the rounding of the sums. Errors: kInvalidArgument INTENSITY_INVALID (value: index of the
 // step) for an empty step or an empty range, NOT_FINITE when a result is NaN or infinite; those of
 // ParallelFor.
+//
+// `region`: what z-scores with fill_holes take for the non-zero region with its holes filled, uint8 of the
+// volume's shape, 1 wherever the volume is not 0 (FilledNonzero of all channels together); undefined: that of
+// the volume itself, which then has three dimensions.
 absl::Status ApplyIntensity(const google::protobuf::RepeatedPtrField<v1::IntensityStep>& steps,
-                            at::Tensor& volume, const Parallel& parallel, const Placement& placement = {});
+                            at::Tensor& volume, const Parallel& parallel, const Placement& placement = {},
+                            const at::Tensor& region = {});
 
 // Whether no value of a float32 tensor is NaN or infinite. Waits for the tensor's device.
 bool AllFinite(const at::Tensor& tensor);

@@ -5,6 +5,9 @@
 #include <cstdint>
 #include <span>
 
+#include "absl/status/status.h"
+#include "tomoserve/compute/parallel.h"
+
 namespace tomoserve::compute {
 
 // Labels of a grid, [k][j][i] with i fastest. Label: std::uint8_t or std::uint16_t, const for reading.
@@ -32,5 +35,10 @@ struct Paint {
 template <typename Label>
 void ThresholdLabels(std::span<const float> scores, std::int64_t channel_stride, float above,
                      std::span<const Paint<Label>> paints, std::span<Label> labels);
+
+// Voxels of the labels `from` take the value `into`. Errors: those of ParallelFor.
+template <typename Label>
+absl::Status MergeLabels(std::span<Label> labels, std::span<const std::uint32_t> from, std::uint32_t into,
+                         const Parallel& parallel);
 
 }  // namespace tomoserve::compute

@@ -1,4 +1,5 @@
-// Resampling along a GridMap: trilinear or nearest, border clamped (MONAI Spacing and its inversion).
+// Resampling along a GridMap: trilinear or nearest, border clamped (MONAI Spacing and its inversion,
+// nnU-Net's export), whole volumes also by cubic B-splines (nnU-Net's preparation).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -43,10 +44,11 @@ absl::Status ResampleLabels(std::span<const Label> source, const GridMap& map, s
                             const Parallel& parallel);
 
 // Whole volume: float32 [d0][d1][d2] on the placement's device, contiguous. Where the map changes nothing,
-// `source` itself comes back. Placements agree within rounding. Errors: kInvalidArgument RESAMPLE_SHAPE or
-// INTERPOLATION_UNSUPPORTED; those of ParallelFor.
-absl::StatusOr<at::Tensor> Resample(const at::Tensor& source, const GridMap& map,
-                                    v1::Interpolation interpolation, const Parallel& parallel,
-                                    const Placement& placement = {});
+// `source` itself comes back. CUBIC is clipped to the range of the input, or where an axis is read by nearest
+// to that of each plane across it; a source that nobody else holds is freed on the way. Placements agree
+// within rounding. Errors: kInvalidArgument RESAMPLE_SHAPE or INTERPOLATION_UNSUPPORTED; those of
+// ParallelFor.
+absl::StatusOr<at::Tensor> Resample(at::Tensor source, const GridMap& map, v1::Interpolation interpolation,
+                                    const Parallel& parallel, const Placement& placement = {});
 
 }  // namespace tomoserve::compute

@@ -46,6 +46,9 @@ at::Tensor GaussianImportance(const Xyz& size, double sigma_scale);
 at::Tensor CutWindow(const at::Tensor& volume, const Xyz& start, const Xyz& size, v1::PaddingMode padding,
                      double padding_value);
 
+// The part of `volume` (logical [..., x, y, z]) that a window covers: a view.
+at::Tensor Covered(const at::Tensor& volume, const Xyz& start, const Xyz& size);
+
 // sums[c][x][y][z] += window[c][x][y][z] (* importance[x][y][z] if defined) where the window lies inside.
 // Both are logical views of any strides; `window` may be changed.
 void AddWindow(const at::Tensor& window, const at::Tensor& importance, const Xyz& start, at::Tensor& sums);

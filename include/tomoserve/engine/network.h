@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "tomoserve/engine/compute_device.h"
@@ -34,15 +35,17 @@ class Network {
   // one takes 10 s or more, of the first. To be called once on every thread that will call Forward, so that
   // no later window pays for a first time; may run on all of them at once. Errors: MODEL_SHAPE (the network
   // does not take the recipe's channels or window, or its output has other channels or another size; value:
-  // the shape), MODEL_OUTPUT (value: the type), MODEL_NOT_DETERMINISTIC (two passes, or two threads, gave
-  // different bits), OUT_OF_MEMORY.
+  // the shape), MODEL_OUTPUT (value: the type, or how many tensors), MODEL_NOT_DETERMINISTIC (two passes, or
+  // two threads, gave different bits), OUT_OF_MEMORY.
   absl::StatusOr<double> WarmUp() const;
 
   // One window: float32 [N, C, a, b(, c)] with C, and the order of a, b, c, as the recipe's network says; the
-  // caller's thread must have warmed up. Returns contiguous float32 [N, output_channels, a, b(, c)]; for a
-  // recipe with layout SLICES the z axis of the output is 1 (the answered slice). Values that are not
-  // finite pass through. The input is not changed. One intra-op thread; no gradient: the result is an
-  // inference tensor, to be changed in place inside c10::InferenceMode only.
+  // caller's thread must have warmed up. Returns one contiguous float32 [N, output_channels, a, b(, c)];
+  // for a recipe with layout SLICES the z axis of the output is 1 (the answered slice). For a recipe that
+  // detects boxes: per level the classification map [N, anchors * output_channels, cells], then per level the
+  // box map [N, anchors * 6, cells]. A network may wrap its answer in tuples, lists and MONAI's dict. Values
+  // that are not finite pass through. The input is not changed. One intra-op thread; no gradient: the results
+  // are inference tensors, to be changed in place inside c10::InferenceMode only.
   //
   // Input and output lie on the network's device. On a GPU the call launches on the device's stream and
   // returns: an error of the device may come with a later call. Convolutions and matrix products of a
@@ -50,7 +53,7 @@ class Network {
   // float32. When the GPU's memory is short
   // the allocator's cache is given back and the window tried once more. Errors: MODEL_SHAPE, MODEL_OUTPUT,
   // NETWORK_FAILED, OUT_OF_MEMORY, kInvalidArgument INPUT_DEVICE (value: the input's).
-  absl::StatusOr<at::Tensor> Forward(const at::Tensor& input) const;
+  absl::StatusOr<std::vector<at::Tensor>> Forward(const at::Tensor& input) const;
 
   // Bytes of parameters and buffers of all files.
   std::uint64_t weight_bytes() const;

@@ -20,8 +20,10 @@
 
 #include "absl/status/statusor.h"
 #include "tomoserve/compute/enclosed_air.h"
+#include "tomoserve/compute/head_maps.h"
 #include "tomoserve/compute/parallel.h"
 #include "tomoserve/compute/placement.h"
+#include "tomoserve/compute/stored_area.h"
 #include "tomoserve/compute/stored_to_float.h"
 #include "tomoserve/ipc/v1/worker.pb.h"
 #include "tomoserve/pipeline/forward.h"
@@ -34,6 +36,7 @@ namespace tomoserve::pipeline {
 struct RunResult {
   std::vector<v1::Finding> findings;         // highest score first; without UIDs
   std::vector<ipc::v1::LabelExtent> labels;  // one per label of the recipe, in its order, present or not
+  bool has_label_map = true;                 // a detector has none: labels is empty, the map was not touched
   std::optional<ipc::v1::LabelExtent> lung;  // where the recipe's coverage rule is lung_inside
   // prepare, forward (sum over windows; on a device the time to start them, and in Finish to wait for them),
   // blend, labels, measure
@@ -42,16 +45,17 @@ struct RunResult {
 
 class PreparedRun {
  public:
-  // Reads the slices (not needed afterwards), converts, reorients, resamples and normalises. `parallel` is
-  // used here and in Finish; its `cancelled` must stay valid as long as the run. All arrays lie where
-  // `placement` says, only label map, runs of labels and lung are the host's.
-  // Errors: those of PlanRun, StoredToFloat, ApplyIntensity; OUT_OF_MEMORY, CANCELLED.
+  // Reads the slices (not needed afterwards), converts, crops, reorients, resamples and normalises.
+  // `parallel` is used here and in Finish; its `cancelled` must stay valid as long as the run. All arrays lie
+  // where `placement` says, only label map, runs of labels and lung are the host's. Errors: those of PlanRun,
+  // StoredToFloat, ApplyIntensity, FilledNonzero; OUT_OF_MEMORY, CANCELLED.
   static absl::StatusOr<std::unique_ptr<PreparedRun>> Create(const v1::Recipe& recipe,
                                                              const volume::Geometry& volume,
                                                              std::span<const compute::StoredSlice> slices,
                                                              compute::Parallel parallel,
                                                              compute::Placement placement = {});
 
+  // After the crop: no more windows and bytes than PlanRun says before it.
   const RunPlan& plan() const { return plan_; }
   std::uint32_t windows() const { return static_cast<std::uint32_t>(plan_.windows.starts.size()); }
 
@@ -60,18 +64,19 @@ class PreparedRun {
   absl::StatusOr<at::Tensor> Gather(std::uint32_t window) const;
 
   // Gather and the network, mirrored as the recipe says. Thread-safe. Errors: kInternal NETWORK_OUTPUT_SHAPE
-  // (value: the shape) or NETWORK_OUTPUT_TYPE, with plain loops NOT_FINITE (value: the window); those of
-  // `forward`.
-  absl::StatusOr<at::Tensor> ForwardWindow(std::uint32_t window, const Forward& forward) const;
+  // (value: the shape) or NETWORK_OUTPUT_TYPE, with plain loops NON_FINITE_OUTPUT (value: the window); those
+  // of `forward`.
+  absl::StatusOr<Outputs> ForwardWindow(std::uint32_t window, const Forward& forward) const;
 
-  // Adds a window's output (of plan().output_shape; taken over and changed). One thread at a time; windows in
-  // ascending order, each once: FAILED_PRECONDITION FOLD_ORDER otherwise. Other errors are ForwardWindow's.
-  absl::Status Fold(std::uint32_t window, at::Tensor output);
+  // Adds a window's outputs (taken over and changed): one of plan().output_shape, or a detector's maps. One
+  // thread at a time; windows in ascending order, each once: FAILED_PRECONDITION FOLD_ORDER otherwise. Other
+  // errors are ForwardWindow's.
+  absl::Status Fold(std::uint32_t window, Outputs outputs);
 
   // After the last Fold, once: decodes, fills `label_map` ([k][j][i] of the volume's grid, `bytes_per_voxel`
   // 1 or 2 in the machine's byte order, aligned to it) and measures. Frees the run's arrays.
-  // Errors: FAILED_PRECONDITION FOLD_ORDER; with tensor operations NOT_FINITE (value: the first such window),
-  // for which a fold would have to wait; kInvalidArgument LABEL_MAP_SIZE; LABELS_TOO_FRAGMENTED,
+  // Errors: FAILED_PRECONDITION FOLD_ORDER; with tensor operations NON_FINITE_OUTPUT (value: the first such
+  // window), for which a fold would have to wait; kInvalidArgument LABEL_MAP_SIZE; LABELS_TOO_FRAGMENTED,
   // OUT_OF_MEMORY, CANCELLED.
   absl::StatusOr<RunResult> Finish(std::span<std::byte> label_map, std::uint32_t bytes_per_voxel);
 
@@ -79,21 +84,29 @@ class PreparedRun {
   PreparedRun(v1::Recipe recipe, RunPlan plan, compute::Parallel parallel, compute::Placement placement);
 
   absl::Status Prepare(std::span<const compute::StoredSlice> slices);
-  absl::Status CheckOutput(const at::Tensor& output) const;
-  absl::Status CheckFinite(std::uint32_t window, const at::Tensor& output) const;
+  absl::Status Crop(at::Tensor& volume);
+  void SetImportance();
+  absl::Status CheckOutputs(const Outputs& outputs) const;
+  absl::Status CheckFinite(std::uint32_t window, const Outputs& outputs) const;
   absl::Status CheckAllFinite() const;
+  void AddToSums(std::uint32_t window, const at::Tensor& output);
   at::Tensor Weights() const;
   template <typename Label>
   absl::StatusOr<RunResult> FinishAs(std::span<Label> label_map);
+  absl::StatusOr<RunResult> FinishBoxes();
+  // What every result has: the lung and the stages' times.
+  void Report(double labels_ms, double measure_ms, RunResult& result) const;
 
   const v1::Recipe recipe_;
-  const RunPlan plan_;
+  RunPlan plan_;  // changes in Prepare, where a crop is known
   const compute::Parallel parallel_;
   const compute::Placement placement_;
-  at::Tensor prepared_;    // [d0][d1][d2], the model grid in memory order
-  at::Tensor importance_;  // [x][y][z] of a window; undefined where all weights are 1
-  at::Tensor sums_;        // [C_out][d0][d1][d2]
-  at::Tensor finite_;      // bool [windows], whether the output was; undefined with plain loops
+  std::vector<compute::StoredArea> areas_;  // of each slice of the volume
+  at::Tensor prepared_;                     // [d0][d1][d2], the model grid in memory order
+  at::Tensor importance_;                   // [x][y][z] of a window; undefined where all weights are 1
+  at::Tensor sums_;                         // [C_out][d0][d1][d2]
+  at::Tensor finite_;  // bool [windows], whether the output was; undefined with plain loops
+  std::optional<compute::HeadMaps> maps_;  // of a detector, in place of the sums
   std::uint32_t folded_ = 0;
   std::optional<compute::EnclosedAir> lung_;
   double prepare_ms_ = 0;

@@ -25,6 +25,7 @@
 #include "tomoserve/engine/runtime.h"
 #include "tomoserve/ipc/child.h"
 #include "tomoserve/ipc/sandbox.h"
+#include "tomoserve/ipc/worker_exit.h"
 
 namespace tomoserve::worker {
 namespace {
@@ -145,6 +146,9 @@ int RunWorker(const Arguments& arguments) {
   const auto confined = runtime->device.is_cuda() ? ipc::WorkerDevice::kGpu : ipc::WorkerDevice::kCpu;
   if (const absl::Status entered = ipc::EnterWorkerSandbox(confined); !entered.ok()) {
     return Fail(entered, kExitFailed);
+  }
+  if (runtime->device.is_cuda()) {
+    ipc::ExitOnDeviceLoss([device = runtime->device] { return device.Works(); });
   }
   const std::uint32_t threads = arguments.threads > 0 ? arguments.threads : arguments.lanes;
   Worker worker(front, runtime->device, runtime->info.memory_bytes, arguments.lanes, threads);

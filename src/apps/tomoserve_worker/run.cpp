@@ -15,6 +15,7 @@
 #include "tomoserve/compute/hounsfield.h"
 #include "tomoserve/compute/placement.h"
 #include "tomoserve/models/recipe.h"
+#include "tomoserve/models/window_size.h"
 #include "tomoserve/pipeline/prepared_run.h"
 #include "tomoserve/volume/run_bytes.h"
 
@@ -22,18 +23,23 @@ namespace tomoserve::worker {
 namespace {
 
 struct WindowOutput final : executor::Job::Output {
-  explicit WindowOutput(at::Tensor output) : tensor(std::move(output)) {}
-  at::Tensor tensor;
+  explicit WindowOutput(pipeline::Outputs answer) : outputs(std::move(answer)) {}
+  pipeline::Outputs outputs;
 };
 
 // On a CPU a run whose arrays alone exceed the machine would end in the OOM killer, not in an error.
-absl::Status CheckSize(const pipeline::RunPlan& plan, const RunResources& resources,
+absl::Status CheckSize(const pipeline::RunPlan& plan, const LoadedModel& model, const RunResources& resources,
                        std::uint64_t resident_bytes) {
   const bool on_device = resources.device.is_cuda();
   TS_RETURN_IF_ERROR(volume::CheckRunFits(plan.peak_bytes, base::MemoryLimitBytes(),
                                           on_device ? 0 : resident_bytes, "this machine"));
   if (!on_device) return absl::OkStatus();
-  return volume::CheckRunFits(plan.device_peak_bytes, resources.memory_bytes, resident_bytes, "the device");
+  // What a pass took at warm-up is resident; a larger window takes as much more as it is larger.
+  const auto [x, y, z] = plan.grid.geometry.size_ijk();
+  const double beyond = std::max(models::WarmUpRatio(model.recipe, {x, y, z}) - 1, 0.0);
+  const auto forward_bytes = static_cast<std::uint64_t>(static_cast<double>(model.forward_bytes) * beyond);
+  return volume::CheckRunFits(plan.device_peak_bytes + forward_bytes, resources.memory_bytes, resident_bytes,
+                              "the device");
 }
 
 }  // namespace
@@ -68,7 +74,7 @@ absl::StatusOr<std::shared_ptr<Run>> Run::Prepare(const ipc::v1::StartRun& start
   const compute::Placement placement{.device = resources.device.device()};
   TS_ASSIGN_OR_RETURN(const pipeline::RunPlan plan,
                       pipeline::PlanRun(model->recipe, request.geometry, placement));
-  TS_RETURN_IF_ERROR(CheckSize(plan, resources, resident_bytes));
+  TS_RETURN_IF_ERROR(CheckSize(plan, *model, resources, resident_bytes));
   resources.device.Use();
   auto state = std::make_unique<State>();
   if (start.count_hounsfield()) {
@@ -93,17 +99,17 @@ absl::Status Run::Forward(std::uint32_t index, std::uint32_t, std::unique_ptr<Ou
   state_->resources.device.Use();
   state_->resources.in_flight->AwaitRoom();
   const engine::Network& network = *state_->model->network;
-  TS_ASSIGN_OR_RETURN(at::Tensor tensor, state_->prepared->ForwardWindow(index, [&](const at::Tensor& input) {
-    return network.Forward(input);
-  }));
+  TS_ASSIGN_OR_RETURN(pipeline::Outputs outputs,
+                      state_->prepared->ForwardWindow(
+                          index, [&](const at::Tensor& input) { return network.Forward(input); }));
   state_->resources.in_flight->Mark();
-  output = std::make_unique<WindowOutput>(std::move(tensor));
+  output = std::make_unique<WindowOutput>(std::move(outputs));
   return absl::OkStatus();
 }
 
 absl::Status Run::Fold(std::uint32_t index, std::unique_ptr<Output> output) {
   state_->resources.device.Use();
-  TS_RETURN_IF_ERROR(state_->prepared->Fold(index, std::move(static_cast<WindowOutput&>(*output).tensor)));
+  TS_RETURN_IF_ERROR(state_->prepared->Fold(index, std::move(static_cast<WindowOutput&>(*output).outputs)));
   state_->last_fold_ms = base::MonotonicMs();
   return absl::OkStatus();
 }
@@ -139,7 +145,7 @@ absl::StatusOr<ipc::v1::RunDone> Run::Finish() {
   }
   done.mutable_timings()->Assign(result.timings.begin(), result.timings.end());
   done.set_windows(windows());
-  done.set_has_label_map(true);
+  done.set_has_label_map(result.has_label_map);
   return done;
 }
 

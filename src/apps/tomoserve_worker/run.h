@@ -21,6 +21,7 @@ namespace tomoserve::worker {
 struct LoadedModel {
   v1::Recipe recipe;
   std::shared_ptr<const engine::Network> network;
+  std::uint64_t forward_bytes = 0;  // of the device, that a window's forward pass takes; 0: not known
 };
 
 // What the runs of a worker share.

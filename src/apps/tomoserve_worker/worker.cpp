@@ -92,6 +92,7 @@ void Worker::Load(const ipc::v1::LoadModel& load, const Fds& fds) {
   const double start_ms = base::MonotonicMs();
   auto state = Guarded([&] { return LoadAndWarmUp(load, fds); });
   if (!state.ok()) Recover(state.status());
+  NoteMemoryUsed();
   ipc::v1::WorkerReply reply;
   if (state.ok()) {
     *reply.mutable_model() = *std::move(state);
@@ -117,6 +118,9 @@ absl::StatusOr<ipc::v1::ModelState> Worker::LoadAndWarmUp(const ipc::v1::LoadMod
   const std::vector<std::string> digests(load.file_sha256().begin(), load.file_sha256().end());
   TS_ASSIGN_OR_RETURN(std::shared_ptr<engine::Network> network,
                       engine::Network::Load(files, load.recipe(), digests, resources_.device));
+  // What a run beside it takes would be counted, too.
+  const std::optional<std::uint64_t> runs_before = RunsWhenIdle();
+  const std::uint64_t bytes_before = resources_.device.RestartPeak();
   std::mutex mutex;
   std::vector<double> ms;
   absl::Status failed;
@@ -136,6 +140,11 @@ absl::StatusOr<ipc::v1::ModelState> Worker::LoadAndWarmUp(const ipc::v1::LoadMod
   state.set_weight_bytes(network->weight_bytes());
   state.set_ms_per_window(ms[ms.size() / 2]);
   auto model = std::make_shared<LoadedModel>();
+  if (runs_before && runs_before == RunsWhenIdle()) {
+    const std::uint64_t peak_bytes = resources_.device.PeakBytes();
+    model->forward_bytes = peak_bytes - std::min(peak_bytes, bytes_before);
+    state.set_forward_bytes(model->forward_bytes);
+  }
   model->recipe = load.recipe();
   model->network = std::move(network);
   const std::lock_guard lock(mutex_);
@@ -151,9 +160,18 @@ std::shared_ptr<const LoadedModel> Worker::FindModel(const std::string& digest) 
 
 std::uint64_t Worker::ResidentBytes() {
   const std::lock_guard lock(mutex_);
-  std::uint64_t bytes = 0;
-  for (const auto& [digest, model] : models_) bytes += model->network->weight_bytes();
-  return bytes;
+  std::uint64_t weights = 0;
+  std::uint64_t forward = 0;
+  for (const auto& [digest, model] : models_) {
+    weights += model->network->weight_bytes();
+    forward = std::max(forward, model->forward_bytes);
+  }
+  return weights + forward;
+}
+
+std::optional<std::uint64_t> Worker::RunsWhenIdle() {
+  const std::lock_guard lock(mutex_);
+  return runs_.empty() ? std::optional(runs_begun_) : std::nullopt;
 }
 
 void Worker::Start(ipc::v1::StartRun start, Fds fds) {
@@ -166,6 +184,7 @@ void Worker::Start(ipc::v1::StartRun start, Fds fds) {
       base::Log(base::LogLevel::kWarning, "run_id_in_use", {{"run_id", active->run_id}});
       return;
     }
+    ++runs_begun_;
   }
   const std::uint32_t urgency = start.urgency();
   const auto shared = std::make_shared<std::pair<ipc::v1::StartRun, Fds>>(std::move(start), std::move(fds));
@@ -201,6 +220,7 @@ void Worker::Submit(const std::shared_ptr<ActiveRun>& active, std::uint32_t urge
   options.run_id = active->run_id;
   options.urgency = urgency;
   options.progress = [this, active, next_ms = 0.0](std::uint32_t done, std::uint32_t total) mutable {
+    NoteMemoryUsed();
     const double now_ms = base::MonotonicMs();
     if (now_ms < next_ms) return;
     next_ms = now_ms + kProgressMs;
@@ -269,6 +289,7 @@ void Worker::Recover(const absl::Status& error) const {
 
 void Worker::Answer(const ActiveRun& active, const absl::StatusOr<ipc::v1::RunDone>& result) {
   if (!result.ok()) Recover(result.status());
+  NoteMemoryUsed();
   {
     const std::lock_guard lock(mutex_);
     runs_.erase(active.run_id);  // before the answer: the front may send the id again at once

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,8 +36,9 @@ class Worker {
 
   // Windows computed so far. Thread-safe.
   std::uint64_t windows_done() const { return executor_->windows_done(); }
-  // Memory of the GPU that this process holds, bytes; 0 on a CPU. Thread-safe.
-  std::uint64_t device_memory_used_bytes() const { return resources_.device.MemoryUsedBytes(); }
+  // Memory of the GPU that this process held after the last window, run or load, bytes; 0 on a CPU. Never
+  // blocks: LibTorch's allocator holds its lock while the driver works, and a heartbeat must not wait for it.
+  std::uint64_t device_memory_used_bytes() const { return device_memory_used_bytes_; }
 
  private:
   // A run between its StartRun and its answer.
@@ -62,14 +64,19 @@ class Worker {
   void Answer(const ActiveRun& active, const absl::StatusOr<ipc::v1::RunDone>& result);
 
   std::shared_ptr<const LoadedModel> FindModel(const std::string& digest);
-  // Weights of all loaded models.
+  // Weights of all loaded models, and the forward pass of the hungriest one: windows follow each other.
   std::uint64_t ResidentBytes();
+  void NoteMemoryUsed() { device_memory_used_bytes_ = resources_.device.MemoryUsedBytes(); }
+  // Runs that were begun so far; nothing while one is in flight.
+  std::optional<std::uint64_t> RunsWhenIdle();
 
   Front& front_;
   const RunResources resources_;
   std::mutex mutex_;
   std::map<std::string, std::shared_ptr<const LoadedModel>> models_;  // by digest; guarded by mutex_
   std::map<std::string, std::shared_ptr<ActiveRun>> runs_;            // by run id; guarded by mutex_
+  std::uint64_t runs_begun_ = 0;                                      // guarded by mutex_
+  std::atomic<std::uint64_t> device_memory_used_bytes_{0};
   // Destroyed from the last to the first: each may post to those above it.
   WorkThread finishing_;
   std::unique_ptr<executor::Executor> executor_;

@@ -52,7 +52,13 @@ void Append(const at::Tensor& table, std::int64_t first_k, std::int64_t rows_of_
   }
 }
 
-absl::StatusOr<LabelledRuns> FindRuns(const at::Tensor& labels, std::optional<std::int64_t> only,
+// Which runs are looked for, by the label as the tensor stores it.
+struct Wanted {
+  std::optional<std::int64_t> only;     // of this label
+  std::optional<std::int64_t> all_but;  // of everything else than this label, whatever it is
+};
+
+absl::StatusOr<LabelledRuns> FindRuns(const at::Tensor& labels, const Wanted& wanted,
                                       const Parallel& parallel) {
   const std::int64_t rows = labels.size(1), columns = labels.size(2);
   const std::int64_t step = SlicesOfChunk(rows * columns);
@@ -60,29 +66,43 @@ absl::StatusOr<LabelledRuns> FindRuns(const at::Tensor& labels, std::optional<st
   for (std::int64_t k = 0; k < labels.size(0); k += step) {
     TS_RETURN_IF_ERROR(CheckCancelled(parallel));
     const std::int64_t count = std::min(step, labels.size(0) - k);
-    Append(RunTable(labels.narrow(0, k, count).view({count * rows, columns}), only), k, rows, columns, found);
+    at::Tensor part = labels.narrow(0, k, count).view({count * rows, columns});
+    if (wanted.all_but) part = part.ne(*wanted.all_but).to(at::kByte);
+    Append(RunTable(part, wanted.only), k, rows, columns, found);
     TS_RETURN_IF_ERROR(CheckRunCount(found.runs.size()));
   }
   return found;
+}
+
+std::uint32_t HighestOf(const at::Tensor& labels) {
+  return labels.scalar_type() == at::kByte ? 0xff : 0xffff;
+}
+
+// A label as the tensor stores it.
+std::int64_t Stored(const at::Tensor& labels, std::uint32_t label) {
+  return labels.scalar_type() == at::kByte ? std::int64_t{label}
+                                           : std::int64_t{static_cast<std::int16_t>(label)};
+}
+
+std::array<std::int64_t, 3> SizeOf(const at::Tensor& labels) {
+  return {labels.size(0), labels.size(1), labels.size(2)};
 }
 
 }  // namespace
 
 absl::StatusOr<ComponentSet> FindComponents(const at::Tensor& labels, const Parallel& parallel) {
   return Fenced([&]() -> absl::StatusOr<ComponentSet> {
-    TS_ASSIGN_OR_RETURN(LabelledRuns found, FindRuns(labels, std::nullopt, parallel));
+    TS_ASSIGN_OR_RETURN(LabelledRuns found, FindRuns(labels, {}, parallel));
     return JoinRuns(std::move(found), labels.size(0), labels.size(1), parallel);
   });
 }
 
 absl::Status KeepLargestComponents(const at::Tensor& labels, std::uint32_t label, std::size_t count,
                                    const Parallel& parallel) {
-  const std::uint32_t highest = labels.scalar_type() == at::kByte ? 0xff : 0xffff;
-  if (label == 0 || label > highest) return absl::OkStatus();  // no voxel has a component of it
+  if (label == 0 || label > HighestOf(labels)) return absl::OkStatus();  // no voxel has a component of it
   return Fenced([&]() -> absl::Status {
-    const auto stored = labels.scalar_type() == at::kByte ? std::int64_t{label}
-                                                          : std::int64_t{static_cast<std::int16_t>(label)};
-    TS_ASSIGN_OR_RETURN(LabelledRuns found, FindRuns(labels, stored, parallel));
+    TS_ASSIGN_OR_RETURN(LabelledRuns found,
+                        FindRuns(labels, {.only = Stored(labels, label), .all_but = {}}, parallel));
     TS_ASSIGN_OR_RETURN(const ComponentSet set,
                         JoinRuns(std::move(found), labels.size(0), labels.size(1), parallel));
     std::vector<RowRun> removed;
@@ -90,9 +110,25 @@ absl::Status KeepLargestComponents(const at::Tensor& labels, std::uint32_t label
       const std::span<const RowRun> runs = set.RunsOf(*component);
       removed.insert(removed.end(), runs.begin(), runs.end());
     }
-    const std::array<std::int64_t, 3> size{labels.size(0), labels.size(1), labels.size(2)};
     for (const std::span<const RowRun> batch : Batches(removed, kValuesOfIndex)) {
-      labels.view({-1}).index_fill_(0, FlatIndices(batch, size, labels.device()), 0.0);
+      labels.view({-1}).index_fill_(0, FlatIndices(batch, SizeOf(labels), labels.device()), 0.0);
+    }
+    return absl::OkStatus();
+  });
+}
+
+absl::Status FillHoles(const at::Tensor& labels, std::uint32_t label, const Parallel& parallel) {
+  if (label == 0 || label > HighestOf(labels)) return absl::OkStatus();  // no voxel is enclosed by it
+  return Fenced([&]() -> absl::Status {
+    TS_ASSIGN_OR_RETURN(LabelledRuns between,
+                        FindRuns(labels, {.only = {}, .all_but = Stored(labels, label)}, parallel));
+    TS_ASSIGN_OR_RETURN(const ComponentSet set, JoinRuns(std::move(between), labels.size(0), labels.size(1),
+                                                         parallel, Neighbours::kFaces));
+    const std::vector<RowRun> within = RunsWithin(set, SizeOf(labels));
+    const at::Tensor flat = labels.view({-1});
+    for (const std::span<const RowRun> batch : Batches(within, kValuesOfIndex)) {
+      const at::Tensor indices = FlatIndices(batch, SizeOf(labels), labels.device());
+      flat.index_fill_(0, indices.masked_select(flat.index_select(0, indices).eq(0)), Stored(labels, label));
     }
     return absl::OkStatus();
   });

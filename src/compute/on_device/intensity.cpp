@@ -10,6 +10,7 @@
 #include "compute/intensity_rules.h"
 #include "compute/on_device/statistics.h"
 #include "tomoserve/base/status.h"
+#include "tomoserve/compute/crop.h"
 #include "tomoserve/compute/intensity.h"
 #include "tomoserve/compute/on_device/chunks.h"
 
@@ -53,6 +54,27 @@ void ZScore(at::Tensor& values, const v1::ZScore& z_score) {
   });
 }
 
+// Zeros outside the region stay.
+void ZScoreInside(at::Tensor& values, const v1::ZScore& z_score, const at::Tensor& region) {
+  double mean = z_score.mean();
+  double deviation = std::max(z_score.std(), kSmallestDeviation);
+  if (!z_score.has_mean()) {
+    const CountAndSum found = CountAndSumOf(values);
+    const auto count = static_cast<double>(CountAndSumOf(region).nonzero);
+    if (count == 0) return;
+    mean = found.sum / count;
+    const double holes = count - static_cast<double>(found.nonzero);
+    deviation = std::sqrt((SumOfSquares(values, mean, /*nonzero=*/true) + holes * mean * mean) / count);
+    if (deviation == 0) deviation = 1;
+  }
+  const auto shift = static_cast<float>(mean);
+  const at::Tensor divisor = Divisor(static_cast<float>(deviation), values);
+  ForRanges(values.numel(), kChunkValues, [&](std::int64_t first, std::int64_t count) {
+    const at::Tensor part = values.narrow(0, first, count);
+    part.sub_(shift).div_(divisor).masked_fill_(region.narrow(0, first, count).eq(0), 0);
+  });
+}
+
 void ScaleMinMax(at::Tensor& values, const v1::ScaleMinMax& scale) {
   const auto [low, high] = ExtremesOf(values);
   const auto to_min = static_cast<float>(scale.to_min());
@@ -64,16 +86,18 @@ void ScaleMinMax(at::Tensor& values, const v1::ScaleMinMax& scale) {
 }
 
 void ScalePercentiles(at::Tensor& values, const v1::ScalePercentiles& scale) {
-  const double low = Percentile(values, scale.lower());
-  const double high = Percentile(values, scale.upper());
+  const float low = Percentile(values, scale.lower());
+  const float high = Percentile(values, scale.upper());
   if (low == high) {
-    Linear(values, static_cast<float>(low), 1, 1, static_cast<float>(scale.to_min()));
+    Linear(values, low, 1, 1, static_cast<float>(scale.to_min()));
   } else {
     Range(values, low, high, scale.to_min(), scale.to_max(), scale.clip());
   }
 }
 
-absl::Status ApplyStep(const v1::IntensityStep& step, at::Tensor& values) {
+absl::Status ApplyStep(const v1::IntensityStep& step, const at::Tensor& volume, const at::Tensor& region,
+                       const Parallel& parallel) {
+  at::Tensor values = volume.view({-1});
   switch (step.step_case()) {
     case v1::IntensityStep::kScaleRange: {
       const v1::ScaleRange& range = step.scale_range();
@@ -86,9 +110,19 @@ absl::Status ApplyStep(const v1::IntensityStep& step, at::Tensor& values) {
     case v1::IntensityStep::kAffine:
       values.mul_(static_cast<float>(step.affine().scale())).add_(static_cast<float>(step.affine().shift()));
       break;
-    case v1::IntensityStep::kZScore:
-      ZScore(values, step.z_score());
+    case v1::IntensityStep::kZScore: {
+      if (!step.z_score().fill_holes()) {
+        ZScore(values, step.z_score());
+        break;
+      }
+      at::Tensor inside = region;
+      if (!inside.defined()) {
+        TS_ASSIGN_OR_RETURN(inside,
+                            FilledNonzero(volume, parallel, {volume.device(), /*plain_loops=*/false}));
+      }
+      ZScoreInside(values, step.z_score(), inside.view({-1}));
       break;
+    }
     case v1::IntensityStep::kScaleMinMax:
       ScaleMinMax(values, step.scale_min_max());
       break;
@@ -105,13 +139,12 @@ absl::Status ApplyStep(const v1::IntensityStep& step, at::Tensor& values) {
 }  // namespace
 
 absl::Status ApplyIntensity(const google::protobuf::RepeatedPtrField<v1::IntensityStep>& steps,
-                            at::Tensor& volume, const Parallel& parallel) {
-  at::Tensor values = volume.view({-1});
+                            at::Tensor& volume, const at::Tensor& region, const Parallel& parallel) {
   for (const v1::IntensityStep& step : steps) {
     TS_RETURN_IF_ERROR(CheckCancelled(parallel));
-    TS_RETURN_IF_ERROR(ApplyStep(step, values));
+    TS_RETURN_IF_ERROR(ApplyStep(step, volume, region, parallel));
   }
-  return AllFiniteFlag(values).item<bool>() ? absl::OkStatus() : PreparedNotFinite();
+  return AllFiniteFlag(volume).item<bool>() ? absl::OkStatus() : PreparedNotFinite();
 }
 
 }  // namespace tomoserve::compute::on_device

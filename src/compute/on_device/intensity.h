@@ -11,8 +11,9 @@
 namespace tomoserve::compute::on_device {
 
 // The steps have been checked; `volume` is contiguous float32 and not empty. Waits for the device once for
-// each statistic and at the end. Errors: NOT_FINITE as in ApplyIntensity; CANCELLED.
+// each statistic and at the end; `region` as in compute's. Errors: NOT_FINITE as in ApplyIntensity;
+// CANCELLED.
 absl::Status ApplyIntensity(const google::protobuf::RepeatedPtrField<v1::IntensityStep>& steps,
-                            at::Tensor& volume, const Parallel& parallel);
+                            at::Tensor& volume, const at::Tensor& region, const Parallel& parallel);
 
 }  // namespace tomoserve::compute::on_device

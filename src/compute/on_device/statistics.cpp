@@ -11,6 +11,7 @@
 #include <limits>
 #include <vector>
 
+#include "compute/intensity_rules.h"
 #include "tomoserve/compute/on_device/chunks.h"
 
 namespace tomoserve::compute::on_device {
@@ -109,13 +110,12 @@ std::array<float, 2> ExtremesOf(const at::Tensor& values) {
   return result;
 }
 
-double Percentile(const at::Tensor& values, double q) {
-  const double rank = q / 100 * static_cast<double>(values.numel() - 1);
-  const auto below = static_cast<std::int64_t>(rank);
+float Percentile(const at::Tensor& values, double q) {
+  const PercentileRank rank = RankOf(q, static_cast<std::uint64_t>(values.numel()));
+  const auto below = static_cast<std::int64_t>(rank.below);
   const float low = OrderStatistic(values, below);
-  if (below + 1 == values.numel() || CountUpTo(values, low) > below + 1) return static_cast<double>(low);
-  const auto high = static_cast<double>(LowestAbove(values, low));
-  return static_cast<double>(low) + (rank - static_cast<double>(below)) * (high - static_cast<double>(low));
+  if (below + 1 == values.numel() || CountUpTo(values, low) > below + 1) return low;
+  return Interpolated(low, LowestAbove(values, low), rank.weight);
 }
 
 }  // namespace tomoserve::compute::on_device

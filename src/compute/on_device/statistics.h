@@ -24,8 +24,8 @@ double SumOfSquares(const at::Tensor& values, double mean, bool nonzero);
 // Lowest and highest.
 std::array<float, 2> ExtremesOf(const at::Tensor& values);
 
-// Linear interpolation between order statistics at rank q/100 * (n-1) of finite values. Found by halving the
-// range of float32, so that nothing is sorted: 32 passes that only count.
-double Percentile(const at::Tensor& values, double q);
+// NumPy's percentile of finite values, as float32. Found by halving the range of float32, so that nothing is
+// sorted: 32 passes that only count.
+float Percentile(const at::Tensor& values, double q);
 
 }  // namespace tomoserve::compute::on_device

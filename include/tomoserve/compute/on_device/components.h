@@ -20,4 +20,7 @@ absl::StatusOr<ComponentSet> FindComponents(const at::Tensor& labels, const Para
 absl::Status KeepLargestComponents(const at::Tensor& labels, std::uint32_t label, std::size_t count,
                                    const Parallel& parallel);
 
+// FillHoles on a contiguous label tensor [k][j][i].
+absl::Status FillHoles(const at::Tensor& labels, std::uint32_t label, const Parallel& parallel);
+
 }  // namespace tomoserve::compute::on_device

@@ -23,4 +23,8 @@ template <typename Label>
 void ThresholdLabels(const at::Tensor& scores, float above, std::span<const Paint<Label>> paints,
                      const at::Tensor& labels);
 
+// MergeLabels of a contiguous label tensor.
+template <typename Label>
+void MergeLabels(const at::Tensor& labels, std::span<const std::uint32_t> from, std::uint32_t into);
+
 }  // namespace tomoserve::compute::on_device
