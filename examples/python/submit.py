@@ -69,13 +69,15 @@ def print_run(run: finding_pb2.Run) -> None:
 
 
 def save_label_maps(client: Client, runs: Sequence[finding_pb2.Run], folder: pathlib.Path) -> None:
-    """labels_<model>.nrrd for each run that has a label map."""
+    """labels_<model>.nrrd for each run that has a label map; of a model in two versions labels_<model>@<version>.nrrd."""
     folder.mkdir(parents=True, exist_ok=True)
     for run in runs:
         if run.HasField("label_map"):
             info, voxels = client.download(run.run_id, study_service_pb2.RESULT_KIND_LABEL_MAP)
-            write_label_map(folder, run.model, info.label_map, voxels)
-            print(f"label map of {run.model}: {folder}", file=sys.stderr)
+            twice = sum(other.model == run.model for other in runs) > 1
+            name = f"{run.model}@{run.version}" if twice else run.model
+            write_label_map(folder, name, info.label_map, voxels)
+            print(f"label map of {name}: {folder}", file=sys.stderr)
 
 
 def submit(options: argparse.Namespace) -> int:

@@ -206,22 +206,28 @@ SplineTaps TapsAt(double place) {
 }
 
 std::vector<CubicPass> CubicPasses(const GridMap& map) {
-  std::vector<CubicPass> before, splines, after;
+  std::vector<CubicPass> planes, before, splines, after;
   for (std::size_t axis = 0; axis < 3; ++axis) {
     if (map[axis].identity) continue;
     if (!Picks(map[axis])) {
       splines.push_back({CubicPass::Kind::kSpline, axis});
+    } else if (Growth(map[axis]) >= 1) {
+      after.push_back({CubicPass::Kind::kPick, axis});
     } else {
-      (Growth(map[axis]) < 1 ? before : after).push_back({CubicPass::Kind::kPick, axis});
+      (map[axis].by_nearest ? planes : before).push_back({CubicPass::Kind::kPick, axis});
     }
   }
   std::stable_sort(splines.begin(), splines.end(), [&](const CubicPass& a, const CubicPass& b) {
     return Growth(map[a.axis]) < Growth(map[b.axis]);
   });
-  if (!splines.empty()) splines.push_back({CubicPass::Kind::kClip});
-  before.insert(before.end(), splines.begin(), splines.end());
-  before.insert(before.end(), after.begin(), after.end());
-  return before;
+  if (!splines.empty()) {
+    planes.push_back({CubicPass::Kind::kRange});
+    splines.push_back({CubicPass::Kind::kClip});
+  }
+  for (const auto* const passes : {&before, &splines, &after}) {
+    planes.insert(planes.end(), passes->begin(), passes->end());
+  }
+  return planes;
 }
 
 int PlaneAxis(const GridMap& map) {
@@ -241,10 +247,11 @@ absl::StatusOr<at::Tensor> ResampleCubic(at::Tensor source, const GridMap& map, 
         break;
       }
       case CubicPass::Kind::kSpline: {
-        if (ranges.empty()) {
-          TS_ASSIGN_OR_RETURN(ranges, RangesOf(array, PlaneAxis(map), parallel));
-        }
         TS_ASSIGN_OR_RETURN(array, Spline(array, pass.axis, map[pass.axis], parallel));
+        break;
+      }
+      case CubicPass::Kind::kRange: {
+        TS_ASSIGN_OR_RETURN(ranges, RangesOf(array, PlaneAxis(map), parallel));
         break;
       }
       case CubicPass::Kind::kClip:

@@ -29,13 +29,14 @@ SplineTaps TapsAt(double place);
 
 // One step of the work on an array [d0][d1][d2].
 struct CubicPass {
-  enum class Kind { kSpline, kPick, kClip };
+  enum class Kind { kSpline, kPick, kRange, kClip };
   Kind kind = Kind::kSpline;
   std::size_t axis = 0;  // of kSpline and kPick
 };
 
 // Splines along the axes that change, first where the array becomes smallest; axes that only pick voxels
-// before them where that leaves less, else after them; clipping after the last spline.
+// before them where that leaves less, else after them; clipping after the last spline, to the range of the
+// source, planes that are not read left out.
 std::vector<CubicPass> CubicPasses(const GridMap& map);
 
 // The axis that is read by nearest, whose planes have ranges of their own; -1: none.

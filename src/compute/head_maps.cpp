@@ -14,6 +14,7 @@
 #include <tuple>
 #include <utility>
 
+#include "compute/best_scores.h"
 #include "tomoserve/base/status.h"
 
 namespace tomoserve::compute {
@@ -23,6 +24,11 @@ constexpr std::size_t kDeltas = std::tuple_size_v<BoxDeltas>;
 constexpr auto kDeltas64 = static_cast<std::int64_t>(kDeltas);
 // Logits this much below the threshold's cannot pass it, however exp is rounded.
 constexpr double kLogitMargin = 1e-3;
+// Cells that are looked at together.
+constexpr std::int64_t kPieceCells = std::int64_t{1} << 20;
+// Logits that become scores together: whole vectors, because what is left over is computed otherwise and may
+// differ in the last bit, and few enough that ATen does not divide them.
+constexpr std::int64_t kLogits = 4096;
 
 absl::Status Invalid(const char* field, const char* text) {
   return base::Error(absl::StatusCode::kInvalidArgument, "RECIPE_INVALID", field, text);
@@ -70,6 +76,18 @@ std::vector<float> Take(const at::Tensor& tensor, std::vector<std::int64_t>& ind
       at::index_select(tensor.reshape({-1}), 0, on_host.to(tensor.device())).cpu().contiguous();
   const std::span<const float> values(taken.const_data_ptr<float>(), indices.size());
   return {values.begin(), values.end()};
+}
+
+// Calls work(n, score) for logits on the host. Equal logits have equal scores.
+template <typename Work>
+void ForScores(const at::Tensor& logits, Work work) {
+  const at::Tensor block = at::zeros({kLogits}, at::TensorOptions(at::kFloat));
+  for (std::int64_t first = 0; first < logits.numel(); first += kLogits) {
+    const std::int64_t count = std::min(kLogits, logits.numel() - first);
+    block.narrow(0, 0, count).copy_(logits.narrow(0, first, count));
+    const at::Tensor scores = at::sigmoid(block);
+    for (std::int64_t n = 0; n < count; ++n) work(first + n, scores.const_data_ptr<float>()[n]);
+  }
 }
 
 }  // namespace
@@ -160,43 +178,44 @@ std::vector<Detection> HeadMaps::Candidates() const {
   return candidates;
 }
 
+// Piece by piece, and of what may pass the threshold only the best so far.
 std::vector<HeadMaps::Cell> HeadMaps::BestCells(std::size_t level) const {
   const LevelPlan& plan = plan_.levels[level];
-  const auto cut = [&](at::Tensor map) {
-    for (std::size_t axis = 0; axis < 3; ++axis) {
-      map = map.narrow(map.dim() - 3 + static_cast<std::int64_t>(axis), plan.first[axis], plan.size[axis]);
-    }
-    return map;
-  };
-  at::Tensor logits = cut(scores_[level]);
-  if (!counts_.empty()) logits = logits.div(cut(counts_[level]));
-  logits = logits.reshape({-1});
+  const std::int64_t channels = scores_[level].size(0);
   const double above = boxes_.score_above();
-  const at::Tensor likely =
-      at::nonzero(logits.gt(std::log(above / (1 - above)) - kLogitMargin)).reshape({-1});
-  const at::Tensor scores = at::sigmoid(at::index_select(logits, 0, likely).cpu());
-  const at::Tensor indices = likely.cpu();
-
+  const double least_logit = std::log(above / (1 - above)) - kLogitMargin;
+  const std::int64_t plane = plan.size[1] * plan.size[2];
+  const std::int64_t step = std::max<std::int64_t>(kPieceCells / plane, 1);
+  BestScores best(boxes_.candidates_per_level());
+  for (std::int64_t channel = 0; channel < channels; ++channel) {
+    for (std::int64_t x = 0; x < plan.size[0]; x += step) {
+      const auto piece = [&](const at::Tensor& map) {
+        return map.narrow(0, plan.first[0] + x, std::min(step, plan.size[0] - x))
+            .narrow(1, plan.first[1], plan.size[1])
+            .narrow(2, plan.first[2], plan.size[2]);
+      };
+      at::Tensor logits = piece(scores_[level].select(0, channel));
+      if (!counts_.empty()) logits = logits.div(piece(counts_[level]));
+      logits = logits.reshape({-1});
+      const at::Tensor likely = at::nonzero(logits.gt(least_logit)).reshape({-1});
+      const at::Tensor indices = likely.cpu();
+      ForScores(at::index_select(logits, 0, likely).cpu(), [&](std::int64_t n, float score) {
+        if (!(score > static_cast<float>(above))) return;
+        const std::int64_t cell = x * plane + indices.const_data_ptr<std::int64_t>()[n];
+        best.Add({score, cell * channels + channel});
+      });
+    }
+  }
   std::vector<Cell> cells;
-  for (std::int64_t n = 0; n < indices.numel(); ++n) {
-    const float score = scores.const_data_ptr<float>()[n];
-    if (!(score > static_cast<float>(above))) continue;
-    Cell cell{score, {}, 0};
-    std::int64_t index = indices.const_data_ptr<std::int64_t>()[n];
+  for (const Scored& scored : best.Sorted()) {
+    Cell cell{scored.score, {}, scored.place % channels};
+    std::int64_t index = scored.place / channels;
     for (std::size_t axis = 3; axis-- > 0;) {
       cell.xyz[axis] = index % plan.size[axis];
       index /= plan.size[axis];
     }
-    cell.channel = index;
     cells.push_back(cell);
   }
-  const std::size_t kept = std::min<std::size_t>(cells.size(), boxes_.candidates_per_level());
-  std::partial_sort(cells.begin(), cells.begin() + static_cast<std::ptrdiff_t>(kept), cells.end(),
-                    [](const Cell& a, const Cell& b) {
-                      return a.score != b.score ? a.score > b.score
-                                                : std::tie(a.xyz, a.channel) < std::tie(b.xyz, b.channel);
-                    });
-  cells.resize(kept);
   return cells;
 }
 

@@ -23,6 +23,20 @@ v1::ActivationRecord MakeRecord(v1::ActivationStage stage, const std::string& by
   return record;
 }
 
+// Order in which versions are preferred where none is named.
+int PlaceOf(v1::ActivationStage stage) {
+  switch (stage) {
+    case v1::ACTIVATION_STAGE_ACTIVE:
+      return 0;
+    case v1::ACTIVATION_STAGE_SHADOW:
+      return 1;
+    case v1::ACTIVATION_STAGE_RETIRED:
+      return 3;
+    default:
+      return 2;
+  }
+}
+
 absl::Status InvalidActivation(std::string_view field, std::string_view text) {
   return base::Error(absl::StatusCode::kInvalidArgument, "ACTIVATION_INVALID", field, text);
 }
@@ -70,6 +84,28 @@ absl::StatusOr<const models::Model*> Catalogue::SetActivation(const v1::SetActiv
   return model;
 }
 
+absl::StatusOr<const models::Model*> Catalogue::Pick(const v1::ModelSelector& selector) const {
+  TS_ASSIGN_OR_RETURN(const models::Model* model, repository_.Find(selector.name(), selector.version()));
+  TS_ASSIGN_OR_RETURN(v1::ActivationRecord activation, Activation(*model));
+  if (selector.version().empty()) {
+    // Ascending versions: of the best stage the last one.
+    int best = PlaceOf(activation.stage());
+    for (const models::Model& other : repository_.models()) {
+      if (other.name != selector.name() || !other.good()) continue;
+      TS_ASSIGN_OR_RETURN(const v1::ActivationRecord stage, Activation(other));
+      if (PlaceOf(stage.stage()) > best) continue;
+      best = PlaceOf(stage.stage());
+      model = &other;
+      activation = stage;
+    }
+  }
+  if (activation.stage() == v1::ACTIVATION_STAGE_RETIRED) {
+    return base::Error(absl::StatusCode::kFailedPrecondition, "MODEL_RETIRED", model->name,
+                       "this version was retired and does not answer any more");
+  }
+  return model;
+}
+
 absl::StatusOr<std::vector<const models::Model*>> Catalogue::Resolve(
     const google::protobuf::RepeatedPtrField<v1::ModelSelector>& selectors) const {
   std::vector<const models::Model*> wanted;
@@ -77,27 +113,28 @@ absl::StatusOr<std::vector<const models::Model*>> Catalogue::Resolve(
     if (std::find(wanted.begin(), wanted.end(), model) == wanted.end()) wanted.push_back(model);
   };
   for (const v1::ModelSelector& selector : selectors) {
-    TS_ASSIGN_OR_RETURN(const models::Model* model, repository_.Find(selector.name(), selector.version()));
-    TS_ASSIGN_OR_RETURN(const v1::ActivationRecord activation, Activation(*model));
-    if (activation.stage() == v1::ACTIVATION_STAGE_RETIRED) {
-      return base::Error(absl::StatusCode::kFailedPrecondition, "MODEL_RETIRED", model->name,
-                         "this version was retired and does not answer any more");
-    }
+    TS_ASSIGN_OR_RETURN(const models::Model* model, Pick(selector));
     add(model);
   }
   if (!selectors.empty()) return wanted;
 
-  // Versions of a name follow each other in ascending order: the last one that may answer stays.
-  std::map<std::string, const models::Model*> highest;
+  // Versions of a name follow each other in ascending order. A newer one in the shadow runs beside the one
+  // that answers, and does not take its place.
+  struct Highest {
+    const models::Model* active = nullptr;
+    const models::Model* shadow = nullptr;
+  };
+  std::map<std::string, Highest> highest;
   for (const models::Model& model : repository_.models()) {
     if (!model.good() || IsDemonstration(model)) continue;
     TS_ASSIGN_OR_RETURN(const v1::ActivationRecord activation, Activation(model));
-    if (activation.stage() == v1::ACTIVATION_STAGE_ACTIVE ||
-        activation.stage() == v1::ACTIVATION_STAGE_SHADOW) {
-      highest[model.name] = &model;
-    }
+    if (activation.stage() == v1::ACTIVATION_STAGE_ACTIVE) highest[model.name] = {&model, nullptr};
+    if (activation.stage() == v1::ACTIVATION_STAGE_SHADOW) highest[model.name].shadow = &model;
   }
-  for (const auto& [name, model] : highest) add(model);
+  for (const auto& [name, versions] : highest) {
+    if (versions.active != nullptr) add(versions.active);
+    if (versions.shadow != nullptr) add(versions.shadow);
+  }
   return wanted;
 }
 

@@ -24,9 +24,10 @@ class Catalogue {
 
   const models::Repository& repository() const { return repository_; }
 
-  // Models that a submission wants, each once. No selectors: of every name the highest version that is ACTIVE
-  // or SHADOW and no demonstration. Named ones run even where they are OFF. Errors: kNotFound UNKNOWN_MODEL
-  // or UNKNOWN_VERSION, kFailedPrecondition MODEL_REFUSED (value: why the repository refused it) or
+  // Models that a submission wants, each once. No selectors: of every name that is no demonstration the
+  // highest ACTIVE version, and the highest SHADOW one above it. A name without a version: the highest ACTIVE
+  // one, else SHADOW, else OFF; named ones run even where they are OFF. Errors: kNotFound UNKNOWN_MODEL or
+  // UNKNOWN_VERSION, kFailedPrecondition MODEL_REFUSED (value: why the repository refused it) or
   // MODEL_RETIRED.
   absl::StatusOr<std::vector<const models::Model*>> Resolve(
       const google::protobuf::RepeatedPtrField<v1::ModelSelector>& selectors) const;
@@ -48,6 +49,8 @@ class Catalogue {
                             std::string_view model_digest) const;
 
  private:
+  absl::StatusOr<const models::Model*> Pick(const v1::ModelSelector& selector) const;
+
   Catalogue(models::Repository repository, store::JobStore& store)
       : repository_(std::move(repository)), store_(store) {}
 

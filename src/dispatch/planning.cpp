@@ -60,32 +60,6 @@ absl::StatusOr<PreparedGrid> PrepareGrid(const v1::Recipe& recipe, const volume:
   return result;
 }
 
-// A product of sizes, at least 1.
-double Product(const std::array<std::uint64_t, 3>& size) {
-  double product = 1;
-  for (const std::uint64_t n : size) product *= static_cast<double>(std::max<std::uint64_t>(n, 1));
-  return product;
-}
-
-// What a detector's windows are cut from: the volume padded at its end, in one window where it is small.
-struct DetectorInput {
-  std::array<std::uint64_t, 3> size{};  // of other recipes: the prepared volume's
-  bool whole = false;
-};
-
-DetectorInput DetectorInputOf(const v1::Recipe& recipe, const std::array<std::uint64_t, 3>& prepared) {
-  DetectorInput input{prepared, false};
-  if (recipe.decode().empty() || !recipe.decode(0).has_detect_boxes()) return input;
-  const v1::DetectBoxes& boxes = recipe.decode(0).detect_boxes();
-  input.whole = Product(prepared) < static_cast<double>(boxes.whole_below_voxels());
-  for (int axis = 0; axis < boxes.pad_to_multiple_of_size() && axis < 3; ++axis) {
-    std::uint64_t& n = input.size[static_cast<std::size_t>(axis)];
-    const std::uint64_t multiple = std::max(boxes.pad_to_multiple_of(axis), 1u);
-    n = (n + multiple - 1) / multiple * multiple;
-  }
-  return input;
-}
-
 }  // namespace
 
 absl::StatusOr<std::array<std::uint64_t, 3>> PreparedSize(const v1::Recipe& recipe,
@@ -117,8 +91,9 @@ absl::StatusOr<Prediction> Predict(const v1::Recipe& recipe, const volume::Geome
   Prediction prediction;
   TS_ASSIGN_OR_RETURN(const PreparedGrid prepared, PrepareGrid(recipe, grid));
   prediction.prepared_size = prepared.size;
-  const DetectorInput detector = DetectorInputOf(recipe, prepared.size);
-  prediction.windows = detector.whole ? 1 : CountWindows(recipe.windows(), detector.size);
+  prediction.windows = models::SeesWhole(recipe, prepared.size)
+                           ? 1
+                           : CountWindows(recipe.windows(), models::PaddedSize(recipe, prepared.size));
   volume::RunArrays arrays =
       volume::ArraysOf(grid, prepared.reorientation, prepared.size, recipe.network().output_channels());
   volume::CountPreparation(recipe.preparation(), arrays);
@@ -126,8 +101,7 @@ absl::StatusOr<Prediction> Predict(const v1::Recipe& recipe, const volume::Geome
   arrays.head_values = volume::HeadValues(recipe, prepared.size);
   prediction.cpu_bytes = volume::LoopBytes(arrays);
   prediction.gpu_bytes = volume::DeviceBytes(arrays);
-  prediction.window_ratio = detector.whole ? Product(detector.size) / Product(models::WarmUpSize(recipe))
-                                           : models::WarmUpRatio(recipe, prepared.size);
+  prediction.window_ratio = models::WarmUpRatio(recipe, prepared.size);
   const double pass_seconds = speed ? speed->ms_per_window / 1000 * prediction.window_ratio
                                     : recipe.profile().cpu_seconds_per_window();
   const std::uint32_t lanes = speed ? std::max(1u, speed->lanes) : 1;

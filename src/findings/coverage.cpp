@@ -83,6 +83,10 @@ v1::Coverage JudgeCoverage(const v1::Recipe& recipe, const volume::Geometry& gri
       coverage.set_target(v1::COVERAGE_TARGET_COMPLETE);
       AddReason(coverage, "EXTENT_NOT_NEEDED", "", recipe.coverage().not_needed().because());
       break;
+    case v1::CoverageRule::kNotStated:
+      coverage.set_target(v1::COVERAGE_TARGET_UNKNOWN);
+      AddReason(coverage, "COVERAGE_NOT_STATED", "", recipe.coverage().not_stated().because());
+      break;
     case v1::CoverageRule::kLabelInside: {
       const v1::LabelInside& rule = recipe.coverage().label_inside();
       const auto label =

@@ -2,7 +2,6 @@
 #include <cstdint>
 
 #include "models/recipe_checks.h"
-#include "tomoserve/models/window_size.h"
 
 namespace tomoserve::models {
 namespace {
@@ -117,9 +116,6 @@ absl::Status CheckDetectBoxes(const v1::Recipe& recipe, const std::string& path,
   if (step.max_boxes() < 1 || step.max_boxes() > kMaxBoxes) {
     return Invalid(at("max_boxes"), absl::StrCat("from 1 to ", kMaxBoxes));
   }
-  if (step.whole_below_voxels() > kMaxWindowVoxels) {
-    return Invalid(at("whole_below_voxels"), absl::StrCat("at most ", kMaxWindowVoxels));
-  }
   if (!step.pad_to_multiple_of().empty()) {
     TS_RETURN_IF_ERROR(CheckTriple(at("pad_to_multiple_of"), step.pad_to_multiple_of()));
   }
@@ -128,6 +124,11 @@ absl::Status CheckDetectBoxes(const v1::Recipe& recipe, const std::string& path,
   }
   TS_RETURN_IF_ERROR(CheckNetworkOfDetector(recipe));
   TS_RETURN_IF_ERROR(CheckCells(recipe, path, step));
+  std::uint64_t of_window = 1;
+  for (const std::uint32_t size : recipe.windows().size()) of_window *= size;
+  if (step.whole_below_voxels() > of_window) {
+    return Invalid(at("whole_below_voxels"), absl::StrCat("at most a window's, ", of_window));
+  }
   return CheckFindingsOfDetector(recipe);
 }
 

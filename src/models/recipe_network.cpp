@@ -66,8 +66,10 @@ absl::Status CheckGridWindows(const v1::Recipe& recipe) {
   if (windows.layout() == v1::WINDOW_LAYOUT_NNUNET && windows.overlap() == 0) {
     return Invalid("windows.overlap", "nnU-Net's layout needs it (0.5 is nnU-Net's own)");
   }
-  if (windows.sigma_scale() < 0 || windows.sigma_scale() > 1)
-    return Invalid("windows.sigma_scale", "from 0 to 1");
+  const double sigma = windows.sigma_scale();
+  if (sigma != 0 && !(sigma >= kMinSigmaScale && sigma <= 1)) {
+    return Invalid("windows.sigma_scale", absl::StrCat("0 or from ", kMinSigmaScale, " to 1"));
+  }
   if (windows.sigma_scale() != 0 && windows.blend() != v1::BLEND_GAUSSIAN) {
     return Invalid("windows.sigma_scale", "only a Gaussian blend has one");
   }

@@ -116,6 +116,8 @@ absl::Status CheckCoverage(const v1::Recipe& recipe) {
   switch (coverage.rule_case()) {
     case v1::CoverageRule::kNotNeeded:
       return CheckText("coverage.not_needed.because", coverage.not_needed().because(), 1000);
+    case v1::CoverageRule::kNotStated:
+      return CheckText("coverage.not_stated.because", coverage.not_stated().because(), 1000);
     case v1::CoverageRule::kLabelInside:
       TS_RETURN_IF_ERROR(CheckKept(recipe, "coverage.label_inside.label", coverage.label_inside().label()));
       if (recipe.decode(0).has_detect_boxes())

@@ -121,8 +121,9 @@ absl::StatusOr<compute::WindowPlan> PlanNnunetWindows(const v1::Recipe& recipe, 
 absl::StatusOr<compute::WindowPlan> PlanWindows(const v1::Recipe& recipe, const volume::Geometry& model) {
   const v1::Windows& windows = recipe.windows();
   const compute::Xyz size{model.size_ijk()[0], model.size_ijk()[1], model.size_ijk()[2]};
-  if (windows.blend() == v1::BLEND_GAUSSIAN && !(windows.sigma_scale() >= 0)) {
-    return Invalid("windows.sigma_scale", "the width of the weights is negative");
+  const double sigma = windows.sigma_scale();
+  if (windows.blend() == v1::BLEND_GAUSSIAN && sigma != 0 && !(sigma >= models::kMinSigmaScale)) {
+    return Invalid("windows.sigma_scale", "the weights are too narrow, or of negative width");
   }
   switch (windows.layout()) {
     case v1::WINDOW_LAYOUT_MONAI:

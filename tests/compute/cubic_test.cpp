@@ -94,6 +94,25 @@ TEST_P(CubicTest, IsClippedToTheRangeOfTheVolumeOrOfEachPlane) {
   EXPECT_EQ(*std::min_element(together.begin(), together.end()), -9.0f);
 }
 
+TEST_P(CubicTest, IsClippedToTheRangeOfVoxelsThatAreNotPickedToo) {
+  // Of three rows the one in the middle is picked; the first one has the larger range.
+  const std::vector<float> rows{-9, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0};
+  const auto highest = [&](const std::vector<float>& values, const GridMap& map) {
+    const std::vector<float> out = Cubic(MakeTensor({map[0].in_size, map[1].in_size, 8}, values), map);
+    EXPECT_EQ(out.size(), 20u);
+    return *std::max_element(out.begin(), out.end());
+  };
+  EXPECT_GT(highest(rows, EdgeMap({3, 1, 8}, {1, 1, 20})), 1.01f);
+  // The same of three planes, each with its own range.
+  std::vector<float> middle(72, 0);
+  std::copy(rows.begin(), rows.end(), middle.begin() + 24);
+  EXPECT_GT(highest(middle, EdgeMap({3, 3, 8}, {1, 1, 20}, /*low_axis=*/0)), 1.01f);
+  std::fill_n(middle.begin() + 24, 8, 0.0f);
+  std::copy(rows.begin(), rows.end(), middle.begin());
+  EXPECT_EQ(highest(middle, EdgeMap({3, 3, 8}, {1, 1, 20}, /*low_axis=*/0)), 1.0f)
+      << "a plane that is not read has no say";
+}
+
 TEST_P(CubicTest, AFlippedAxisGivesTheFlippedResult) {
   const at::Tensor source = Noise({5, 6, 7}, 3);
   const std::vector<float> plain = Cubic(source, EdgeMap({5, 6, 7}, {9, 4, 10}));
@@ -117,7 +136,8 @@ TEST_P(CubicTest, PlacementsAgree) {
   // Longer than one product's outputs and than the spline's reach; one voxel; each axis of low resolution.
   for (const Size& size : {Size{{9, 130, 200}, {14, 61, 333}, -1}, Size{{1, 2, 300}, {3, 1, 150}, -1},
                            Size{{10, 40, 35}, {7, 33, 50}, 0}, Size{{40, 10, 35}, {33, 17, 50}, 1},
-                           Size{{40, 35, 10}, {33, 50, 4}, 2}, Size{{40, 35, 10}, {40, 35, 23}, 2}}) {
+                           Size{{40, 35, 10}, {33, 50, 4}, 2}, Size{{40, 35, 10}, {40, 35, 23}, 2},
+                           Size{{9, 40, 35}, {3, 17, 50}, -1}, Size{{9, 40, 15}, {3, 50, 5}, 2}}) {
     const at::Tensor source = Noise(size.in, 11);
     const GridMap map = EdgeMap(size.in, size.out, size.low_axis);
     const auto loops = Resample(source, map, v1::INTERPOLATION_CUBIC, {3, {}});

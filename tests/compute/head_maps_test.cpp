@@ -5,7 +5,9 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <utility>
 
+#include "compute/best_scores.h"
 #include "compute/places.h"
 #include "tomoserve/base/status.h"
 
@@ -163,6 +165,51 @@ TEST_P(HeadMapsTest, CandidatesComeLevelByLevelTheBestFirstAndEqualOnesInOrder) 
   EXPECT_EQ(found[2].box, (Box{{4, 4, 12}, {12, 12, 20}}));
   EXPECT_EQ(found[2].class_index, 0u);
   EXPECT_EQ(found[3].box, (Box{{0, 0, 0}, {16, 16, 16}}));
+}
+
+TEST_P(HeadMapsTest, OfCellsThatAllPassTheFirstOnesAreKept) {
+  v1::DetectBoxes boxes = TwoLevels();
+  boxes.set_whole_below_voxels(std::uint64_t{1} << 40);
+  boxes.set_candidates_per_level(5);
+  // 130 x 102 x 102 cells: more than are looked at together, and no whole number of vectors.
+  const HeadPlan plan = Plan(boxes, WindowsOf(32), {520, 408, 408}, 2);
+  ASSERT_EQ(plan.levels[0].size, (Xyz{130, 102, 102}));
+  HeadMaps maps(plan, boxes, 2, placement().device);
+  std::vector<at::Tensor> answer = NothingIn(plan);
+  answer[0].fill_(0.7);
+  answer[1].fill_(-10);
+  answer[0][0][1][129][101][101] = 1;
+  answer[0][0][0][129][101][101] = 1;
+  Add(maps, 0, answer);
+  const std::vector<Detection> found = maps.Candidates();
+  ASSERT_EQ(found.size(), 5u);
+  const Box first{{0, 0, 0}, {4, 4, 4}};
+  const Box last{{512, 400, 400}, {520, 408, 408}};
+  const std::vector<std::pair<Box, std::uint32_t>> expected{
+      {last, 0}, {last, 1}, {first, 0}, {first, 1}, {{{0, 0, 0}, {4, 4, 8}}, 0}};
+  for (std::size_t n = 0; n < found.size(); ++n) {
+    EXPECT_EQ(found[n].box, expected[n].first) << n;
+    EXPECT_EQ(found[n].class_index, expected[n].second) << n;
+  }
+}
+
+TEST(BestScoresTest, HoldsFewOfManyAndEqualOnesInOrder) {
+  BestScores best(100);
+  // 7919 takes every place once; scores are equal in tens.
+  constexpr std::int64_t kMany = 1'000'000;
+  for (std::int64_t n = 0; n < kMany; ++n) {
+    const std::int64_t place = n * 7919 % kMany;
+    best.Add({static_cast<float>(place % 100'000), place});
+  }
+  EXPECT_LE(best.capacity(), 4096u);
+  const std::vector<Scored> sorted = best.Sorted();
+  ASSERT_EQ(sorted.size(), 100u);
+  for (std::int64_t n = 0; n < 100; ++n) {
+    EXPECT_EQ(sorted[static_cast<std::size_t>(n)].place, n % 10 * 100'000 + 99'999 - n / 10) << n;
+  }
+  BestScores none(0);
+  none.Add({1, 0});
+  EXPECT_TRUE(none.Sorted().empty());
 }
 
 TEST_P(HeadMapsTest, AScoreOfExactlyTheThresholdIsNone) {

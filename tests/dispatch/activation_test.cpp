@@ -7,6 +7,8 @@
 namespace tomoserve::dispatch {
 namespace {
 
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
 class ActivationTest : public DispatchTest {
@@ -19,6 +21,15 @@ class ActivationTest : public DispatchTest {
     request.set_stage(stage);
     request.set_by(by);
     return dispatcher_->SetActivation(request);
+  }
+  // Of the worklist's flags.
+  std::vector<std::string> ListedVersions() {
+    std::vector<std::string> versions;
+    const auto page = dispatcher_->store().ListFlags({});
+    EXPECT_TRUE(page.ok()) << page.status();
+    if (!page.ok()) return versions;
+    for (const v1::FlagEntry& flag : page->flags) versions.push_back(flag.version());
+    return versions;
   }
 };
 
@@ -42,6 +53,68 @@ TEST_F(ActivationTest, TheHighestVersionThatMayAnswerAnswers) {
   EXPECT_EQ(version_of("1.1"), "2");
   ASSERT_TRUE(Set("m", "2", v1::ACTIVATION_STAGE_OFF).ok());
   EXPECT_EQ(version_of("1.2"), "1");
+}
+
+TEST_F(ActivationTest, AVersionInTheShadowRunsBesideTheOneThatAnswersAndIsNotListed) {
+  AddModel("m", "ok");
+  AddModel("m", "ok", "CT", false, "2");
+  Start();
+  ASSERT_TRUE(Set("m", "2", v1::ACTIVATION_STAGE_SHADOW).ok());
+  const auto receipt = MustSubmit(Wanting({}), FakeStudy().Files());
+  ASSERT_THAT(receipt.run_ids(), SizeIs(2));
+  for (const std::string& run_id : receipt.run_ids())
+    EXPECT_EQ(WaitForRun(run_id).state(), v1::RUN_STATE_DONE);
+  EXPECT_THAT(ListedVersions(), ElementsAre("1"));
+  ASSERT_TRUE(Set("m", "2", v1::ACTIVATION_STAGE_ACTIVE).ok());
+  EXPECT_THAT(MustSubmit(Wanting({}), FakeStudy{.study_uid = "1.9"}.Files()).run_ids(), SizeIs(1))
+      << "an older one does not run in its shadow";
+}
+
+TEST_F(ActivationTest, WhatIsOffIsNotListedUntilItIsAskedForAgainAsActive) {
+  AddModel("m", "ok");
+  Start();
+  ASSERT_TRUE(Set("m", "1", v1::ACTIVATION_STAGE_OFF).ok());
+  WaitForRun(MustSubmit(Wanting({"m"}), FakeStudy().Files()).run_ids(0));
+  EXPECT_THAT(ListedVersions(), IsEmpty());
+  ASSERT_TRUE(Set("m", "1", v1::ACTIVATION_STAGE_ACTIVE).ok());
+  WaitForRun(MustSubmit(Wanting({"m"}), FakeStudy().Files()).run_ids(0));
+  EXPECT_THAT(ListedVersions(), ElementsAre("1"));
+}
+
+TEST_F(ActivationTest, ANameAloneMeansTheVersionThatAnswers) {
+  AddModel("m", "ok");
+  AddModel("m", "ok", "CT", false, "2");
+  Start();
+  const auto version_of = [&](const std::string& study) {
+    return WaitForRun(MustSubmit(Wanting({"m"}), FakeStudy{.study_uid = study}.Files()).run_ids(0)).version();
+  };
+  ASSERT_TRUE(Set("m", "2", v1::ACTIVATION_STAGE_RETIRED).ok());
+  EXPECT_EQ(version_of("1.1"), "1");
+  ASSERT_TRUE(Set("m", "2", v1::ACTIVATION_STAGE_OFF).ok());
+  EXPECT_EQ(version_of("1.2"), "1");
+  ASSERT_TRUE(Set("m", "1", v1::ACTIVATION_STAGE_OFF).ok());
+  EXPECT_EQ(version_of("1.3"), "2") << "the highest of those that are off";
+}
+
+TEST_F(ActivationTest, LateInstancesDoNotWakeWhatIsRetired) {
+  AddModel("m", "ok");
+  AddModel("other", "ok");
+  Start();
+  FakeStudy study;
+  study.slices = 16;
+  std::vector<std::string> files;
+  for (std::uint32_t k = 0; k < 16; ++k) files.push_back(study.File(k));
+  const std::vector<std::string> early(files.begin(), files.begin() + 8);
+  const std::vector<std::string> late(files.begin() + 8, files.end());
+  const auto first = MustSubmit(Wanting({"m", "other"}), early);
+  for (const std::string& run_id : first.run_ids()) WaitForRun(run_id);
+  ASSERT_TRUE(Set("m", "1", v1::ACTIVATION_STAGE_RETIRED).ok());
+  WaitForRun(MustSubmit(Wanting({"other"}), late).run_ids(0));
+  const auto known = dispatcher_->GetStudy("1.2.3");
+  ASSERT_TRUE(known.ok());
+  for (const v1::Run& run : known->runs()) {
+    EXPECT_EQ(run.provenance().generation(), run.model() == "m" ? 1u : 2u) << run.model();
+  }
 }
 
 TEST_F(ActivationTest, WhatIsRetiredDoesNotAnswerAnyMore) {

@@ -312,6 +312,7 @@ class FakeWorker {
     if (field == "timing_negative") done.mutable_timings(0)->set_ms(-1);
     if (field == "timing_long") done.mutable_timings(0)->set_ms(1e12);
     if (field == "timing_twice") *done.add_timings() = done.timings(0);
+    if (field == "no_label_map") done.set_has_label_map(false);
     if (field == "label_map") labels[0] = std::byte{77};
     if (field == "label_value") done.mutable_findings(0)->set_label_value(5);
     if (field == "score") done.mutable_findings(0)->set_score(std::numeric_limits<double>::quiet_NaN());

@@ -157,8 +157,8 @@ TEST_P(LieTest, IsRefusedAndTheWorkerReplaced) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Fields, LieTest,
-                         ::testing::Values("label_map", "label_value", "score", "key_slice_k", "centre_lps",
-                                           "labels", "findings", "windows_told", "windows_many",
+                         ::testing::Values("label_map", "no_label_map", "label_value", "score", "key_slice_k",
+                                           "centre_lps", "labels", "findings", "windows_told", "windows_many",
                                            "windows_none", "timing_nan", "timing_negative", "timing_long",
                                            "timing_twice", "hounsfield_none", "hounsfield_all",
                                            "hounsfield_body", "hounsfield_tissue", "hounsfield_dense"),

@@ -56,6 +56,41 @@ TEST(ImportConfigTest, GrowthIsBounded) {
   }
 }
 
+TEST(ImportConfigTest, LongTextsAreRefusedByTheirPlace) {
+  Json config;
+  config["text"] = std::string(1U << 20, 'x');
+  config["a"] = Json(std::vector<std::string>(3000, "@text"));
+  EXPECT_EQ(ValueAt(config.dump().c_str(), "a"), "IMPORT_INVALID text");
+  config["text"] = std::string(4096, 'x');
+  config["a"] = {"@text", "@text"};
+  EXPECT_EQ(ValueAt(config.dump().c_str(), "a::1"), config["text"]);
+  config["text"] = std::string(4097, 'x');
+  EXPECT_EQ(ValueAt(config.dump().c_str(), "a"), "IMPORT_INVALID text");
+}
+
+TEST(ImportConfigTest, TextsKeysAndPlacesCountAgainstGrowth) {
+  const std::string text(4000, 'x');
+  const std::string key(250, 'k');
+  const auto refused = [](const Json& target, const char* reference) {
+    Json config;
+    config["t"] = target;
+    config["a"] = Json(std::vector<std::string>(6000, reference));
+    const Json value = ValueAt(config.dump().c_str(), "a");
+    return value.is_string() && value.get<std::string>().substr(0, 14) == "IMPORT_INVALID";
+  };
+  EXPECT_TRUE(refused(text, "@t"));
+  EXPECT_TRUE(refused("$'" + text + "'", "@t"));
+  EXPECT_TRUE(refused("$'" + text + "'", "$@t"));
+  Json nested;
+  nested[key + "1"][key + "2"][key + "3"] = 1;
+  nested[key + "1"][key + "2"][key + "4"] = 1;
+  EXPECT_TRUE(refused(nested, "@t"));
+  Json many = Json::object();
+  for (int i = 0; i < 9000; ++i) many["k" + std::to_string(i)] = 0;
+  EXPECT_TRUE(refused(many, "@t::k8999")) << "looking through an object is work";
+  EXPECT_FALSE(refused(1, "@t"));
+}
+
 TEST(ImportConfigTest, ExpressionsThatBundlesUse) {
   EXPECT_EQ(ValueAt(R"js({"x": false, "a": "$not @x"})js", "a"), true);
   EXPECT_EQ(ValueAt(R"js({"x": false, "a": "$(not @x)"})js", "a"), true);

@@ -68,6 +68,40 @@ TEST_F(ImportFilesTest, TooMuchJson) {
   EXPECT_EQ(Refusal({path}), "IMPORT_ARCHIVE huge.ts");
 }
 
+TEST_F(ImportFilesTest, TooMuchJsonTogether) {
+  const std::string large = "[" + std::string(7U << 20, ' ') + "]";
+  std::map<std::string, std::string> files;
+  for (int i = 0; i < 5; ++i) files["model/extra/" + std::to_string(i) + ".json"] = large;
+  EXPECT_EQ(Refusal({MakeArchive("many.ts", files)}), "IMPORT_ARCHIVE many.ts");
+}
+
+// An object of `members`, in pieces of a list where `each` is less.
+std::string ObjectsOf(int members, int each) {
+  std::string text = "{\"a\": [{";
+  for (int i = 0; i < members; ++i) {
+    if (i > 0) text += i % each == 0 ? "}, {" : ", ";
+    text += "\"k" + std::to_string(i) + "\": 0";
+  }
+  return text + "}]}";
+}
+
+TEST_F(ImportFilesTest, ObjectsOfTooManyMembers) {
+  EXPECT_TRUE(ParseJson(ObjectsOf(10000, 10000), "x.json").ok());
+  EXPECT_TRUE(ParseJson(ObjectsOf(99999, 1000), "x.json").ok());
+  for (const std::string& text : {ObjectsOf(10001, 10001), ObjectsOf(100000, 1000)}) {
+    const absl::Status status = ParseJson(text, "x.json").status();
+    EXPECT_THAT(status.message(), HasSubstr("members"));
+    EXPECT_EQ(Refusal({MakeBundle(text, "{}")}), "IMPORT_INVALID inference.json");
+    EXPECT_EQ(Refusal({MakeBundle("{}", text)}), "IMPORT_INVALID metadata.json");
+  }
+  EXPECT_TRUE(ParseJson("[\"" + std::string(20000, ':') + "\"]", "x.json").ok()) << "within a text";
+}
+
+TEST_F(ImportFilesTest, KeysThatAreTooLong) {
+  EXPECT_TRUE(ParseJson("{\"" + std::string(256, 'k') + "\": \"" + std::string(1000, 'v') + "\"}", "x").ok());
+  EXPECT_FALSE(ParseJson("{\"" + std::string(257, 'k') + "\": 0}", "x").ok());
+}
+
 TEST_F(ImportFilesTest, NoJson) {
   for (const std::string& text :
        {std::string(""), std::string("{"), std::string("[1,]"), std::string("{\"a\": NaN}"),

@@ -6,7 +6,9 @@
 namespace tomoserve::models::importer {
 namespace {
 
+using ::testing::Contains;
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 
 constexpr char kPlans[] = R"({
   "dataset_name": "Dataset007_Pancreas", "plans_name": "nnUNetPlans", "image_reader_writer": "SimpleITKIO",
@@ -123,6 +125,16 @@ TEST_F(ImportNnunetTest, SeveralChannels) {
   EXPECT_EQ(Why(), "IMPORT_UNSUPPORTED configurations.3d_fullres.normalization_schemes[1]");
   dataset["channel_names"] = {{"1", "T1"}, {"0", "FLAIR"}};
   EXPECT_EQ(Why(), "IMPORT_INVALID dataset.channel_names");
+}
+
+TEST_F(ImportNnunetTest, AStatedModalityReplacesTheDatasets) {
+  ImportOptions options;
+  options.modalities = {"CT"};
+  const ImportedModel model = MustImport({MakeNnunet(plans, dataset, checkpoint)}, options);
+  EXPECT_THAT(model.recipe.inputs(0).modalities(), ElementsAre("CT"));
+  EXPECT_THAT(model.notes, Contains(HasSubstr("modality MR; --modality replaced it by CT")));
+  options.modalities = {"CR"};
+  EXPECT_EQ(Refusal({MakeNnunet(plans, dataset, checkpoint)}, options), "IMPORT_INVALID --modality");
 }
 
 TEST_F(ImportNnunetTest, Resampling) {

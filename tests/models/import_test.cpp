@@ -2,14 +2,18 @@
 // is written.
 #include <gmock/gmock.h>
 
+#include <algorithm>
+
 #include "models/import_fixtures.h"
 #include "tomoserve/models/repository.h"
 
 namespace tomoserve::models::importer {
 namespace {
 
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 constexpr char kInference[] = R"({
   "imports": ["$import glob"],
@@ -76,7 +80,8 @@ TEST_F(ImportMonaiTest, DefaultsAreMonais) {
   EXPECT_EQ(recipe.windows().padding_value(), 0);
   EXPECT_EQ(recipe.labels(0).type().value(), "44029006");
   EXPECT_EQ(recipe.labels(1).type().value(), "85756007") << "an unknown name is a tissue";
-  EXPECT_TRUE(recipe.coverage().has_not_needed());
+  EXPECT_TRUE(recipe.coverage().has_not_stated()) << "a run without findings is INCONCLUSIVE";
+  EXPECT_THAT(recipe.coverage().not_stated().because(), HasSubstr("INCONCLUSIVE"));
   EXPECT_EQ(recipe.flags(0).level(), v1::FLAG_LEVEL_INFO);
 }
 
@@ -225,6 +230,36 @@ TEST_F(ImportMonaiTest, PaintingByNestedWhere) {
   }
 }
 
+TEST_F(ImportMonaiTest, KeepLargestAfterPaintingTakesEveryPaintedValue) {
+  Post(0) = Json::parse(R"({"_target_": "Activationsd", "keys": "pred", "sigmoid": true})");
+  Post(2) = Json::parse(R"({"_target_": "AsDiscreted", "keys": "pred", "threshold": 0.5})");
+  AddPost(R"({"_target_": "Lambdad", "keys": "pred"})");
+  Post(3)["func"] =
+      "$lambda y: torch.where(y[[0]] > 0, 1, torch.where(y[[1]] > 0, 2, torch.where(y[[2]] > 0, 4, 0)))";
+  AddPost(R"({"_target_": "KeepLargestConnectedComponentd", "keys": "pred"})");
+  const auto kept = [this] {
+    const v1::Recipe recipe = Recipe();
+    std::vector<unsigned> labels;
+    for (const v1::DecodeStep& step : recipe.decode()) {
+      if (step.has_keep_largest()) labels.push_back(step.keep_largest().label());
+    }
+    return labels;
+  };
+  EXPECT_THAT(kept(), ElementsAre(1, 2, 4));
+  Post(4)["applied_labels"] = {4};
+  EXPECT_THAT(kept(), ElementsAre(4));
+  std::swap(Post(3), Post(4));
+  EXPECT_EQ(Why(), "IMPORT_UNSUPPORTED postprocessing.transforms[3]") << "MONAI takes channels as one-hot";
+
+  inference["network_def"]["out_channels"] = 1;
+  Post(3).erase("applied_labels");
+  Post(4)["func"] = "$lambda y: torch.where(y[[0]] > 0, 4, 0)";
+  EXPECT_THAT(kept(), ElementsAre(4)) << "what is 1 before the painting is 4 after it";
+  EXPECT_EQ(Recipe().labels(0).name(), "left lung");
+  Post(3)["applied_labels"] = {4};
+  EXPECT_EQ(Why(), "IMPORT_UNSUPPORTED postprocessing.transforms[3].applied_labels") << "not painted yet";
+}
+
 TEST_F(ImportMonaiTest, LabelsAreMadeOnceAndBroughtBackOnce) {
   AddPost(R"({"_target_": "AsDiscreted", "keys": "pred", "argmax": true})");
   EXPECT_EQ(Why(), "IMPORT_UNSUPPORTED postprocessing.transforms[3]");
@@ -235,6 +270,33 @@ TEST_F(ImportMonaiTest, LabelsAreMadeOnceAndBroughtBackOnce) {
   EXPECT_EQ(Why(), "IMPORT_UNSUPPORTED postprocessing") << "labels that keep the network's spacing";
   inference["preprocessing"]["transforms"].erase(3);
   EXPECT_EQ(Recipe().decode(2).to_volume_grid().interpolation(), v1::INTERPOLATION_NEAREST);
+}
+
+TEST_F(ImportMonaiTest, AStatedModalityReplacesTheBundles) {
+  ImportOptions options;
+  options.modalities = {"MR"};
+  ImportedModel model = Model(options);
+  EXPECT_THAT(model.recipe.inputs(0).modalities(), ElementsAre("MR"));
+  EXPECT_EQ(model.recipe.inputs(0).name(), "mr");
+  EXPECT_THAT(model.notes, Contains(HasSubstr("modality CT; --modality replaced it by MR")));
+  EXPECT_THAT(model.card, HasSubstr("--modality replaced it by MR"));
+  options.modalities = {"CT"};
+  EXPECT_THAT(Model(options).notes, Not(Contains(HasSubstr("modality")))) << "the same";
+
+  Json& image = metadata["network_data_format"]["inputs"]["image"];
+  options.modalities = {"PT", "CT", "PT"};
+  for (const char* word : {"US", ""}) {
+    image["modality"] = word;
+    model = Model(options);
+    EXPECT_THAT(model.recipe.inputs(0).modalities(), ElementsAre("PT", "CT")) << word;
+    EXPECT_EQ(std::count(model.notes.begin(), model.notes.end(),
+                         "The bundle states the modality US; --modality replaced it by PT, CT."),
+              *word == 'U' ? 1 : 0);
+  }
+  for (const char* other : {"US", "ct", ""}) {
+    options.modalities = {"CT", other};
+    EXPECT_EQ(Refusal({MakeBundleOf(inference, metadata)}, options), "IMPORT_INVALID --modality") << other;
+  }
 }
 
 TEST_F(ImportMonaiTest, WholeAxes) {

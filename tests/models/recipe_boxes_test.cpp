@@ -1,5 +1,9 @@
 // Recipes of detectors: one case for each thing that validation refuses.
+#include <array>
+#include <cstdint>
+
 #include "models/invalid_recipes.h"
+#include "tomoserve/models/window_size.h"
 
 namespace tomoserve::models {
 namespace {
@@ -41,7 +45,8 @@ INSTANTIATE_TEST_SUITE_P(
              "decode[0].detect_boxes.pad_to_multiple_of"},
         Case{"NoPadding", [](R r) { Boxes(r).clear_pad_to_multiple_of(); },
              "decode[0].detect_boxes.pad_to_multiple_of"},
-        Case{"WholeVolumes", [](R r) { Boxes(r).set_whole_below_voxels(1ull << 40); },
+        Case{"WholeVolumesLargerThanAWindow",
+             [](R r) { Boxes(r).set_whole_below_voxels(512 * 512 * 192 + 1); },
              "decode[0].detect_boxes.whole_below_voxels"},
         Case{"Classes", [](R r) { r.mutable_network()->set_output_channels(2); }, "labels"},
         Case{"Axes", [](R r) { r.mutable_network()->set_axes(v1::TENSOR_AXES_ZYX); }, "network.axes"},
@@ -56,6 +61,18 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"CoverageOfALabel", [](R r) { r.mutable_coverage()->mutable_label_inside()->set_label(1); },
              "coverage.label_inside"}),
     CaseName);
+
+TEST(DetectorWindowTest, AWholeVolumeCountsAsItIsPadded) {
+  const auto recipe = ParseRecipe(LungNoduleRecipe());
+  ASSERT_TRUE(recipe.ok()) << recipe.status();
+  const double warm_up = 512.0 * 512 * 192;
+  EXPECT_EQ(WindowSize(*recipe, {300, 290, 97}), (std::array<std::uint64_t, 3>{304, 304, 104}));
+  EXPECT_DOUBLE_EQ(WarmUpRatio(*recipe, {300, 290, 97}), 304 * 304 * 104 / warm_up);
+  EXPECT_DOUBLE_EQ(WarmUpRatio(*recipe, {5000, 5000, 1}), 5008.0 * 5008 * 8 / warm_up);
+  EXPECT_TRUE(SeesWhole(*recipe, {511, 512, 192}));
+  EXPECT_FALSE(SeesWhole(*recipe, {512, 512, 192})) << "as many voxels are cut";
+  EXPECT_EQ(WarmUpRatio(*recipe, {600, 512, 300}), 1.0);
+}
 
 }  // namespace
 }  // namespace tomoserve::models

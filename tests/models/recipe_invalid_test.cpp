@@ -169,6 +169,10 @@ INSTANTIATE_TEST_SUITE_P(
              },
              "windows.overlap"},
         Case{"Sigma", [](R r) { r.mutable_windows()->set_sigma_scale(2); }, "windows.sigma_scale"},
+        Case{"SigmaWhoseSquareIsZero", [](R r) { r.mutable_windows()->set_sigma_scale(1e-200); },
+             "windows.sigma_scale"},
+        Case{"SigmaOfNothing", [](R r) { r.mutable_windows()->set_sigma_scale(9.9e-4); },
+             "windows.sigma_scale"},
         Case{"SigmaWithoutGaussian",
              [](R r) {
                r.mutable_windows()->set_sigma_scale(0.125);

@@ -183,6 +183,12 @@ INSTANTIATE_TEST_SUITE_P(
                 "windows.size"},
         Refusal{"Overlap", [](v1::Recipe& r) { r.mutable_windows()->set_overlap(1); }, "WINDOW_INVALID",
                 "overlap"},
+        Refusal{"SigmaWhoseSquareIsZero",
+                [](v1::Recipe& r) {
+                  r.mutable_windows()->set_blend(v1::BLEND_GAUSSIAN);
+                  r.mutable_windows()->set_sigma_scale(1e-200);
+                },
+                "RECIPE_INVALID", "windows.sigma_scale"},
         Refusal{"Inputs",
                 [](v1::Recipe& r) {
                   r.add_inputs();

@@ -16,6 +16,8 @@ struct ImportOptions {
   std::string name;           // of the entry; empty: from the bundle
   bool mirroring = true;      // nnU-Net's test-time mirroring, where the checkpoint allows it
   std::string monai_version;  // whose rules hold, e.g. "1.6.1"; empty: the bundle's own
+  // Of every input, CT, MR or PT, whatever the bundle says; empty: as it says.
+  std::vector<std::string> modalities;
 };
 
 // An entry that is not written yet.

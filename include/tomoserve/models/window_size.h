@@ -22,6 +22,10 @@ inline constexpr std::uint64_t kWholeWarmUpVoxels = 64;
 // Most voxels of a window, and of a volume that a network sees whole: 512 MiB of float32 per channel.
 inline constexpr std::uint64_t kMaxWindowVoxels = std::uint64_t{1} << 27;
 
+// Narrowest Gaussian that windows are weighted with, as a fraction of their size. Squares of much smaller
+// ones are 0, and weights no numbers.
+inline constexpr double kMinSigmaScale = 1e-3;
+
 // Whether the window spans the whole prepared volume along `axis` (0 = x, 1 = y, 2 = z).
 inline bool IsWholeAxis(const v1::Windows& windows, std::size_t axis) {
   if (windows.layout() == v1::WINDOW_LAYOUT_SLICES) return axis < 2;
@@ -64,9 +68,32 @@ inline std::array<std::uint64_t, 3> WarmUpSize(const v1::Recipe& recipe) {
   return size;
 }
 
+// What windows are cut from: the prepared volume, which a detector pads at its end.
+inline std::array<std::uint64_t, 3> PaddedSize(const v1::Recipe& recipe,
+                                               const std::array<std::uint64_t, 3>& prepared_xyz) {
+  std::array<std::uint64_t, 3> size = prepared_xyz;
+  if (recipe.decode().empty()) return size;
+  const auto& multiples = recipe.decode(0).detect_boxes().pad_to_multiple_of();
+  for (int axis = 0; axis < multiples.size() && axis < 3; ++axis) {
+    std::uint64_t& n = size[static_cast<std::size_t>(axis)];
+    const std::uint64_t multiple = std::max<std::uint64_t>(multiples[axis], 1);
+    n = (n + multiple - 1) / multiple * multiple;
+  }
+  return size;
+}
+
+// Whether a detector sees a prepared volume of this size whole, whatever its windows.
+inline bool SeesWhole(const v1::Recipe& recipe, const std::array<std::uint64_t, 3>& prepared_xyz) {
+  if (recipe.decode().empty()) return false;
+  double voxels = 1;  // sizes may multiply to more than 64 bits
+  for (const std::uint64_t n : prepared_xyz) voxels *= static_cast<double>(n);
+  return voxels < static_cast<double>(recipe.decode(0).detect_boxes().whole_below_voxels());
+}
+
 // Size along x, y, z of the recipe's windows on a prepared volume of this size, padding of slices left out.
 inline std::array<std::uint64_t, 3> WindowSize(const v1::Recipe& recipe,
                                                const std::array<std::uint64_t, 3>& prepared_xyz) {
+  if (SeesWhole(recipe, prepared_xyz)) return PaddedSize(recipe, prepared_xyz);
   std::array<std::uint64_t, 3> size = WarmUpSize(recipe);
   for (std::size_t axis = 0; axis < 3; ++axis) {
     if (IsWholeAxis(recipe.windows(), axis)) size[axis] = prepared_xyz[axis];
@@ -85,7 +112,8 @@ inline double WarmUpRatio(const v1::Recipe& recipe, const std::array<std::uint64
   return ratio;
 }
 
-// Voxels of a window on such a volume where its size depends on the volume; else 0.
+// Voxels of a window on such a volume where its size depends on the volume; else 0. A detector's are counted
+// with its maps, see HeadValues.
 inline std::uint64_t WholeWindowVoxels(const v1::Recipe& recipe,
                                        const std::array<std::uint64_t, 3>& prepared_xyz) {
   if (!HasWholeAxis(recipe.windows())) return 0;

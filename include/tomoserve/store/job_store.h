@@ -76,7 +76,7 @@ struct StoredRun {
   v1::Priority priority = v1::PRIORITY_ROUTINE;
   std::int64_t deadline_us = 0;  // 0: none
   v1::ActivationStage stage = v1::ACTIVATION_STAGE_ACTIVE;
-  bool listed = true;  // false: SHADOW or a prior
+  bool listed = true;  // false: not ACTIVE when it was asked for, or a prior
   // A living submission asked for it in so many words (WantedModel::solicited).
   bool solicited = true;
   // Set where the input turned out to be that of this earlier generation: the row answers for its id with

@@ -51,6 +51,10 @@ void AddModelImport(CLI::App& model, Context& context) {
   verb->add_flag("--no-mirroring", options->no_mirroring, "Without nnU-Net's mirroring at test time");
   verb->add_option("--monai-version", options->import.monai_version,
                    "The MONAI version whose rules hold (default: the bundle's own)");
+  verb->add_option("--modality", options->import.modalities,
+                   "CT, MR or PT, whatever the bundle says; may be repeated")
+      ->allow_extra_args(false)
+      ->check(CLI::IsMember({"CT", "MR", "PT"}));
   verb->callback([options, &context] { context.exit_code = Import(*options); });
 }
 

@@ -126,8 +126,10 @@ at::Tensor ResampleCubic(at::Tensor source, const GridMap& map) {
         array = Pick(array, pass.axis, map[pass.axis]);
         break;
       case CubicPass::Kind::kSpline:
-        if (!ranges[0].defined()) ranges = RangesOf(array, PlaneAxis(map));
         array = Spline(array, pass.axis, map[pass.axis]);
+        break;
+      case CubicPass::Kind::kRange:
+        ranges = RangesOf(array, PlaneAxis(map));
         break;
       case CubicPass::Kind::kClip:
         array.clamp_(ranges[0], ranges[1]);

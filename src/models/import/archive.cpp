@@ -15,7 +15,8 @@ namespace tomoserve::models::importer {
 namespace {
 
 constexpr zip_int64_t kMaxMembers = 100000;
-constexpr zip_uint64_t kMaxBytes = 8U << 20;
+constexpr zip_uint64_t kMaxBytes = 8U << 20;      // of an extra file
+constexpr zip_uint64_t kMaxAllBytes = 32U << 20;  // of all
 
 struct CloseArchive {
   void operator()(zip_t* archive) const { zip_discard(archive); }
@@ -62,6 +63,7 @@ absl::StatusOr<std::map<std::string, std::string>> ReadExtraFiles(const std::str
   std::map<std::string, std::string> texts;
   std::set<std::string> seen;
   bool code = false;
+  zip_uint64_t bytes = 0;
   for (zip_uint64_t index = 0; index < static_cast<zip_uint64_t>(members); ++index) {
     const char* name = zip_get_name(archive.get(), index, ZIP_FL_ENC_RAW);
     if (name == nullptr) return failure("has a member without a name");
@@ -75,6 +77,9 @@ absl::StatusOr<std::map<std::string, std::string>> ReadExtraFiles(const std::str
       return failure(absl::StrCat("the size of ", shown, " is not stated"));
     }
     if (info.size > kMaxBytes) return failure(absl::StrCat(shown, " is larger than ", kMaxBytes, " bytes"));
+    bytes += info.size;
+    if (bytes > kMaxAllBytes)
+      return failure(absl::StrCat("has extra files of more than ", kMaxAllBytes, " bytes"));
     const std::unique_ptr<zip_file_t, CloseMember> member(zip_fopen_index(archive.get(), index, 0));
     if (member == nullptr) return failure(absl::StrCat(shown, " cannot be read"));
     std::string text(info.size, '\0');

@@ -11,6 +11,7 @@ namespace {
 constexpr int kMaxHops = 48;
 constexpr std::size_t kMaxSteps = 200000;
 constexpr std::size_t kMaxTextBytes = 4096;
+constexpr std::size_t kBytesOfStep = 64;
 
 // "a#b" -> {"a", "b"}; a leading separator gives a leading empty part.
 std::vector<std::string> Split(std::string_view id) {
@@ -31,6 +32,15 @@ std::size_t CountOf(const Json& value) {
   std::size_t count = 1;
   for (const Json& child : value) count += CountOf(child);
   return count;
+}
+
+std::size_t StepsOf(std::string_view text) { return text.size() / kBytesOfStep; }
+
+// Values that are kept hold a copy of their place.
+std::size_t StepsOf(const Place& place) {
+  std::size_t bytes = 0;
+  for (const std::string& key : place.keys) bytes += sizeof(key) + key.size();
+  return bytes / kBytesOfStep;
 }
 
 // Whether Compute understands it: literals, references, choices, sums.
@@ -89,6 +99,7 @@ absl::StatusOr<const Json*> Config::Raw(std::string_view id, const Place& from, 
   at.keys.insert(at.keys.end(), first, parts.end());
   const Json* value = &root_;
   for (const std::string& key : at.keys) {
+    TS_RETURN_IF_ERROR(Spend(value->is_object() ? value->size() / kBytesOfStep : 0, from));
     if (value->is_object() && value->contains(key)) {
       value = &(*value)[key];
     } else if (value->is_array() && !key.empty() && key.size() < 7 &&
@@ -105,9 +116,13 @@ absl::StatusOr<const Json*> Config::Raw(std::string_view id, const Place& from, 
 
 absl::StatusOr<Located> Config::Follow(const Json& raw, const Place& place, int hops) {
   if (hops > kMaxHops) return Malformed(place.Text(), "references lead in a circle, or too far");
-  TS_RETURN_IF_ERROR(Spend(1, place));
+  TS_RETURN_IF_ERROR(Spend(1 + StepsOf(place), place));
   if (!raw.is_string()) return Located{&raw, place};
   const std::string& text = raw.get_ref<const std::string&>();
+  if (text.size() > kMaxTextBytes) {
+    return Malformed(place.Text(), absl::StrCat("is a text of more than ", kMaxTextBytes, " bytes"));
+  }
+  TS_RETURN_IF_ERROR(Spend(StepsOf(text), place));
   if (IsReference(raw)) {
     if (text.find(".json") != std::string::npos || text.find(".yaml") != std::string::npos) {
       return NotSupported(place.Text(), absl::StrCat(Short(raw), " is in another file"));
@@ -135,6 +150,9 @@ absl::StatusOr<Json> Config::Compute(const Expression& expression, const Place& 
   const std::vector<Expression>& parts = expression.parts;
   switch (expression.kind) {
     case Expression::Kind::kValue:
+      if (expression.value.is_string()) {
+        TS_RETURN_IF_ERROR(Spend(StepsOf(expression.value.get_ref<const std::string&>()), place));
+      }
       return expression.value;
     case Expression::Kind::kReference:
       return WholeOf(absl::StrCat("@", expression.text), place, hops + 1);
@@ -197,8 +215,12 @@ absl::StatusOr<Json> Config::WholeOf(const Json& raw, const Place& place, int ho
   const Json& found = *value.value;
   if (found.is_object()) {
     Json copy = Json::object();
+    // The keys are different already; copy[key] would look for each.
+    auto& members = copy.get_ref<Json::object_t&>();
     for (const auto& [key, child] : found.items()) {
-      TS_ASSIGN_OR_RETURN(copy[key], WholeOf(child, value.place.Child(key), hops + 1));
+      TS_RETURN_IF_ERROR(Spend(StepsOf(key), value.place));
+      TS_ASSIGN_OR_RETURN(Json whole, WholeOf(child, value.place.Child(key), hops + 1));
+      members.emplace_back(key, std::move(whole));
     }
     return copy;
   }

@@ -30,6 +30,7 @@ struct Draft {
   v1::Recipe recipe;
   About about;
   std::string suggested_name;
+  std::vector<std::string> modalities;  // of every input, whatever the bundle says; empty: as it says
   // What the importer decided where the bundle is silent, or changed: for the recipe's limitations and the
   // card.
   std::vector<std::string> notes;
@@ -59,8 +60,11 @@ std::string CardText(const std::string& name, const About& about, const std::vec
 
 // Modality values for a word that a bundle uses ("MRI"); empty where it is not known.
 std::vector<std::string> ModalitiesOf(std::string_view word);
-// What stands for a modality that nobody stated, and the note that goes with it.
-void AddUnknownModality(v1::Input* input, std::vector<std::string>* notes);
+// The input's modalities: the draft's own, else what the bundle states, else all. Notes what is unknown or
+// replaced, once.
+void AddModalities(const std::vector<std::string>& stated, v1::Input* input, Draft* draft);
+// Without repetitions. Error: IMPORT_INVALID with "--modality".
+absl::StatusOr<std::vector<std::string>> CheckModalities(const std::vector<std::string>& modalities);
 
 // From the extra files of one archive. Errors: IMPORT_INVALID, IMPORT_UNSUPPORTED.
 absl::StatusOr<Draft> DraftOfMonai(const Json& inference, const Json& metadata, const ImportOptions& options);

@@ -1,33 +1,57 @@
 #include "models/import/json.h"
 
 #include <algorithm>
+#include <map>
 #include <optional>
+#include <set>
 
 #include "models/import/errors.h"
 
 namespace tomoserve::models::importer {
 namespace {
 
-constexpr int kMaxDepth = 64;
+constexpr std::size_t kMaxDepth = 64;
+constexpr std::size_t kMaxKeyBytes = 256;
+// ordered_json looks through all keys of an object for each new one.
+constexpr std::size_t kMaxMembersOfObject = 10000;
+constexpr std::size_t kMaxMembers = 100000;
 
-// Brackets outside of strings; the parser itself judges the rest.
-bool IsTooDeep(std::string_view text) {
-  int depth = 0;
+// Why the text is not given to the parser, which itself judges the rest; empty where it is.
+std::string TooMuch(std::string_view text) {
+  std::vector<std::size_t> members;  // of each open bracket
+  std::size_t all_members = 0;
+  std::size_t string_start = 0;
+  std::size_t string_bytes = 0;
   bool in_string = false;
   for (std::size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
     if (in_string) {
       if (c == '\\') ++i;
-      if (c == '"') in_string = false;
+      if (c == '"') {
+        in_string = false;
+        string_bytes = i - string_start - 1;
+      }
     } else if (c == '"') {
       in_string = true;
+      string_start = i;
     } else if (c == '[' || c == '{') {
-      if (++depth > kMaxDepth) return true;
+      members.push_back(0);
+      if (members.size() > kMaxDepth) return absl::StrCat("is nested deeper than ", kMaxDepth, " levels");
     } else if (c == ']' || c == '}') {
-      --depth;
+      if (!members.empty()) members.pop_back();
+    } else if (c == ':' && !members.empty()) {
+      if (string_bytes > kMaxKeyBytes) {
+        return absl::StrCat("has a key of more than ", kMaxKeyBytes, " bytes");
+      }
+      if (++members.back() > kMaxMembersOfObject) {
+        return absl::StrCat("has an object of more than ", kMaxMembersOfObject, " members");
+      }
+      if (++all_members > kMaxMembers) {
+        return absl::StrCat("has more than ", kMaxMembers, " members in its objects");
+      }
     }
   }
-  return false;
+  return "";
 }
 
 bool IsNumber(const std::string& text) {
@@ -57,7 +81,8 @@ std::string Place::Text() const {
 }
 
 absl::StatusOr<Json> ParseJson(std::string_view text, std::string_view file) {
-  if (IsTooDeep(text)) return Malformed(file, absl::StrCat("is nested deeper than ", kMaxDepth, " levels"));
+  const std::string too_much = TooMuch(text);
+  if (!too_much.empty()) return Malformed(file, too_much);
   try {
     return Json::parse(text);
   } catch (const Json::parse_error& error) {
@@ -87,12 +112,17 @@ std::string OneLine(std::string_view text, std::size_t longest) {
 
 std::optional<Place> FirstDifference(const Json& a, const Json& b, const Place& place) {
   if (a.is_object() && b.is_object()) {
+    std::map<std::string_view, const Json*> others;
+    std::set<std::string_view> known;
+    for (const auto& [key, value] : b.items()) others.emplace(key, &value);
     for (const auto& [key, value] : a.items()) {
-      if (!b.contains(key)) return place.Child(key);
-      if (auto difference = FirstDifference(value, b[key], place.Child(key))) return difference;
+      known.insert(key);
+      const auto other = others.find(key);
+      if (other == others.end()) return place.Child(key);
+      if (auto difference = FirstDifference(value, *other->second, place.Child(key))) return difference;
     }
     for (const auto& [key, value] : b.items()) {
-      if (!a.contains(key)) return place.Child(key);
+      if (!known.contains(key)) return place.Child(key);
     }
     return std::nullopt;
   }

@@ -24,7 +24,8 @@ struct Place {
   std::string Text() const;
 };
 
-// Strict JSON of at most 64 levels. Error: IMPORT_INVALID with the file's name.
+// Strict JSON of at most 64 levels, with at most 10,000 members in an object, 100,000 in all, and keys of at
+// most 256 bytes. Error: IMPORT_INVALID with the file's name.
 absl::StatusOr<Json> ParseJson(std::string_view text, std::string_view file);
 
 // A value as a short text for messages: at most 60 bytes, plain UTF-8.

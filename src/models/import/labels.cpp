@@ -6,7 +6,9 @@
 #include <string_view>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "models/import/draft.h"
+#include "models/import/errors.h"
 #include "tomoserve/base/strings.h"
 
 namespace tomoserve::models::importer {
@@ -157,8 +159,9 @@ void AddLabels(const std::vector<NamedLabel>& labels, bool boxes, v1::Recipe* re
     flag->set_label(named.value);
     flag->set_level(v1::FLAG_LEVEL_INFO);
   }
-  recipe->mutable_coverage()->mutable_not_needed()->set_because(
-      "Imported without a rule for the extent: the owner has to set one before a NO_FINDING means anything.");
+  recipe->mutable_coverage()->mutable_not_stated()->set_because(
+      "The imported files do not say which extent a scan must have: until the owner sets a rule, a run "
+      "without findings is INCONCLUSIVE.");
 }
 
 std::vector<std::string> ModalitiesOf(std::string_view word) {
@@ -173,12 +176,33 @@ std::vector<std::string> ModalitiesOf(std::string_view word) {
   return {};
 }
 
-void AddUnknownModality(v1::Input* input, std::vector<std::string>* notes) {
-  for (const char* modality : {"CT", "MR", "PT"}) input->add_modalities(modality);
-  notes->push_back(
-      "The bundle does not say the modality: inputs.modalities lists CT, MR and PT, and the owner has to "
-      "leave the "
-      "right one.");
+void AddModalities(const std::vector<std::string>& stated, v1::Input* input, Draft* draft) {
+  std::string note;
+  std::vector<std::string> modalities = draft->modalities;
+  if (modalities.empty()) modalities = stated;
+  if (modalities.empty()) {
+    modalities = {"CT", "MR", "PT"};
+    note =
+        "The bundle does not say the modality: inputs.modalities lists CT, MR and PT, and the owner has to "
+        "leave the right one.";
+  } else if (!stated.empty() && modalities != stated) {
+    note = absl::StrCat("The bundle states the modality ", stated[0], "; --modality replaced it by ",
+                        absl::StrJoin(modalities, ", "), ".");
+  }
+  for (const std::string& modality : modalities) input->add_modalities(modality);
+  std::vector<std::string>& notes = draft->notes;
+  if (!note.empty() && std::find(notes.begin(), notes.end(), note) == notes.end()) notes.push_back(note);
+}
+
+absl::StatusOr<std::vector<std::string>> CheckModalities(const std::vector<std::string>& modalities) {
+  std::vector<std::string> checked;
+  for (const std::string& modality : modalities) {
+    if (modality != "CT" && modality != "MR" && modality != "PT") {
+      return Malformed("--modality", absl::StrCat(OneLine(modality, 40), " is none of CT, MR and PT"));
+    }
+    if (std::find(checked.begin(), checked.end(), modality) == checked.end()) checked.push_back(modality);
+  }
+  return checked;
 }
 
 }  // namespace tomoserve::models::importer

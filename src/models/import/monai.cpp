@@ -152,11 +152,14 @@ absl::Status AddInputs(Bundle* bundle) {
   v1::Recipe& recipe = bundle->draft->recipe;
   const Json format = FormatOf(bundle->metadata, "inputs");
   const std::string word = TextOf(format, "modality");
-  const std::vector<std::string> modalities = ModalitiesOf(word);
+  std::vector<std::string> stated = ModalitiesOf(word);
+  const std::vector<std::string>& replaced = bundle->draft->modalities;
+  const std::vector<std::string>& modalities = replaced.empty() ? stated : replaced;
   if (!word.empty() && modalities.empty()) {
     return NotSupported("metadata.network_data_format.inputs.modality",
                         absl::StrCat(OneLine(word, 40), " is not known"));
   }
+  if (!word.empty() && stated.empty()) stated = {OneLine(word, 40)};
   if (bundle->image_keys.size() > 1 && bundle->image_keys.size() != bundle->input_channels) {
     return NotSupported(bundle->preprocessing.Text(), absl::StrCat(bundle->image_keys.size(), " images for ",
                                                                    bundle->input_channels, " channels"));
@@ -178,12 +181,7 @@ absl::Status AddInputs(Bundle* bundle) {
       return NotSupported("metadata.network_data_format.inputs.channel_def",
                           absl::StrCat(name, " stands twice"));
     input->set_name(name);
-    for (const std::string& modality : modalities) input->add_modalities(modality);
-    if (modalities.empty()) {
-      std::vector<std::string> notes;
-      AddUnknownModality(input, &notes);
-      if (index == 0) bundle->draft->notes.push_back(notes[0]);
-    }
+    AddModalities(stated, input, bundle->draft);
     input->set_when_missing(v1::WHEN_MISSING_WARN);
     if (bundle->input_channels > 1) NarrowToSequence(name, input);
   }
@@ -273,6 +271,7 @@ absl::StatusOr<Draft> DraftOfMonai(const Json& inference, const Json& metadata,
   if (!inference.is_object()) return Malformed("inference.json", "is no object");
   if (!metadata.is_object()) return Malformed("metadata.json", "is no object");
   Draft draft;
+  TS_ASSIGN_OR_RETURN(draft.modalities, CheckModalities(options.modalities));
   draft.about = AboutOf(metadata);
   draft.suggested_name = FolderName(draft.about.name);
   Json config = inference;

@@ -208,6 +208,10 @@ absl::Status DecodeReader::KeepLargest(Transform* transform) {
   if (!arg_max_ && !threshold_) {
     return NotSupported(arguments.place().Text(), "needs labels: argmax or threshold comes first");
   }
+  if (!arg_max_ && painted_.empty() && bundle_->output_channels > 1) {
+    return NotSupported(arguments.place().Text(),
+                        "MONAI takes several channels as one-hot; only labels after a Lambda are supported");
+  }
   TS_RETURN_IF_ERROR(arguments.Only("is_onehot", false));
   TS_ASSIGN_OR_RETURN(const bool independent, arguments.Bool("independent", true));
   TS_RETURN_IF_ERROR(arguments.Only("connectivity", 3));
@@ -225,8 +229,12 @@ absl::Status DecodeReader::KeepLargest(Transform* transform) {
       labels.insert(label.get<std::uint32_t>());
     }
   } else {
+    for (const Painted& one : painted_) labels.insert(one.value);
     const std::uint32_t highest = arg_max_ ? bundle_->output_channels - 1 : 1;
-    for (std::uint32_t label = 1; label <= highest; ++label) labels.insert(label);
+    for (std::uint32_t label = 1; painted_.empty() && label <= highest; ++label) labels.insert(label);
+  }
+  if (!arg_max_ && painted_.empty() && (labels.size() != 1 || *labels.begin() != 1)) {
+    return arguments.Refuse("applied_labels", "one channel has the label 1 only");
   }
   if (!independent && labels.size() > 1) {
     return arguments.Refuse("independent", "components of several labels together are not supported");
@@ -269,6 +277,10 @@ absl::Status DecodeReader::Paint(Transform* transform) {
   // What is asked last paints first.
   for (auto one = painted->rbegin(); one != painted->rend(); ++one)
     FindThreshold()->add_paint_order(one->channel);
+  // In MONAI one channel is 1 until it is painted; in a recipe it has its painted value from the start.
+  for (v1::DecodeStep& step : *recipe_.mutable_decode()) {
+    if (step.has_keep_largest()) step.mutable_keep_largest()->set_label(painted->front().value);
+  }
   painted_ = *std::move(painted);
   return absl::OkStatus();
 }
@@ -332,7 +344,8 @@ absl::Status DecodeReader::Finish(const Place& place) {
     for (std::uint32_t channel = 0; channel < bundle_->output_channels; ++channel) {
       const auto one = std::find_if(painted_.begin(), painted_.end(),
                                     [channel](const Painted& p) { return p.channel == channel; });
-      labels.push_back({one->value, NameOf(channel)});
+      const bool names_are_values = bundle_->output_channels == 1 && bundle_->output_names.size() > 1;
+      labels.push_back({one->value, NameOf(names_are_values ? 1 : channel)});
     }
   }
   if (bundle_->output_names.empty()) {

@@ -143,7 +143,6 @@ absl::Status NnunetReader::Inputs() {
   if (channels_.size() > 64) return NotSupported(absl::StrCat("dataset.", key), "more than 64 channels");
   recipe_.mutable_network()->set_input_channels(static_cast<std::uint32_t>(channels_.size()));
   std::set<std::string> names;
-  bool unknown = false;
   for (std::size_t i = 0; i < channels_.size(); ++i) {
     v1::Input* input = recipe_.add_inputs();
     std::string name = FolderName(OneLine(channels_[i], 32));
@@ -155,13 +154,7 @@ absl::Status NnunetReader::Inputs() {
     if (modalities.empty() && schemes.is_array() && i < schemes.size() && schemes[i] == "CTNormalization") {
       modalities = {"CT"};
     }
-    for (const std::string& modality : modalities) input->add_modalities(modality);
-    if (modalities.empty()) {
-      std::vector<std::string> notes;
-      AddUnknownModality(input, &notes);
-      if (!unknown) draft_->notes.push_back(notes[0]);
-      unknown = true;
-    }
+    AddModalities(modalities, input, draft_);
     input->set_when_missing(v1::WHEN_MISSING_WARN);
     if (channels_.size() > 1) input->add_phase_texts(OneLine(channels_[i], 64));
   }
@@ -264,6 +257,7 @@ absl::StatusOr<Draft> DraftOfNnunet(const Json& plans, const Json& dataset, cons
   if (!dataset.is_object()) return Malformed("dataset.json", "is no object");
   if (!checkpoint.is_object()) return Malformed("checkpoint.json", "is no object");
   Draft draft;
+  TS_ASSIGN_OR_RETURN(draft.modalities, CheckModalities(options.modalities));
   NnunetReader reader(plans, dataset, checkpoint, &draft);
   TS_RETURN_IF_ERROR(reader.Read(options.mirroring));
   return draft;

@@ -160,7 +160,7 @@ absl::Status SqliteStore::WantRuns(const Acknowledgement& acknowledgement, const
       row = found->second;
       row.forced = row.forced || forced;
       if (news && row.stored.run.state() == v1::RUN_STATE_QUEUED) row.stored.input_digest.clear();
-      if (row.stored.stage == v1::ACTIVATION_STAGE_SHADOW) row.stored.stage = model.stage;
+      if (row.stored.stage != v1::ACTIVATION_STAGE_ACTIVE) row.stored.stage = model.stage;
     }
     if (!IsFinal(row.stored.run.state())) row.stored.deadline_us = Nearer(row.stored.deadline_us, deadline);
     TS_RETURN_IF_ERROR(WriteRun(*database_, row));
@@ -177,11 +177,15 @@ absl::Status SqliteStore::WantRuns(const Acknowledgement& acknowledgement, const
       TS_RETURN_IF_ERROR(WriteRun(*database_, row));
       continue;
     }
-    const WantedModel model{.name = row.stored.run.model(),
-                            .version = row.stored.run.version(),
-                            .model_digest = key.first,
-                            .recipe_digest = key.second,
-                            .stage = row.stored.stage};
+    WantedModel model{.name = row.stored.run.model(),
+                      .version = row.stored.run.version(),
+                      .model_digest = key.first,
+                      .recipe_digest = key.second,
+                      .stage = row.stored.stage};
+    // What the version may do now, not when the run was asked for.
+    TS_ASSIGN_OR_RETURN(const auto activation, FindActivation(*database_, model.name, model.version));
+    if (activation) model.stage = activation->stage();
+    if (model.stage == v1::ACTIVATION_STAGE_RETIRED) continue;
     TS_ASSIGN_OR_RETURN(RunRow next, NewGeneration(study, model, row.stored.generation + 1, false));
     next.stored.deadline_us = row.stored.deadline_us;
     TS_RETURN_IF_ERROR(WriteRun(*database_, next));

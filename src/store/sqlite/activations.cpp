@@ -1,7 +1,6 @@
 #include "store/sqlite/sqlite_store.h"
 
 namespace tomoserve::store {
-namespace {
 
 absl::StatusOr<std::optional<v1::ActivationRecord>> FindActivation(Database& database, std::string_view name,
                                                                    std::string_view version) {
@@ -15,8 +14,6 @@ absl::StatusOr<std::optional<v1::ActivationRecord>> FindActivation(Database& dat
   TS_RETURN_IF_ERROR(query.Message(0, record));
   return record;
 }
-
-}  // namespace
 
 absl::Status SqliteStore::SetActivation(std::string_view name, std::string_view version,
                                         const v1::ActivationRecord& record) {

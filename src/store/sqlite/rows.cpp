@@ -96,7 +96,7 @@ absl::StatusOr<std::vector<RunRow>> AllRuns(Statement statement) {
     row.finished_us = statement.Int(16);
     *stored.run.mutable_created_at() = ToTimestamp(row.created_us);
     if (IsFinal(stored.run.state())) *stored.run.mutable_finished_at() = ToTimestamp(row.finished_us);
-    stored.listed = stored.stage != v1::ACTIVATION_STAGE_SHADOW &&
+    stored.listed = stored.stage == v1::ACTIVATION_STAGE_ACTIVE &&
                     statement.EnumOf<v1::StudyRole>(18) != v1::STUDY_ROLE_PRIOR;
     stored.solicited = statement.Bool(20);
   }

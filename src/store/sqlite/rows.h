@@ -39,6 +39,10 @@ absl::StatusOr<std::optional<Submission>> FindSubmission(Database& database, std
 absl::StatusOr<std::optional<Submission>> FindSubmissionByKey(Database& database, std::string_view key);
 absl::StatusOr<std::optional<StoredStudy>> FindStudy(Database& database, std::string_view study_uid);
 
+// The newest row of a version.
+absl::StatusOr<std::optional<v1::ActivationRecord>> FindActivation(Database& database, std::string_view name,
+                                                                   std::string_view version);
+
 // kNotFound UNKNOWN_STUDY, UNKNOWN_RUN, UNKNOWN_SUBMISSION.
 absl::StatusOr<StoredStudy> ReadStudy(Database& database, std::string_view study_uid);
 absl::StatusOr<RunRow> ReadRun(Database& database, std::string_view run_id);
