@@ -73,17 +73,20 @@ TEST_F(WorklistTest, LinesSayWhatTheRunSays) {
   EXPECT_EQ(flags[1].failure().code(), "OUT_OF_MEMORY");
 }
 
-TEST_F(WorklistTest, ShadowModelsAndPriorsAreNeverListed) {
+TEST_F(WorklistTest, ModelsThatAreNotActiveAndPriorsAreNeverListed) {
   const std::string shadow =
       Submit("1.1", {"1.1.1"}, {Model("lung", v1::ACTIVATION_STAGE_SHADOW)}).run_ids(0);
   v1::SubmissionHeader prior;
   prior.set_role(v1::STUDY_ROLE_PRIOR);
   const std::string of_prior = Submit("1.2", {"1.2.1"}, {Model("lung")}, prior).run_ids(0);
-  const std::string by_name = Submit("1.3", {"1.3.1"}, {Model("demo", v1::ACTIVATION_STAGE_OFF)}).run_ids(0);
-  for (const std::string& id : {shadow, of_prior, by_name})
+  const std::string by_name = Submit("1.3", {"1.3.1"}, {Model("demo")}).run_ids(0);
+  const std::string off = Submit("1.4", {"1.4.1"}, {Model("old", v1::ACTIVATION_STAGE_OFF)}).run_ids(0);
+  for (const std::string& id : {shadow, of_prior, by_name, off})
     Finish(id, v1::FLAG_STATE_FLAGGED, v1::FLAG_LEVEL_URGENT);
   EXPECT_FALSE(Run(shadow).listed);
   EXPECT_FALSE(Run(of_prior).listed);
+  EXPECT_FALSE(Run(off).listed)
+      << "a version that somebody took out of use answers whom asks, not the worklist";
   EXPECT_THAT(FlagRuns(), ElementsAre(by_name));
   EXPECT_THAT(Feed(), ElementsAre("CREATED " + by_name));
 
