@@ -45,8 +45,9 @@ def help_of(program, *verb):
 
 
 @functools.lru_cache(None)
-def verbs():
-    return set(re.findall(r"^  ([a-z][a-z-]*)\s", help_of("tomoctl").partition("Subcommands:")[2], re.M))
+def verbs(*of):
+    """Of tomoctl, or of one of its verbs."""
+    return set(re.findall(r"^  ([a-z][a-z-]*)\s", help_of("tomoctl", *of).partition("Subcommands:")[2], re.M))
 
 
 @functools.lru_cache(None)
@@ -97,7 +98,13 @@ def wrong_in_tomoctl(words):
     if verb is None:
         plain = [word for word in words if re.fullmatch(r"[a-z][a-z-]+", word)]
         return [f"tomoctl has no verb {plain[0]}"] if plain else missing_options(help_of("tomoctl"), words, "tomoctl")
-    return missing_options(help_of("tomoctl") + help_of("tomoctl", verb), words, f"tomoctl {verb}")
+    path = [verb]
+    if verbs(verb):
+        below = next((word for word in words[words.index(verb) + 1:] if re.fullmatch(r"[a-z][a-z-]+", word)), None)
+        if below not in verbs(verb):
+            return [f"tomoctl {verb} has no verb {below}"]
+        path.append(below)
+    return missing_options(help_of("tomoctl") + help_of("tomoctl", *path), words, f"tomoctl {' '.join(path)}")
 
 
 def wrong_in_docker_build(words):
@@ -181,6 +188,8 @@ def test_the_documents_that_a_newcomer_reads_are_among_them():
     ("`build/absent/bin/tomoctl`", "build/absent/bin/tomoctl is not built"),
     ("```sh\nbuild/bin/tomoctl absent FOLDER\n```", "tomoctl has no verb absent"),
     ("`tomoctl analyze PATH --absent`", "tomoctl analyze has no option --absent"),
+    ("`tomoctl model absent X`", "tomoctl model has no verb absent"),
+    ("`tomoctl model import X --absent`", "tomoctl model import has no option --absent"),
     ("`tomoctl --server X flags --absent=1`", "tomoctl flags has no option --absent=1"),
     ("```sh\nbuild/bin/tomoserve --listen A \\\n  --absent\n```", "tomoserve has no option --absent"),
     ("`script/setup --absent`", "script/setup has no option --absent"),
