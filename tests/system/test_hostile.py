@@ -206,7 +206,9 @@ def test_headers_of_many_frames_are_not_held_all_at_once(server, stubs):
     reset_peak(server)
     submission = Submission(server, stubs, files)
     assert {submission.refusal(key).code for key, _ in files[1:]} == {"STUDY_MISMATCH"}
-    assert peak_bytes(server) - before < 400 * MIB
+    # All of them would take 1.8 GB. What counts beside the 128 MiB that wait for judgement: each lease has one header
+    # in the making, encoded and decoded, and freed memory that the allocator keeps for its thread.
+    assert peak_bytes(server) - before < 800 * MIB
 
 
 def test_refused_syntaxes_are_named(server, stubs):
