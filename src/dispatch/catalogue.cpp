@@ -5,7 +5,6 @@
 #include <string>
 #include <utility>
 
-#include "tomoserve/base/clock.h"
 #include "tomoserve/base/status.h"
 
 namespace tomoserve::dispatch {
@@ -13,13 +12,11 @@ namespace {
 
 constexpr std::size_t kLongestAuthor = 128;
 
+// Without a time: the store says when.
 v1::ActivationRecord MakeRecord(v1::ActivationStage stage, const std::string& by) {
   v1::ActivationRecord record;
   record.set_stage(stage);
   record.set_by(by);
-  const std::int64_t now_us = base::NowUs();
-  record.mutable_at()->set_seconds(now_us / 1000000);
-  record.mutable_at()->set_nanos(static_cast<std::int32_t>(now_us % 1000000) * 1000);
   return record;
 }
 

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "dispatch/instance_rules.h"
 #include "tomoserve/base/status.h"
+#include "tomoserve/models/recipe.h"
 #include "tomoserve/volume/run_bytes.h"
 
 namespace tomoserve::dispatch {
@@ -146,7 +147,7 @@ absl::Status CheckRunDone(const v1::Recipe& recipe, const volume::Geometry& grid
     TS_RETURN_IF_ERROR(CheckExtent(grid, extent, "labels"));
   }
   // Boxes have no label map; labels without one would be DONE and nowhere to be seen.
-  const bool boxes = recipe.decode_size() > 0 && recipe.decode(0).has_detect_boxes();
+  const bool boxes = models::DetectorOf(recipe) != nullptr;
   if (done.has_label_map() == boxes) return Lie("has_label_map");
   if (boxes && done.labels_size() > 0) return Lie("labels");
   if (done.has_lung()) TS_RETURN_IF_ERROR(CheckExtent(grid, done.lung(), "lung"));

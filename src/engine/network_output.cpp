@@ -7,6 +7,7 @@
 
 #include "engine/window_shape.h"
 #include "tomoserve/base/status.h"
+#include "tomoserve/models/recipe.h"
 
 namespace tomoserve::engine {
 namespace {
@@ -59,9 +60,9 @@ absl::Status Collect(const c10::IValue& value, int nesting, std::vector<at::Tens
 // A detector's map is a window's in whole cells; a segmentation's tensor is the window's size.
 absl::Status CheckShapes(const v1::Recipe& recipe, const at::Tensor& input,
                          const std::vector<at::Tensor>& outputs) {
-  const bool detects = recipe.decode_size() > 0 && recipe.decode(0).has_detect_boxes();
-  const std::size_t wanted =
-      detects ? 2 * static_cast<std::size_t>(recipe.decode(0).detect_boxes().levels_size()) : 1;
+  const v1::DetectBoxes* const detector = models::DetectorOf(recipe);
+  const bool detects = detector != nullptr;
+  const std::size_t wanted = detects ? 2 * static_cast<std::size_t>(detector->levels_size()) : 1;
   if (outputs.size() != wanted) {
     return BadOutput(std::to_string(outputs.size()) + " tensors",
                      detects ? "a detector answers with two maps for each of the recipe's levels"

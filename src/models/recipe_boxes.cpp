@@ -2,6 +2,7 @@
 #include <cstdint>
 
 #include "models/recipe_checks.h"
+#include "tomoserve/models/recipe.h"
 
 namespace tomoserve::models {
 namespace {
@@ -17,28 +18,6 @@ absl::Status CheckTriple(const std::string& path,
   if (values.size() != 3) return Invalid(path, "three values are required");
   for (const std::uint32_t value : values) {
     if (value < 1 || value > 1024) return Invalid(path, "each is from 1 to 1024");
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CheckNetworkOfDetector(const v1::Recipe& recipe) {
-  const v1::Network& network = recipe.network();
-  if (network.spatial_dims() != 3) return Invalid("network.spatial_dims", "a detector has 3");
-  if (network.axes() != v1::TENSOR_AXES_XYZ) {
-    return Invalid("network.axes", "a detector's maps and boxes are in the order XYZ");
-  }
-  if (!network.mirror_axes().empty()) {
-    return Invalid("network.mirror_axes", "a detector's boxes cannot be mirrored back");
-  }
-  const v1::Windows& windows = recipe.windows();
-  if (windows.layout() != v1::WINDOW_LAYOUT_MONAI) {
-    return Invalid("windows.layout", "a detector's windows are MONAI's");
-  }
-  if (windows.blend() == v1::BLEND_GAUSSIAN) {
-    return Invalid("windows.blend", "a detector's windows count the same");
-  }
-  if (windows.padding_mode() == v1::PADDING_MODE_REPLICATE || windows.padding_value() != 0) {
-    return Invalid("windows.padding_mode", "a detector's volume is padded with zeros");
   }
   return absl::OkStatus();
 }
@@ -77,6 +56,33 @@ absl::Status CheckFindingsOfDetector(const v1::Recipe& recipe) {
 }
 
 }  // namespace
+
+const v1::DetectBoxes* DetectorOf(const v1::Recipe& recipe) {
+  const bool detects = recipe.decode_size() > 0 && recipe.decode(0).has_detect_boxes();
+  return detects ? &recipe.decode(0).detect_boxes() : nullptr;
+}
+
+absl::Status CheckNetworkOfDetector(const v1::Recipe& recipe) {
+  const v1::Network& network = recipe.network();
+  if (network.spatial_dims() != 3) return Invalid("network.spatial_dims", "a detector has 3");
+  if (network.axes() != v1::TENSOR_AXES_XYZ) {
+    return Invalid("network.axes", "a detector's maps and boxes are in the order XYZ");
+  }
+  if (!network.mirror_axes().empty()) {
+    return Invalid("network.mirror_axes", "a detector's boxes cannot be mirrored back");
+  }
+  const v1::Windows& windows = recipe.windows();
+  if (windows.layout() != v1::WINDOW_LAYOUT_MONAI) {
+    return Invalid("windows.layout", "a detector's windows are MONAI's");
+  }
+  if (windows.blend() == v1::BLEND_GAUSSIAN) {
+    return Invalid("windows.blend", "a detector's windows count the same");
+  }
+  if (windows.padding_mode() == v1::PADDING_MODE_REPLICATE || windows.padding_value() != 0) {
+    return Invalid("windows.padding_mode", "a detector's volume is padded with zeros");
+  }
+  return absl::OkStatus();
+}
 
 absl::Status CheckDetectBoxes(const v1::Recipe& recipe, const std::string& path,
                               const v1::DetectBoxes& step) {

@@ -3,6 +3,7 @@
 #include <set>
 
 #include "models/recipe_checks.h"
+#include "tomoserve/models/recipe.h"
 
 namespace tomoserve::models {
 namespace {
@@ -155,7 +156,7 @@ absl::Status CheckDecode(const v1::Recipe& recipe) {
   if (recipe.decode().empty()) return Invalid("decode", "at least one step is required");
   DecodeState state;
   for (int i = 0; i < recipe.decode_size(); ++i) TS_RETURN_IF_ERROR(CheckStep(recipe, i, &state));
-  if (recipe.decode(0).has_detect_boxes()) return absl::OkStatus();
+  if (DetectorOf(recipe) != nullptr) return absl::OkStatus();
   if (!state.labels) return Invalid("decode", "no step makes labels: arg_max or threshold is required");
   if (!state.in_volume_grid) return Invalid("decode", "to_volume_grid is required");
   return absl::OkStatus();

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "models/recipe_checks.h"
+#include "tomoserve/models/recipe.h"
 
 namespace tomoserve::models {
 namespace {
@@ -120,7 +121,7 @@ absl::Status CheckCoverage(const v1::Recipe& recipe) {
       return CheckText("coverage.not_stated.because", coverage.not_stated().because(), 1000);
     case v1::CoverageRule::kLabelInside:
       TS_RETURN_IF_ERROR(CheckKept(recipe, "coverage.label_inside.label", coverage.label_inside().label()));
-      if (recipe.decode(0).has_detect_boxes())
+      if (DetectorOf(recipe) != nullptr)
         return Invalid("coverage.label_inside", "boxes have no label volume");
       return bounds("coverage.label_inside", coverage.label_inside().min_volume_ml(),
                     coverage.label_inside().margin_mm());

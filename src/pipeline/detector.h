@@ -11,9 +11,6 @@
 
 namespace tomoserve::pipeline {
 
-// The step that makes boxes; null where the recipe makes labels.
-const v1::DetectBoxes* DetectorOf(const v1::Recipe& recipe);
-
 // Whether a detector's other fields leave it what it needs: kInvalidArgument RECIPE_INVALID (value: the
 // field).
 absl::Status CheckDetector(const v1::Recipe& recipe);

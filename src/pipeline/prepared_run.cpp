@@ -20,6 +20,7 @@
 #include "tomoserve/compute/nnunet_windows.h"
 #include "tomoserve/compute/on_device/components.h"
 #include "tomoserve/compute/resample.h"
+#include "tomoserve/models/recipe.h"
 #include "tomoserve/models/tensor_axes.h"
 
 namespace tomoserve::pipeline {
@@ -128,7 +129,8 @@ absl::Status PreparedRun::Prepare(std::span<const compute::StoredSlice> slices) 
   }
   SetImportance();
   if (plan_.heads) {
-    maps_.emplace(*plan_.heads, *DetectorOf(recipe_), recipe_.network().output_channels(), placement_.device);
+    maps_.emplace(*plan_.heads, *models::DetectorOf(recipe_), recipe_.network().output_channels(),
+                  placement_.device);
   }
   if (!placement_.UsesLoops()) {
     finite_ = at::zeros({windows()}, at::TensorOptions(at::kBool).device(placement_.device));
@@ -319,7 +321,7 @@ absl::StatusOr<RunResult> PreparedRun::FinishAs(std::span<Label> label_map) {
 absl::StatusOr<RunResult> PreparedRun::FinishBoxes() {
   const double start = base::MonotonicMs();
   prepared_.reset();
-  const std::vector<compute::Detection> boxes = BestBoxes(*DetectorOf(recipe_), *maps_);
+  const std::vector<compute::Detection> boxes = BestBoxes(*models::DetectorOf(recipe_), *maps_);
   maps_.reset();
   const double decoded = base::MonotonicMs();
   RunResult result;

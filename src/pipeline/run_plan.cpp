@@ -8,6 +8,7 @@
 #include "pipeline/detector.h"
 #include "tomoserve/base/status.h"
 #include "tomoserve/compute/nnunet_windows.h"
+#include "tomoserve/models/recipe.h"
 #include "tomoserve/models/tensor_axes.h"
 #include "tomoserve/models/window_size.h"
 #include "tomoserve/volume/orientation.h"
@@ -141,7 +142,7 @@ absl::StatusOr<compute::WindowPlan> PlanWindows(const v1::Recipe& recipe, const 
 // None where the recipe makes labels.
 absl::StatusOr<std::optional<compute::HeadPlan>> PlanDetector(const v1::Recipe& recipe,
                                                               const volume::Geometry& model) {
-  const v1::DetectBoxes* const boxes = DetectorOf(recipe);
+  const v1::DetectBoxes* const boxes = models::DetectorOf(recipe);
   if (boxes == nullptr) return std::nullopt;
   TS_RETURN_IF_ERROR(CheckDetector(recipe));
   const auto [x, y, z] = model.size_ijk();

@@ -1,7 +1,7 @@
 // Who may answer: stages of versions, set while the server runs.
 #include <gmock/gmock.h>
 
-#include "dispatch/fixture.h"
+#include "dispatch/growing_fixture.h"
 #include "tomoserve/base/status.h"
 
 namespace tomoserve::dispatch {
@@ -11,7 +11,7 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
-class ActivationTest : public DispatchTest {
+class ActivationTest : public StudyInPartsTest {
  protected:
   absl::StatusOr<ModelStatus> Set(const std::string& name, const std::string& version,
                                   v1::ActivationStage stage, const std::string& by = "chief physicist") {
@@ -100,19 +100,13 @@ TEST_F(ActivationTest, LateInstancesDoNotWakeWhatIsRetired) {
   AddModel("m", "ok");
   AddModel("other", "ok");
   Start();
-  FakeStudy study;
-  study.slices = 16;
-  std::vector<std::string> files;
-  for (std::uint32_t k = 0; k < 16; ++k) files.push_back(study.File(k));
-  const std::vector<std::string> early(files.begin(), files.begin() + 8);
-  const std::vector<std::string> late(files.begin() + 8, files.end());
-  const auto first = MustSubmit(Wanting({"m", "other"}), early);
+  const auto first = MustSubmit(Wanting({"m", "other"}), Part(study_, 0, 8));
   for (const std::string& run_id : first.run_ids()) WaitForRun(run_id);
   ASSERT_TRUE(Set("m", "1", v1::ACTIVATION_STAGE_RETIRED).ok());
-  WaitForRun(MustSubmit(Wanting({"other"}), late).run_ids(0));
-  const auto known = dispatcher_->GetStudy("1.2.3");
-  ASSERT_TRUE(known.ok());
-  for (const v1::Run& run : known->runs()) {
+  WaitForRun(MustSubmit(Wanting({"other"}), Part(study_, 8, 16)).run_ids(0));
+  const v1::Study study = Study();
+  ASSERT_THAT(study.runs(), SizeIs(2));
+  for (const v1::Run& run : study.runs()) {
     EXPECT_EQ(run.provenance().generation(), run.model() == "m" ? 1u : 2u) << run.model();
   }
 }

@@ -1,11 +1,10 @@
 // Instances and series that a submitter announces.
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
-#include "dispatch/fixture.h"
+#include "dispatch/growing_fixture.h"
 #include "tomoserve/base/status.h"
 
 namespace tomoserve::dispatch {
@@ -15,17 +14,8 @@ using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::SizeIs;
 
-class CountingObserver final : public Observer {
- public:
-  void OnGenerationHeld(std::string_view) override { ++held; }
-  std::atomic<int> held{0};
-};
-
-class ExpectationTest : public DispatchTest {
+class ExpectationTest : public StudyInPartsTest {
  protected:
-  ExpectationTest() { options_.observer = &observer_; }
-  ~ExpectationTest() override { dispatcher_.reset(); }
-
   static v1::ExpectedSeries Expecting(const std::string& series_uid, std::uint32_t instances) {
     v1::ExpectedSeries expected;
     expected.set_series_instance_uid(series_uid);
@@ -37,14 +27,6 @@ class ExpectationTest : public DispatchTest {
     for (const v1::Reason& reason : reasons) codes.push_back(reason.code());
     return codes;
   }
-  v1::Study Study() {
-    const auto study = dispatcher_->GetStudy("1.2.3");
-    EXPECT_TRUE(study.ok()) << study.status();
-    return study.ok() ? *study : v1::Study();
-  }
-
-  CountingObserver observer_;
-  FakeStudy study_{.slices = 16};
 };
 
 TEST_F(ExpectationTest, AnExpectedSeriesThatNeverCameIsNoReasonToSayNotApplicable) {

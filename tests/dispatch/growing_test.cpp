@@ -1,12 +1,11 @@
 // Studies that grow after their completion: generations, their limit, conflicts, reruns; and studies that are
 // old.
-#include <atomic>
 #include <chrono>
 #include <map>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
-#include "dispatch/fixture.h"
+#include "dispatch/growing_fixture.h"
 #include "tomoserve/base/clock.h"
 #include "tomoserve/base/status.h"
 
@@ -19,27 +18,8 @@ using ::testing::IsEmpty;
 using ::testing::Not;
 using ::testing::SizeIs;
 
-class CountingObserver final : public Observer {
- public:
-  void OnGenerationHeld(std::string_view) override { ++held; }
-  std::atomic<int> held{0};
-};
-
-class GrowingTest : public DispatchTest {
+class GrowingTest : public StudyInPartsTest {
  protected:
-  GrowingTest() { options_.observer = &observer_; }
-  ~GrowingTest() override { dispatcher_.reset(); }
-
-  static std::vector<std::string> Part(const FakeStudy& study, std::uint32_t from, std::uint32_t to) {
-    std::vector<std::string> files;
-    for (std::uint32_t k = from; k < to; ++k) files.push_back(study.File(k));
-    return files;
-  }
-  v1::Study Study() {
-    const auto study = dispatcher_->GetStudy("1.2.3");
-    EXPECT_TRUE(study.ok()) << study.status();
-    return study.ok() ? *study : v1::Study();
-  }
   std::vector<std::string> Notices() {
     std::vector<std::string> codes;
     const v1::Study study = Study();
@@ -66,9 +46,6 @@ class GrowingTest : public DispatchTest {
     EXPECT_EQ(run.state(), v1::RUN_STATE_DONE);
     return receipt.run_ids(0);
   }
-
-  CountingObserver observer_;
-  FakeStudy study_{.slices = 16};
 };
 
 TEST_F(GrowingTest, LateInstancesOfAnUnrelatedSeriesMakeNoGeneration) {

@@ -1,6 +1,5 @@
 // The chest CT through MONAI's lung nodule detector with a network of the golden cases: boxes equal MONAI's.
 #include <ATen/ops/full.h>
-#include <fcntl.h>
 #include <gtest/gtest.h>
 
 #include <array>
@@ -9,10 +8,8 @@
 #include <thread>
 
 #include "pipeline/detector_recipes.h"
+#include "pipeline/golden_network.h"
 #include "pipeline/pipeline_fixtures.h"
-#include "tomoserve/base/digest.h"
-#include "tomoserve/base/unique_fd.h"
-#include "tomoserve/engine/network.h"
 #include "tomoserve/engine/runtime.h"
 
 namespace tomoserve::pipeline {
@@ -90,13 +87,6 @@ Match MatchBoxes(std::vector<Row> found, const std::vector<Row>& expected) {
   return match;
 }
 
-absl::StatusOr<std::shared_ptr<engine::Network>> Load(const fs::path& path, const v1::Recipe& recipe) {
-  const base::UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  const int fd = file.get();
-  TS_ASSIGN_OR_RETURN(const std::string digest, base::Sha256HexOfFile(fd));
-  return engine::Network::Load({&fd, 1}, recipe, {&digest, 1});
-}
-
 fs::path CaseFolder(const char* name) { return testing::Reference() / name; }
 
 struct Case {
@@ -138,7 +128,7 @@ TEST_P(GoldenBoxes, EqualMonais) {
   engine::InitialiseTorch();
   const testing::ChestCt ct = ReadSlices(golden_case.slices_k);
   const v1::Recipe recipe = testing::LungNoduleDetector(v1::ANCHOR_CENTRE_CELL_START);
-  const auto network = Load(CaseFolder("c1_lung_nodule_sliding") / "model.ts", recipe);
+  const auto network = testing::LoadNetwork(CaseFolder("c1_lung_nodule_sliding") / "model.ts", recipe);
   ASSERT_TRUE(network.ok()) << network.status();
 
   std::vector<Variant> variants;
@@ -212,7 +202,8 @@ TEST(GoldenBoxesTest, TheNetworkWithAListOfSixAnswersWhatTheOneWithADictDoes) {
   testing::SetWindows(recipe, {64, 48, 32}, 0.25);
   std::array<std::vector<at::Tensor>, 2> maps;
   for (const std::size_t n : {std::size_t{0}, std::size_t{1}}) {
-    const auto network = Load(folder / (n == 0 ? "model.ts" : "model_list_output.ts"), recipe);
+    const auto network =
+        testing::LoadNetwork(folder / (n == 0 ? "model.ts" : "model_list_output.ts"), recipe);
     ASSERT_TRUE(network.ok()) << network.status();
     ASSERT_TRUE((*network)->WarmUp().ok());
     testing::Random random(5);

@@ -1,6 +1,5 @@
 // Series through whole recipes of nnU-Net v2 with their networks: prepared input and labels equal nnU-Net's.
 #include <ATen/ops/empty.h>
-#include <fcntl.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -10,11 +9,9 @@
 #include <thread>
 #include <utility>
 
+#include "pipeline/golden_network.h"
 #include "pipeline/golden_volumes.h"
 #include "pipeline/pipeline_fixtures.h"
-#include "tomoserve/base/digest.h"
-#include "tomoserve/base/unique_fd.h"
-#include "tomoserve/engine/network.h"
 #include "tomoserve/engine/runtime.h"
 
 namespace tomoserve::pipeline {
@@ -173,11 +170,7 @@ TEST_P(GoldenNnunet, LabelsEqualNnunets) {
   TS_SKIP_WITHOUT(testing::TestData());
   engine::InitialiseTorch();
   const v1::Recipe recipe = RecipeOf(golden.plans);
-  const base::UniqueFd file(::open((folder / "model.ts").c_str(), O_RDONLY | O_CLOEXEC));
-  ASSERT_GE(file.get(), 0);
-  const int fd = file.get();
-  const std::array<std::string, 1> digest{base::Sha256HexOfFile(fd).value()};
-  const auto network = engine::Network::Load({&fd, 1}, recipe, digest);
+  const auto network = testing::LoadNetwork(folder / "model.ts", recipe);
   ASSERT_TRUE(network.ok()) << network.status();
   const testing::Series series = golden.series();
   const Runs runs = RunsOf(recipe, series);

@@ -1,5 +1,4 @@
 // Series through whole recipes of MONAI bundles, with their networks: labels equal MONAI's.
-#include <fcntl.h>
 #include <gtest/gtest.h>
 
 #include <array>
@@ -7,11 +6,9 @@
 #include <thread>
 #include <tuple>
 
+#include "pipeline/golden_network.h"
 #include "pipeline/golden_volumes.h"
 #include "pipeline/pipeline_fixtures.h"
-#include "tomoserve/base/digest.h"
-#include "tomoserve/base/unique_fd.h"
-#include "tomoserve/engine/network.h"
 #include "tomoserve/engine/runtime.h"
 
 namespace tomoserve::pipeline {
@@ -135,11 +132,7 @@ TEST_P(GoldenRun, LabelsEqualMonai) {
   TS_SKIP_WITHOUT(testing::TestData());
   engine::InitialiseTorch();
   const v1::Recipe recipe = golden_case.recipe();
-  const base::UniqueFd file(::open((folder / "model.ts").c_str(), O_RDONLY | O_CLOEXEC));
-  ASSERT_GE(file.get(), 0);
-  const int fd = file.get();
-  const std::array<std::string, 1> digest{base::Sha256HexOfFile(fd).value()};
-  const auto network = engine::Network::Load({&fd, 1}, recipe, digest);
+  const auto network = testing::LoadNetwork(folder / "model.ts", recipe);
   ASSERT_TRUE(network.ok()) << network.status();
 
   const testing::Series series = golden_case.series();

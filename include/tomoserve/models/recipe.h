@@ -20,6 +20,13 @@ absl::StatusOr<v1::Recipe> ParseRecipe(std::string_view text);
 // The same checks on a message. What is wrong comes before what is not supported.
 absl::Status ValidateRecipe(const v1::Recipe& recipe);
 
+// The step that makes boxes; null where the recipe makes labels.
+const v1::DetectBoxes* DetectorOf(const v1::Recipe& recipe);
+
+// Whether network and windows of a detector are what boxes need: kInvalidArgument RECIPE_INVALID (value: the
+// field). Part of ValidateRecipe.
+absl::Status CheckNetworkOfDetector(const v1::Recipe& recipe);
+
 // Bytes of a voxel that the recipe's label values need: 1 or 2.
 std::uint32_t LabelBytesPerVoxel(const v1::Recipe& recipe);
 
