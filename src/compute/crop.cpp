@@ -33,12 +33,13 @@ struct Interval {
 
 using Intervals = std::array<Interval, 3>;  // k, j, i
 
-Intervals OthersOfSlice(const float* slice, std::int64_t rows, std::int64_t columns, float background) {
-  const auto is_other = [background](float value) { return value != background; };
+template <typename Value>
+Intervals OthersOfSlice(const Value* slice, std::int64_t rows, std::int64_t columns, Value background) {
+  const auto is_other = [background](Value value) { return value != background; };
   Intervals found;
   for (std::int64_t j = 0; j < rows; ++j) {
-    const float* const row = slice + j * columns;
-    const float* const first = std::find_if(row, row + columns, is_other);
+    const Value* const row = slice + j * columns;
+    const Value* const first = std::find_if(row, row + columns, is_other);
     if (first == row + columns) continue;
     const auto last =
         std::find_if(std::make_reverse_iterator(row + columns), std::make_reverse_iterator(first), is_other);
@@ -48,9 +49,10 @@ Intervals OthersOfSlice(const float* slice, std::int64_t rows, std::int64_t colu
   return found;
 }
 
-absl::StatusOr<Intervals> FindWithLoops(const at::Tensor& volume, float background,
+template <typename Value>
+absl::StatusOr<Intervals> FindWithLoops(const at::Tensor& volume, Value background,
                                         const Parallel& parallel) {
-  const float* const voxels = volume.const_data_ptr<float>();
+  const Value* const voxels = volume.const_data_ptr<Value>();
   const std::int64_t rows = volume.size(1);
   const std::int64_t columns = volume.size(2);
   std::vector<Intervals> of_slices(static_cast<std::size_t>(volume.size(0)));
@@ -68,14 +70,28 @@ absl::StatusOr<Intervals> FindWithLoops(const at::Tensor& volume, float backgrou
   return found;
 }
 
-Intervals FindWithTensors(const at::Tensor& volume, float background) {
+absl::StatusOr<Intervals> FindInAnyWithLoops(std::span<const at::Tensor> volumes, float background,
+                                             const Parallel& parallel) {
+  Intervals found;
+  for (const at::Tensor& volume : volumes) {
+    TS_ASSIGN_OR_RETURN(const Intervals of_volume, FindWithLoops(volume, background, parallel));
+    for (std::size_t axis = 0; axis < 3; ++axis) found[axis].Add(of_volume[axis]);
+  }
+  return found;
+}
+
+Intervals FindInAnyWithTensors(std::span<const at::Tensor> volumes, float background) {
+  const at::Tensor& volume = volumes.front();
   std::array<at::Tensor, 3> flags;
   for (std::int64_t axis = 0; axis < 3; ++axis) {
     flags[static_cast<std::size_t>(axis)] = at::zeros({volume.size(axis)}, volume.options().dtype(at::kBool));
   }
   on_device::ForRanges(volume.size(0), on_device::SlicesOfChunk(volume.stride(0)),
                        [&](std::int64_t first, std::int64_t count) {
-                         const at::Tensor other = volume.narrow(0, first, count).ne(background);
+                         at::Tensor other = volume.narrow(0, first, count).ne(background);
+                         for (const at::Tensor& more : volumes.subspan(1)) {
+                           other.logical_or_(more.narrow(0, first, count).ne(background));
+                         }
                          const at::Tensor of_rows = other.any(2);
                          flags[0].narrow(0, first, count).copy_(of_rows.any(1));
                          flags[1].logical_or_(of_rows.any(0));
@@ -92,28 +108,42 @@ Intervals FindWithTensors(const at::Tensor& volume, float background) {
   return found;
 }
 
+// The box of what was found in a volume of these sizes, with a margin.
+volume::Box BoxAround(const Intervals& found, at::IntArrayRef size_kji, std::uint32_t margin) {
+  volume::Box box;
+  for (std::size_t axis = 0; axis < 3; ++axis) {
+    const std::int64_t last = size_kji[axis] - 1;
+    const bool nothing = found[axis].last < found[axis].first;
+    const std::int64_t begin = nothing ? 0 : std::max<std::int64_t>(found[axis].first - margin, 0);
+    const std::int64_t end = nothing ? last : std::min<std::int64_t>(found[axis].last + margin, last);
+    box.first_ijk[2 - axis] = static_cast<std::uint32_t>(begin);
+    box.size_ijk[2 - axis] = static_cast<std::uint32_t>(end - begin + 1);
+  }
+  return box;
+}
+
 }  // namespace
 
-absl::StatusOr<volume::Box> BoxOfOthers(const at::Tensor& volume, double background, std::uint32_t margin,
-                                        const Parallel& parallel, const Placement& placement) {
+absl::StatusOr<volume::Box> BoxOfOthers(std::span<const at::Tensor> volumes, double background,
+                                        std::uint32_t margin, const Parallel& parallel,
+                                        const Placement& placement) {
   return Fenced([&]() -> absl::StatusOr<volume::Box> {
     const auto value = static_cast<float>(background);
     Intervals found;
     if (placement.UsesLoops()) {
-      TS_ASSIGN_OR_RETURN(found, FindWithLoops(volume, value, parallel));
+      TS_ASSIGN_OR_RETURN(found, FindInAnyWithLoops(volumes, value, parallel));
     } else {
-      found = FindWithTensors(volume, value);
+      found = FindInAnyWithTensors(volumes, value);
     }
-    volume::Box box;
-    for (std::size_t axis = 0; axis < 3; ++axis) {
-      const std::int64_t last = volume.size(static_cast<std::int64_t>(axis)) - 1;
-      const bool nothing = found[axis].last < found[axis].first;
-      const std::int64_t begin = nothing ? 0 : std::max<std::int64_t>(found[axis].first - margin, 0);
-      const std::int64_t end = nothing ? last : std::min<std::int64_t>(found[axis].last + margin, last);
-      box.first_ijk[2 - axis] = static_cast<std::uint32_t>(begin);
-      box.size_ijk[2 - axis] = static_cast<std::uint32_t>(end - begin + 1);
-    }
-    return box;
+    return BoxAround(found, volumes.front().sizes(), margin);
+  });
+}
+
+absl::StatusOr<volume::Box> BoxOfMask(const at::Tensor& mask, std::uint32_t margin,
+                                      const Parallel& parallel) {
+  return Fenced([&]() -> absl::StatusOr<volume::Box> {
+    TS_ASSIGN_OR_RETURN(const Intervals found, FindWithLoops<std::uint8_t>(mask, 0, parallel));
+    return BoxAround(found, mask.sizes(), margin);
   });
 }
 
@@ -135,9 +165,11 @@ at::Tensor CropTo(at::Tensor volume, const volume::Box& box, const Placement& pl
   return volume.view({-1}).narrow(0, 0, part.numel()).view(part.sizes());
 }
 
-absl::StatusOr<at::Tensor> FilledNonzero(const at::Tensor& volume, const Parallel& parallel,
+absl::StatusOr<at::Tensor> FilledNonzero(std::span<const at::Tensor> volumes, const Parallel& parallel,
                                          const Placement& placement) {
-  const at::Tensor mask = volume.ne(0).view(at::kByte);
+  at::Tensor nonzero = volumes.front().ne(0);
+  for (const at::Tensor& more : volumes.subspan(1)) nonzero.logical_or_(more.ne(0));
+  const at::Tensor mask = nonzero.view(at::kByte);
   if (!placement.UsesLoops()) {
     TS_RETURN_IF_ERROR(on_device::FillHoles(mask, 1, parallel));
     return mask;

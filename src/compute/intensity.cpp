@@ -95,7 +95,7 @@ absl::StatusOr<double> SumOverChunks(std::span<float> voxels, const Parallel& pa
   return sum;
 }
 
-// `region`: the voxels that count, at least all that are not 0; empty: as z_score.nonzero says.
+// `region`: the voxels that count, those that are not 0 among them; empty: as z_score.nonzero says.
 absl::Status AddZScore(const v1::ZScore& z_score, std::span<float> voxels,
                        std::span<const std::uint8_t> region, const Parallel& parallel,
                        std::vector<Pointwise>& steps) {
@@ -202,14 +202,30 @@ struct Work {
   std::vector<Pointwise> pending = {};
 };
 
-// The region of a z-score with fill_holes.
-absl::StatusOr<std::span<const std::uint8_t>> RegionOf(Work& work, const Parallel& parallel) {
-  at::Tensor region = work.region;
-  if (!region.defined()) {
-    TS_ASSIGN_OR_RETURN(region, FilledNonzero(work.volume, parallel));
+std::span<const std::uint8_t> Bytes(const at::Tensor& region) {
+  return {region.const_data_ptr<std::uint8_t>(), static_cast<std::size_t>(region.numel())};
+}
+
+// Sets voxels outside a region to 0.
+Pointwise Inside(std::span<const std::uint8_t> region, std::span<float> voxels) {
+  return [region, first = voxels.data()](std::span<float> chunk) {
+    const std::uint8_t* inside = region.data() + (chunk.data() - first);
+    for (float& v : chunk) v = *inside++ != 0 ? v : 0;
+  };
+}
+
+// The region of a z-score with fill_holes. Outside of it all voxels are 0 from here on.
+absl::StatusOr<std::span<const std::uint8_t>> RegionOf(std::span<float> voxels, const Parallel& parallel,
+                                                       Work& work) {
+  if (work.region.defined()) {
+    work.pending.push_back(Inside(Bytes(work.region), voxels));
+    TS_RETURN_IF_ERROR(ApplyPointwise(work.pending, voxels, parallel));
+    return Bytes(work.region);
   }
+  TS_RETURN_IF_ERROR(ApplyPointwise(work.pending, voxels, parallel));
+  TS_ASSIGN_OR_RETURN(at::Tensor region, FilledNonzero({&work.volume, 1}, parallel));
   work.kept.push_back(region);
-  return std::span(region.const_data_ptr<std::uint8_t>(), static_cast<std::size_t>(region.numel()));
+  return Bytes(region);
 }
 
 // Appends one step; steps that need statistics have the pending ones carried out first.
@@ -232,10 +248,11 @@ absl::Status AddStep(const v1::IntensityStep& step, std::span<float> voxels, con
       });
       return absl::OkStatus();
     case v1::IntensityStep::kZScore: {
-      TS_RETURN_IF_ERROR(ApplyPointwise(pending, voxels, parallel));
       std::span<const std::uint8_t> region;
       if (step.z_score().fill_holes()) {
-        TS_ASSIGN_OR_RETURN(region, RegionOf(work, parallel));
+        TS_ASSIGN_OR_RETURN(region, RegionOf(voxels, parallel, work));
+      } else {
+        TS_RETURN_IF_ERROR(ApplyPointwise(pending, voxels, parallel));
       }
       return AddZScore(step.z_score(), voxels, region, parallel, pending);
     }

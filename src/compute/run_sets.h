@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -35,5 +36,9 @@ std::vector<const Component*> AllButLargest(const ComponentSet& set, std::uint32
 
 // Runs of the components that touch no face of a grid of this size.
 std::vector<RowRun> RunsWithin(const ComponentSet& set, const std::array<std::int64_t, 3>& size_kji);
+
+// Runs of the components without a voxel where `region`, [k][j][i] of this size, is not 0.
+std::vector<RowRun> RunsApart(const ComponentSet& set, const std::array<std::int64_t, 3>& size_kji,
+                              std::span<const std::uint8_t> region);
 
 }  // namespace tomoserve::compute

@@ -74,18 +74,16 @@ Activity Scheduler::Observe() const {
   }
   const std::vector<DeviceInfo> infos = devices_.Infos();
   for (std::size_t worker = 0; worker < devices_.count(); ++worker) {
-    const std::string& run_id = devices_.RunOn(worker);
-    const auto run = entries_.find(run_id);
-    activity.devices.push_back({.device = infos[worker].device,
-                                .device_kind = infos[worker].device_kind,
-                                .ready = infos[worker].ready,
-                                .busy = !run_id.empty(),
-                                .is_gpu = !devices_.IsCpu(worker),
-                                .memory_bytes = devices_.MemoryBytesOf(worker),
-                                .predicted_bytes = devices_.ModelBytesOn(worker) +
-                                                   (run == entries_.end() ? 0 : run->second.predicted_bytes),
-                                .gpu_used_bytes = devices_.GpuBytesUsedOn(worker),
-                                .worker_pid = devices_.ProcessOf(worker)});
+    activity.devices.push_back(
+        {.device = infos[worker].device,
+         .device_kind = infos[worker].device_kind,
+         .ready = infos[worker].ready,
+         .busy = devices_.RunsOn(worker) > 0,
+         .is_gpu = !devices_.IsCpu(worker),
+         .memory_bytes = devices_.MemoryBytesOf(worker),
+         .predicted_bytes = devices_.ModelBytesOn(worker) + devices_.RunBytesOn(worker),
+         .gpu_used_bytes = devices_.GpuBytesUsedOn(worker),
+         .worker_pid = devices_.ProcessOf(worker)});
   }
   return activity;
 }

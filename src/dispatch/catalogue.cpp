@@ -113,7 +113,7 @@ absl::StatusOr<std::vector<const models::Model*>> Catalogue::Resolve(
     TS_ASSIGN_OR_RETURN(const models::Model* model, Pick(selector));
     add(model);
   }
-  if (!selectors.empty()) return wanted;
+  if (!selectors.empty()) return WithRegions(std::move(wanted));
 
   // Versions of a name follow each other in ascending order. A newer one in the shadow runs beside the one
   // that answers, and does not take its place.
@@ -132,7 +132,28 @@ absl::StatusOr<std::vector<const models::Model*>> Catalogue::Resolve(
     if (versions.active != nullptr) add(versions.active);
     if (versions.shadow != nullptr) add(versions.shadow);
   }
+  return WithRegions(std::move(wanted));
+}
+
+std::vector<const models::Model*> Catalogue::WithRegions(std::vector<const models::Model*> wanted) const {
+  const std::vector<const models::Model*> named = wanted;
+  for (const models::Model* model : named) {
+    if (!model->recipe.has_region()) continue;
+    const std::string& name = model->recipe.region().model();
+    const bool there = std::any_of(wanted.begin(), wanted.end(),
+                                   [&](const models::Model* other) { return other->name == name; });
+    if (there) continue;
+    // Where no version may run, the cascade is INCONCLUSIVE and says so.
+    if (const models::Model* region = Preferred(name); region != nullptr) wanted.push_back(region);
+  }
   return wanted;
+}
+
+const models::Model* Catalogue::Preferred(std::string_view name) const {
+  v1::ModelSelector selector;
+  selector.set_name(std::string(name));
+  const auto model = Pick(selector);
+  return model.ok() ? *model : nullptr;
 }
 
 absl::StatusOr<store::WantedModel> Catalogue::Want(const models::Model& model) const {

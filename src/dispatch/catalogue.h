@@ -28,9 +28,12 @@ class Catalogue {
   // highest ACTIVE version, and the highest SHADOW one above it. A name without a version: the highest ACTIVE
   // one, else SHADOW, else OFF; named ones run even where they are OFF. Errors: kNotFound UNKNOWN_MODEL or
   // UNKNOWN_VERSION, kFailedPrecondition MODEL_REFUSED (value: why the repository refused it) or
-  // MODEL_RETIRED.
+  // MODEL_RETIRED. The models of regions (Recipe.region) come after those that name them.
   absl::StatusOr<std::vector<const models::Model*>> Resolve(
       const google::protobuf::RepeatedPtrField<v1::ModelSelector>& selectors) const;
+
+  // The version of this name that Resolve chooses where none is named; null where there is none.
+  const models::Model* Preferred(std::string_view name) const;
 
   // As the store wants it, with the present stage.
   absl::StatusOr<store::WantedModel> Want(const models::Model& model) const;
@@ -49,6 +52,7 @@ class Catalogue {
                             std::string_view model_digest) const;
 
  private:
+  std::vector<const models::Model*> WithRegions(std::vector<const models::Model*> wanted) const;
   absl::StatusOr<const models::Model*> Pick(const v1::ModelSelector& selector) const;
 
   Catalogue(models::Repository repository, store::JobStore& store)

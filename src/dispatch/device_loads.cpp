@@ -23,7 +23,7 @@ void Devices::LoadNext(Worker& worker) {
   while (!worker.to_load.empty()) {
     const models::Model* model = worker.to_load.front();
     worker.to_load.pop_front();
-    if (!worker.run_id.empty() && LoadsAlone(worker, *model)) {
+    if (!worker.runs.empty() && LoadsAlone(worker, *model)) {
       worker.to_load_again.push_back(model);
       continue;
     }
@@ -77,7 +77,7 @@ bool Devices::WillLoadAgain(std::size_t index, const models::Model& model) {
 }
 
 void Devices::LoadAgain(Worker& worker) {
-  if (worker.loading != nullptr || !worker.run_id.empty() || worker.to_load_again.empty()) return;
+  if (worker.loading != nullptr || !worker.runs.empty() || worker.to_load_again.empty()) return;
   std::swap(worker.to_load, worker.to_load_again);
   LoadNext(worker);
 }

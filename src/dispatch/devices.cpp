@@ -21,6 +21,9 @@ constexpr int kLoadDeaths = 2;
 constexpr std::size_t kMostThreads = 8;
 // A window may take so many times as long as at the warm-up: the machine has other work too.
 constexpr double kStallWindows = 20;
+// Runs on a device at a time, and with more urgent ones that do not wait for a place.
+constexpr std::size_t kRuns = 2;
+constexpr std::size_t kMostRuns = 4;
 
 // What a worker's libraries look for in the environment, where this process was given it.
 std::vector<std::string> WorkerEnvironment() {
@@ -77,10 +80,29 @@ void Devices::Stop() {
   for (Worker& worker : workers_) worker.handle.reset();
 }
 
-bool Devices::IsFree(std::size_t index) const {
+bool Devices::HasRoom(std::size_t index, const RunDemand& demand) const {
   const Worker& worker = workers_[index];
-  const bool taken = worker.loading != nullptr && LoadsAlone(worker, *worker.loading);
-  return worker.hello.has_value() && worker.run_id.empty() && !taken;
+  if (!worker.hello || (worker.loading != nullptr && LoadsAlone(worker, *worker.loading))) return false;
+  if (worker.runs.empty()) return true;
+  const auto [most_urgent, others_share] = [&worker] {
+    std::pair<std::uint32_t, bool> seen{0, true};
+    for (const auto& [run_id, run] : worker.runs) {
+      seen = {std::max(seen.first, run.demand.urgency), seen.second && !run.demand.alone};
+    }
+    return seen;
+  }();
+  // A model that waits for an idle worker gets one: no run follows those that are there.
+  if (demand.alone || !others_share || !worker.to_load_again.empty()) return false;
+  const std::uint64_t memory = MemoryBytesOf(index);
+  const std::uint64_t taken = ModelBytesOn(index) + RunBytesOn(index);
+  if (demand.bytes > memory - std::min(memory, taken)) return false;
+  return worker.runs.size() < (demand.urgency > most_urgent ? kMostRuns : kRuns);
+}
+
+std::uint64_t Devices::RunBytesOn(std::size_t worker) const {
+  std::uint64_t bytes = 0;
+  for (const auto& [run_id, run] : workers_[worker].runs) bytes += run.demand.bytes;
+  return bytes;
 }
 
 bool Devices::IsLoading(std::size_t worker) const { return workers_[worker].loading != nullptr; }
@@ -135,17 +157,18 @@ std::optional<v1::Reason> Devices::RefusedEverywhere(const std::string& model_di
   return reason;
 }
 
-absl::Status Devices::StartRun(std::size_t index, const ipc::v1::StartRun& start, double window_ratio,
-                               const std::vector<int>& fds) {
+absl::Status Devices::StartRun(std::size_t index, const ipc::v1::StartRun& start, const RunDemand& demand,
+                               double window_ratio, const std::vector<int>& fds) {
   Worker& worker = workers_[index];
   ipc::v1::WorkerRequest request;
   *request.mutable_start() = start;
-  worker.run_id = start.run_id();
-  worker.window_ms = ModelOn(index, start.model_digest()).window_ms * std::max(window_ratio, 1.0);
+  worker.runs[start.run_id()] = {
+      .demand = demand,
+      .window_ms = ModelOn(index, start.model_digest()).window_ms * std::max(window_ratio, 1.0)};
   Watch(worker);
   absl::Status sent = worker.handle->Send(worker.life, request, fds);
   if (!sent.ok()) {
-    worker.run_id.clear();
+    worker.runs.erase(start.run_id());
     Watch(worker);
   }
   return sent;
@@ -154,7 +177,7 @@ absl::Status Devices::StartRun(std::size_t index, const ipc::v1::StartRun& start
 void Devices::CancelRun(const std::string& run_id) {
   for (std::size_t i = 0; i < workers_.size(); ++i) {
     Worker& worker = workers_[i];
-    if (worker.run_id != run_id) continue;
+    if (!worker.runs.contains(run_id)) continue;
     ipc::v1::WorkerRequest request;
     request.mutable_cancel()->set_run_id(run_id);
     // A worker that is gone has lost the run anyway.
@@ -163,7 +186,7 @@ void Devices::CancelRun(const std::string& run_id) {
                 {{"run_id", run_id}, {"reason", base::ReasonOf(status)}});
     }
     coordinator_.PostAfter(options_.patience.cancel, [this, i, run_id, life = worker.life] {
-      if (workers_[i].life != life || workers_[i].run_id != run_id) return;
+      if (workers_[i].life != life || !workers_[i].runs.contains(run_id)) return;
       base::Log(base::LogLevel::kError, "cancel_ignored",
                 {{"device", workers_[i].device}, {"run_id", run_id}});
       Kill(i, life);
@@ -193,16 +216,12 @@ void Devices::HandleReply(std::size_t index, std::uint64_t life, const ipc::v1::
       return;
     case ipc::v1::WorkerReply::kDone:
       if (!IsItsRun(worker, reply.done().run_id())) return;
-      worker.run_id.clear();
-      Watch(worker);
-      LoadAgain(worker);
+      Forget(worker, reply.done().run_id());
       events_->OnRunDone(index, life, reply.done());
       break;
     case ipc::v1::WorkerReply::kFailed:
       if (!IsItsRun(worker, reply.failed().run_id())) return;
-      worker.run_id.clear();
-      Watch(worker);
-      LoadAgain(worker);
+      Forget(worker, reply.failed().run_id());
       events_->OnRunFailed(reply.failed());
       break;
     default:
@@ -213,10 +232,16 @@ void Devices::HandleReply(std::size_t index, std::uint64_t life, const ipc::v1::
 }
 
 bool Devices::IsItsRun(Worker& worker, const std::string& run_id) {
-  if (!run_id.empty() && worker.run_id == run_id) return true;
+  if (worker.runs.contains(run_id)) return true;
   base::Log(base::LogLevel::kError, "worker_lied", {{"device", worker.device}, {"field", "run_id"}});
   worker.handle->Kill(worker.life, DeathCause::kProtocol);
   return false;
+}
+
+void Devices::Forget(Worker& worker, const std::string& run_id) {
+  worker.runs.erase(run_id);
+  Watch(worker);
+  LoadAgain(worker);
 }
 
 void Devices::HandleHello(Worker& worker, std::uint64_t life, const ipc::v1::Hello& hello) {
@@ -259,11 +284,11 @@ void Devices::HandleHello(Worker& worker, std::uint64_t life, const ipc::v1::Hel
 void Devices::Watch(Worker& worker) {
   const Patience& patience = options_.patience;
   StallBounds bounds;
-  if (!worker.run_id.empty()) {
+  for (const auto& [run_id, run] : worker.runs) {
     const std::chrono::milliseconds windows(
-        static_cast<std::chrono::milliseconds::rep>(kStallWindows * worker.window_ms));
-    bounds = {.window = std::max(patience.window_stall, windows),
-              .stage = std::max(patience.stage_stall, windows)};
+        static_cast<std::chrono::milliseconds::rep>(kStallWindows * run.window_ms));
+    bounds = {.window = std::max({bounds.window, patience.window_stall, windows}),
+              .stage = std::max({bounds.stage, patience.stage_stall, windows})};
   }
   if (worker.loading != nullptr) {
     // Warming up takes every lane: a run beside it waits.
@@ -283,9 +308,11 @@ void Devices::HandleDeath(std::size_t index, const WorkerDeath& death) {
   Worker& worker = workers_[index];
   if (worker.lost) return;
   const models::Model* loading = std::exchange(worker.loading, nullptr);
-  const std::string run_id = std::exchange(worker.run_id, "");
+  const auto runs = std::exchange(worker.runs, {});
   if (death.cause == DeathCause::kDeviceLost) {
-    worker.lost = IsLostForGood(worker, loading != nullptr ? loading->model_digest : run_id);
+    // Of several runs nobody knows which it was.
+    const std::string under = runs.size() == 1 ? runs.begin()->first : "";
+    worker.lost = IsLostForGood(worker, loading != nullptr ? loading->model_digest : under);
   }
   if (worker.lost) {
     worker.handle->Stop();
@@ -314,14 +341,16 @@ void Devices::HandleDeath(std::size_t index, const WorkerDeath& death) {
   if (loading != nullptr && IsBlamed(death)) {
     int& deaths = worker.load_deaths[loading->model_digest];
     // A run beside it may have been the culprit: the next loading is alone, and counts.
-    deaths += run_id.empty() ? 1 : 0;
+    deaths += runs.empty() ? 1 : 0;
     base::Log(
         base::LogLevel::kError, "load_crashed",
         {{"device", worker.device}, {"model", loading->name}, {"deaths", static_cast<std::int64_t>(deaths)}});
   }
   Publish();
   events_->OnWorkerDeath(worker.device, death);
-  if (!run_id.empty()) events_->OnRunLost(run_id, death, loading == nullptr);
+  for (const auto& [run_id, run] : runs) {
+    events_->OnRunLost(run_id, death, loading == nullptr && runs.size() == 1);
+  }
   events_->OnDeviceChanged();
 }
 

@@ -1,4 +1,4 @@
-// The workers, one per device: which are alive, which models are warm where, which run each one has.
+// The workers, one per device: which are alive, which models are warm where, which runs each one has.
 #pragma once
 
 #include <cstdint>
@@ -26,13 +26,20 @@ class DeviceEvents {
   // A worker said hello, a model is warm or refused, a worker is free.
   virtual void OnDeviceChanged() = 0;
   virtual void OnProgress(const ipc::v1::RunProgress& progress) = 0;
-  // The worker has given the run back and is free. `worker`, `life`: whose answer it is.
+  // The worker has given the run back. `worker`, `life`: whose answer it is.
   virtual void OnRunDone(std::size_t worker, std::uint64_t life, const ipc::v1::RunDone& done) = 0;
   virtual void OnRunFailed(const ipc::v1::RunFailed& failed) = 0;
   // The worker died with this run in flight. `alone`: nothing else was going on that could have killed it.
   virtual void OnRunLost(const std::string& run_id, const WorkerDeath& death, bool alone) = 0;
   // A worker died, with a run or without.
   virtual void OnWorkerDeath(const std::string& device, const WorkerDeath& death) = 0;
+};
+
+// What a run asks of a device.
+struct RunDemand {
+  std::uint32_t urgency = 0;  // higher first
+  std::uint64_t bytes = 0;    // predicted of its arrays there
+  bool alone = false;         // nothing else may go on there
 };
 
 // A model on one device.
@@ -71,8 +78,10 @@ class Devices {
   void Stop();
 
   std::size_t count() const { return workers_.size(); }
-  // Alive, without a run, and not loading a model that is to be alone.
-  bool IsFree(std::size_t worker) const;
+  // Whether it may have this run now: alive, and not loading a model that is to be alone. An idle one may
+  // have any. Beside others it needs memory for all, and a place: two runs keep a device busy while one of
+  // them is prepared or finished; more than that only for runs that are more urgent than all there.
+  bool HasRoom(std::size_t worker, const RunDemand& demand) const;
   bool IsLoading(std::size_t worker) const;
   bool IsCpu(std::size_t worker) const;
   ModelOnDevice ModelOn(std::size_t worker, const std::string& model_digest) const;
@@ -84,9 +93,10 @@ class Devices {
   const ipc::v1::Hello& HelloOf(std::size_t worker) const { return *workers_[worker].hello; }
   std::uint64_t LifeOf(std::size_t worker) const { return workers_[worker].life; }
 
-  // What the worker has now: the run, and the bytes of the models that are warm there, with those of the
-  // hungriest one's forward pass.
-  const std::string& RunOn(std::size_t worker) const { return workers_[worker].run_id; }
+  // What the worker has now: how many runs with how many predicted bytes, and the bytes of the models that
+  // are warm there, with those of the hungriest one's forward pass.
+  std::size_t RunsOn(std::size_t worker) const { return workers_[worker].runs.size(); }
+  std::uint64_t RunBytesOn(std::size_t worker) const;
   std::uint64_t ModelBytesOn(std::size_t worker) const;
   // Memory that runs may use there; 0 until the worker has said hello.
   std::uint64_t MemoryBytesOf(std::size_t worker) const;
@@ -98,11 +108,11 @@ class Devices {
   // The run is the worker's until OnRunDone, OnRunFailed or OnRunLost. `window_ratio`: how many times as
   // large as at warm-up a window is; the watchdog waits for larger ones longer. Errors: PEER_GONE (its death
   // follows), RECORD_TOO_LARGE.
-  absl::Status StartRun(std::size_t worker, const ipc::v1::StartRun& start, double window_ratio,
-                        const std::vector<int>& fds);
+  absl::Status StartRun(std::size_t worker, const ipc::v1::StartRun& start, const RunDemand& demand,
+                        double window_ratio, const std::vector<int>& fds);
   // Asks the worker to let the run go; one that does not in time is killed.
   void CancelRun(const std::string& run_id);
-  // Kills a worker that lied, if it still lives. The run that it has now is not to blame.
+  // Kills a worker that lied, if it still lives. The runs that it has now are not to blame.
   void Kill(std::size_t worker, std::uint64_t life);
 
   // Thread-safe:
@@ -124,6 +134,11 @@ class Devices {
     std::string under;  // the model that was being loaded, else the run; empty: nothing
   };
 
+  struct RunOnDevice {
+    RunDemand demand;
+    double window_ms = 0;
+  };
+
   struct Worker {
     std::string device;
     std::unique_ptr<WorkerHandle> handle;
@@ -135,8 +150,7 @@ class Devices {
     std::deque<const models::Model*> to_load;
     std::deque<const models::Model*> to_load_again;  // once nothing else goes on there
     const models::Model* loading = nullptr;
-    std::string run_id;
-    double window_ms = 0;  // of the run's model
+    std::map<std::string, RunOnDevice> runs;  // by run id
     std::uint32_t restarts = 0;
     std::optional<v1::Reason> unusable;  // why it could not start; nothing from its hello on
     bool lost = false;                   // for good
@@ -160,8 +174,10 @@ class Devices {
   absl::Status SendLoad(Worker& worker, const models::Model& model);
   // Tells the handle what the worker computes now.
   void Watch(Worker& worker);
-  // Whether the reply is about the worker's run; a worker that speaks of another one is killed.
+  // Whether the reply is about a run of the worker; one that speaks of another run is killed.
   bool IsItsRun(Worker& worker, const std::string& run_id);
+  // The worker has answered it.
+  void Forget(Worker& worker, const std::string& run_id);
   void Publish();
   // How many must be able to serve.
   std::size_t Needed() const;

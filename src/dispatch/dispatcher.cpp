@@ -120,7 +120,7 @@ DispatcherImpl::DispatcherImpl(DispatcherOptions options, std::unique_ptr<ipc::H
       coordinator_(1),
       devices_(DeviceOptions(options_), *catalogue_, coordinator_),
       scheduler_({.store = *store_,
-                  .preparation = {.spool = spool_, .helpers = *helpers_, .ledger = ledger_},
+                  .preparation = {.store = *store_, .spool = spool_, .helpers = *helpers_, .ledger = ledger_},
                   .catalogue = *catalogue_,
                   .coordinator = coordinator_,
                   .pool = pool_,

@@ -87,20 +87,22 @@ std::uint32_t PassesPerWindow(const v1::Recipe& recipe) {
 }
 
 absl::StatusOr<Prediction> Predict(const v1::Recipe& recipe, const volume::Geometry& grid,
-                                   const std::optional<WindowSpeed>& speed) {
+                                   const std::optional<WindowSpeed>& speed, std::uint32_t time_points) {
   Prediction prediction;
   TS_ASSIGN_OR_RETURN(const PreparedGrid prepared, PrepareGrid(recipe, grid));
   prediction.prepared_size = prepared.size;
-  prediction.windows = models::SeesWhole(recipe, prepared.size)
-                           ? 1
-                           : CountWindows(recipe.windows(), models::PaddedSize(recipe, prepared.size));
+  const std::uint32_t windows =
+      models::SeesWhole(recipe, prepared.size)
+          ? 1
+          : CountWindows(recipe.windows(), models::PaddedSize(recipe, prepared.size));
+  prediction.windows = Clamped(static_cast<double>(windows) * time_points);
   volume::RunArrays arrays =
       volume::ArraysOf(grid, prepared.reorientation, prepared.size, recipe.network().output_channels());
-  volume::CountPreparation(recipe.preparation(), arrays);
+  volume::CountPreparation(recipe, arrays);
   arrays.window = models::WholeWindowVoxels(recipe, prepared.size);
   arrays.head_values = volume::HeadValues(recipe, prepared.size);
-  prediction.cpu_bytes = volume::LoopBytes(arrays);
-  prediction.gpu_bytes = volume::DeviceBytes(arrays);
+  prediction.cpu_bytes = volume::LoopBytes(arrays) * time_points;
+  prediction.gpu_bytes = volume::DeviceBytes(arrays) * time_points;
   prediction.window_ratio = models::WarmUpRatio(recipe, prepared.size);
   const double pass_seconds = speed ? speed->ms_per_window / 1000 * prediction.window_ratio
                                     : recipe.profile().cpu_seconds_per_window();
@@ -125,13 +127,14 @@ v1::PlannedRun PlanRun(const models::Model& model, const RunInput& input,
     *plan.add_reasons() = MakeReason("EXPECTED_SERIES_INCOMPLETE", std::to_string(input.incomplete_series),
                                      "so many other series are not whole yet");
   }
-  if (selection.volume == nullptr || !selection.volume->geometry) return plan;
+  if (selection.volume() == nullptr) return plan;
   plan.set_applicable(true);
   if (input.missing > 0) {
     *plan.add_reasons() = MakeReason("EXPECTED_INSTANCES_MISSING", std::to_string(input.missing),
                                      "the series has fewer instances than its submitter announced");
   }
-  const auto prediction = Predict(model.recipe, *selection.volume->geometry, speed);
+  const auto prediction =
+      Predict(model.recipe, *selection.volume()->geometry, speed, selection.time_points());
   if (!prediction.ok()) {
     *plan.add_reasons() = ReasonFrom(prediction.status());
     return plan;

@@ -45,9 +45,9 @@ struct WindowSpeed {
 };
 
 // Lanes take windows side by side, a window's mirrored passes follow each other on one lane. Where nothing is
-// measured the recipe's own profile counts, on one lane.
+// measured the recipe's own profile counts, on one lane. Of several time points all are held at a time.
 absl::StatusOr<Prediction> Predict(const v1::Recipe& recipe, const volume::Geometry& grid,
-                                   const std::optional<WindowSpeed>& speed);
+                                   const std::optional<WindowSpeed>& speed, std::uint32_t time_points = 1);
 
 // One line of a plan. Its bytes are those of the kind of device that needs more.
 v1::PlannedRun PlanRun(const models::Model& model, const RunInput& input,

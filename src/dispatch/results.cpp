@@ -59,7 +59,8 @@ void NameFinding(const ResultContext& context, const std::vector<std::string>& l
     if (label.value() == finding.label_value()) finding.set_label(label.name());
   }
   finding.clear_compared_to();
-  const series::Volume& volume = *context.input.selection.volume;
+  const series::Selection& selection = context.input.selection;
+  const series::Volume& volume = *selection.volumes[std::size_t{finding.time_point()} * selection.channels];
   finding.set_key_slice_k(AcquiredSlice(volume, finding.key_slice_k()));
   finding.set_key_sop_instance_uid(volume.slices[finding.key_slice_k()].sop_instance_uid);
   finding.set_tracking_uid(
@@ -76,7 +77,9 @@ std::optional<std::string> WhyNotHounsfield(const ipc::v1::RunDone& done) {
 // What the answer rests on, beside what the worker measured.
 void QualifyCoverage(const RunInput& input, const std::optional<std::string>& implausible,
                      v1::Coverage& coverage) {
-  coverage.set_synthetic_slices(input.selection.volume->synthetic_slices());
+  for (const series::Volume* volume : input.selection.volumes) {
+    coverage.set_synthetic_slices(coverage.synthetic_slices() + volume->synthetic_slices());
+  }
   for (const std::string& limitation : input.selection.limitations) {
     *coverage.add_reasons() =
         MakeReason("LIMITATION", limitation, "the recipe warns of this input and goes on");
@@ -124,7 +127,7 @@ absl::StatusOr<RunResult> FinishRun(const ResultContext& context, const Prepared
                                     double queue_ms) {
   const double began_ms = base::MonotonicMs();
   const v1::Recipe& recipe = context.model.recipe;
-  const series::Volume& volume = *context.input.selection.volume;
+  const series::Volume& volume = *context.input.selection.volume();
   TS_RETURN_IF_ERROR(CheckRunDone(recipe, *volume.geometry, prepared.start, done, context.windows_total));
 
   RunResult result;
@@ -153,11 +156,12 @@ absl::StatusOr<RunResult> FinishRun(const ResultContext& context, const Prepared
     *info.mutable_grid() = volume.geometry->ToProto();
     info.set_bytes_per_voxel(prepared.start.label_bytes_per_voxel());
     *info.add_layers()->mutable_labels() = recipe.labels();
-    info.set_time_points(1);
+    info.set_time_points(context.input.selection.time_points());
     result.blob->label_map = info;
   }
 
   v1::Provenance& provenance = *run.mutable_provenance();
+  if (context.input.region) provenance.set_region_run_id(context.input.region->run_id);
   provenance.set_device_kind(worker.device_kind());
   provenance.set_torch_version(worker.torch_version());
   provenance.set_driver_version(worker.driver_version());

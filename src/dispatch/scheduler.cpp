@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <limits>
+#include <numeric>
 #include <tuple>
 #include <utility>
 
 #include "dispatch/instance_rules.h"
 #include "dispatch/planning.h"
+#include "dispatch/region.h"
 #include "tomoserve/base/clock.h"
 #include "tomoserve/base/log.h"
 #include "tomoserve/base/status.h"
@@ -99,49 +101,66 @@ void Scheduler::FailRefused() {
 }
 
 void Scheduler::FillDevices() {
-  for (std::size_t worker = 0; worker < devices_.count(); ++worker) {
-    while (devices_.IsFree(worker)) {
-      Entry* entry = MostUrgent(Phase::kPrepared, [&](const Entry& candidate) {
-        // A suspect, or one that did not fit, is alone on its worker: no model is loaded beside it.
-        const bool must_be_alone = candidate.stored.suspect || candidate.memory_failures > 0;
-        if (must_be_alone && devices_.IsLoading(worker)) return false;
-        // Rather on another device than on the one that it saw the end of.
-        const bool avoids = candidate.lost_device && candidate.device == worker;
-        return !(avoids && devices_.IsWarmSomewhere(candidate.stored.model_digest, worker)) &&
-               devices_.ModelOn(worker, candidate.stored.model_digest).readiness == v1::MODEL_READINESS_WARM;
-      });
-      if (entry == nullptr) break;
-      const std::string run_id = entry->stored.run.run_id();
-      const auto prediction =
-          Predict(entry->model->recipe, *entry->input->selection.volume->geometry, std::nullopt);
-      const absl::Status status =
-          devices_.StartRun(worker, entry->prepared->start, prediction.ok() ? prediction->window_ratio : 1,
-                            entry->prepared->fds());
-      if (status.ok()) {
-        entry->phase = Phase::kOnDevice;
-        entry->worker = devices_.HelloOf(worker);
-        entry->on_cpu = devices_.IsCpu(worker);
-        entry->device = worker;
-        entry->windows_total = 0;
-        if (prediction.ok()) {
-          entry->predicted_bytes = entry->on_cpu ? prediction->cpu_bytes : prediction->gpu_bytes;
-        }
-        base::Log(base::LogLevel::kInfo, "run_started",
-                  {{"run_id", run_id},
-                   {"model", entry->model->name},
-                   {"study", base::HashedUid(entry->stored.study_uid)},
-                   {"decode_ms", entry->prepared->decode_ms}});
-        break;
-      }
-      if (base::ReasonOf(status) == "PEER_GONE") break;  // its death is on the way
-      Fail(run_id, ReasonFrom(status));
-    }
+  // Idle devices first: a second run on one of them helps less.
+  std::vector<std::size_t> workers(devices_.count());
+  std::iota(workers.begin(), workers.end(), std::size_t{0});
+  for (bool started = true; started;) {
+    std::stable_sort(workers.begin(), workers.end(), [this](std::size_t a, std::size_t b) {
+      return devices_.RunsOn(a) < devices_.RunsOn(b);
+    });
+    started =
+        std::any_of(workers.begin(), workers.end(), [this](std::size_t worker) { return StartBest(worker); });
   }
+}
+
+RunDemand Scheduler::DemandOf(const Entry& entry, std::size_t worker) const {
+  const std::uint64_t bytes = devices_.IsCpu(worker) ? entry.needs.cpu_bytes : entry.needs.gpu_bytes;
+  return {.urgency = static_cast<std::uint32_t>(entry.stored.priority),
+          .bytes = bytes,
+          .alone = entry.stored.suspect || entry.memory_failures > 0};
+}
+
+bool Scheduler::StartBest(std::size_t worker) {
+  Entry* entry = MostUrgent(Phase::kPrepared, [&](const Entry& candidate) {
+    const RunDemand demand = DemandOf(candidate, worker);
+    // One that is to be alone has no model loaded beside it either.
+    if (demand.alone && devices_.IsLoading(worker)) return false;
+    // Rather on another device than on the one that it saw the end of.
+    const bool avoids = candidate.lost_device && candidate.device == worker;
+    return devices_.HasRoom(worker, demand) &&
+           !(avoids && devices_.IsWarmSomewhere(candidate.stored.model_digest, worker)) &&
+           devices_.ModelOn(worker, candidate.stored.model_digest).readiness == v1::MODEL_READINESS_WARM;
+  });
+  if (entry == nullptr) return false;
+  const std::string run_id = entry->stored.run.run_id();
+  const RunDemand demand = DemandOf(*entry, worker);
+  const absl::Status status = devices_.StartRun(worker, entry->prepared->start, demand,
+                                                entry->needs.window_ratio, entry->prepared->fds());
+  if (!status.ok()) {
+    if (base::ReasonOf(status) == "PEER_GONE") return false;  // its death is on the way
+    Fail(run_id, ReasonFrom(status));
+    return true;
+  }
+  entry->phase = Phase::kOnDevice;
+  entry->worker = devices_.HelloOf(worker);
+  entry->on_cpu = devices_.IsCpu(worker);
+  entry->device = worker;
+  entry->windows_total = 0;
+  entry->predicted_bytes = demand.bytes;
+  base::Log(base::LogLevel::kInfo, "run_started",
+            {{"run_id", run_id},
+             {"model", entry->model->name},
+             {"study", base::HashedUid(entry->stored.study_uid)},
+             {"decode_ms", entry->prepared->decode_ms}});
+  return true;
 }
 
 void Scheduler::StartPreparations() {
   for (;;) {
     Entry* entry = MostUrgent(Phase::kReady, [this](const Entry& candidate) {
+      const auto& region = candidate.input->region;
+      // A cascade waits for its region; at that run's end its study is planned again.
+      if (region && entries_.contains(region->run_id)) return false;
       return !candidate.resting && devices_.IsWarmSomewhere(candidate.stored.model_digest);
     });
     if (entry == nullptr || entry->blocked) return;
@@ -191,6 +210,11 @@ void Scheduler::HandlePrepared(const std::string& run_id, Prepared& prepared) {
   if (prepared.ok()) {
     entry->prepared = *std::move(prepared);
     entry->phase = Phase::kPrepared;
+    // What cannot be predicted the worker refuses.
+    const series::Selection& selection = entry->input->selection;
+    const auto needs =
+        Predict(entry->model->recipe, *selection.volume()->geometry, std::nullopt, selection.time_points());
+    entry->needs = needs.ok() ? *needs : Prediction();
     entry->needs_room = false;
     entry->failed_preparations = 0;
   } else if (absl::IsCancelled(prepared.status())) {
@@ -207,6 +231,8 @@ void Scheduler::HandlePrepared(const std::string& run_id, Prepared& prepared) {
     MakeRoomFor(*entry);
   } else if (absl::IsUnavailable(prepared.status())) {
     Rest(run_id, prepared.status());
+  } else if (IsWithoutRegion(base::ReasonOf(prepared.status()))) {
+    AnswerWithoutRegion(*entry, ReasonFrom(prepared.status()));
   } else {
     Fail(run_id, ReasonFrom(prepared.status()));
   }

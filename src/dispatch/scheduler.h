@@ -15,6 +15,7 @@
 
 #include "dispatch/catalogue.h"
 #include "dispatch/devices.h"
+#include "dispatch/planning.h"
 #include "dispatch/preparation.h"
 #include "dispatch/results.h"
 #include "dispatch/study_input.h"
@@ -25,8 +26,9 @@
 
 namespace tomoserve::dispatch {
 
-// Confined to the coordinator, but for Progress. One run at a time per device; while one is computed the next
-// ones are decoded, as host memory allows. Most urgent first: priority, deadline, age.
+// Confined to the coordinator, but for Progress. A device has a run or two, and more urgent ones beside them;
+// while these are computed the next ones are decoded, as host memory allows. Most urgent first: priority,
+// deadline, age.
 //
 // Steps that block (reading a study, decoding, packing a result) are tasks of the pool; their outcome comes
 // back to the coordinator. A step in progress is never torn down: it is asked to stop and its outcome is
@@ -106,6 +108,7 @@ class Scheduler final : public DeviceEvents {
     std::shared_ptr<std::atomic<bool>> stop;
     ipc::v1::Hello worker;  // of the device that it is or was on
     bool on_cpu = false;
+    Prediction needs;                   // once it is prepared
     std::uint64_t predicted_bytes = 0;  // on its device, without weights
     std::size_t device = 0;             // that it is or was on
     bool lost_device = false;           // while it was on one
@@ -146,6 +149,9 @@ class Scheduler final : public DeviceEvents {
   // Runs whose model no device takes are not left waiting.
   void FailRefused();
   void FillDevices();
+  RunDemand DemandOf(const Entry& entry, std::size_t worker) const;
+  // Gives the device its most urgent run, if it may have one; whether anything has changed.
+  bool StartBest(std::size_t worker);
   void StartPreparations();
   bool IsMoreUrgent(const Entry& a, const Entry& b) const;
   Entry* MostUrgent(Phase phase, const std::function<bool(const Entry&)>& fits);
@@ -162,6 +168,8 @@ class Scheduler final : public DeviceEvents {
 
   void Commit(const std::string& run_id, const std::shared_ptr<const RunResult>& result);
   void Fail(const std::string& run_id, const v1::Reason& reason);
+  // A cascade whose region is not there.
+  void AnswerWithoutRegion(Entry& entry, const v1::Reason& reason);
   // The run is final in the store.
   void End(const std::string& run_id);
   // Gives its memory back and lets it be prepared again.

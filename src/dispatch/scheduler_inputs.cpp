@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "dispatch/instance_rules.h"
+#include "dispatch/region.h"
 #include "dispatch/scheduler.h"
 #include "dispatch/study_age.h"
 #include "dispatch/submission.h"
@@ -77,6 +78,14 @@ void Scheduler::StartPlan(const std::string& study_uid) {
     if (const auto study_input = LoadStudyInput(services_.store, study_uid); study_input.ok()) {
       for (const auto& [run_id, wish] : wishes) {
         RunInput input = ChooseInput(wish.model->recipe, *study_input);
+        if (wish.model->recipe.has_region()) {
+          const auto runs = services_.store.RunsOfStudy(study_uid);
+          if (!runs.ok()) {
+            *plan = runs.status();
+            break;
+          }
+          input = WithRegion(std::move(input), *wish.model, *runs, services_.catalogue);
+        }
         if (stale && !wish.solicited) input = WithoutVolume(std::move(input), *stale);
         (*plan)->emplace(run_id, std::make_shared<RunInput>(std::move(input)));
       }
@@ -148,8 +157,7 @@ void Scheduler::GiveInput(Entry& entry, std::shared_ptr<const RunInput> input) {
   entry.input = std::move(input);
   entry.stored.input_digest = entry.input->digest;
   entry.ready_ms = base::MonotonicMs();
-  const series::Volume* volume = entry.input->selection.volume;
-  if (volume != nullptr && volume->geometry) {
+  if (entry.input->selection.volume() != nullptr) {
     entry.phase = Phase::kReady;
     return;
   }

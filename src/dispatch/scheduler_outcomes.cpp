@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "dispatch/instance_rules.h"
+#include "dispatch/region.h"
 #include "dispatch/scheduler.h"
 #include "dispatch/worker_reply.h"
 #include "tomoserve/base/clock.h"
@@ -122,6 +123,16 @@ void Scheduler::Fail(const std::string& run_id, const v1::Reason& reason) {
   End(run_id);
 }
 
+void Scheduler::AnswerWithoutRegion(Entry& entry, const v1::Reason& reason) {
+  entry.prepared.reset();
+  entry.phase = Phase::kFinishing;
+  Unblock();
+  entry.input = std::make_shared<RunInput>(Inconclusive(*entry.input, reason));
+  const ResultContext context{
+      .stored = entry.stored, .model = *entry.model, .input = *entry.input, .build = services_.build};
+  Commit(entry.stored.run.run_id(), std::make_shared<RunResult>(ResultWithoutVolume(context)));
+}
+
 void Scheduler::End(const std::string& run_id) {
   const auto place = entries_.find(run_id);
   if (place == entries_.end()) return;
@@ -151,6 +162,9 @@ void Scheduler::OnRunFailed(const ipc::v1::RunFailed& failed) {
   if (entry == nullptr || stopped_) return;
   const v1::Reason reason = CleanReason(failed.reason(), "RUN_FAILED");
   if (reason.code() == "OUT_OF_MEMORY" && !entry->dropped) return HandleShortage(*entry);
+  if (entry->input != nullptr && entry->input->region && IsWithoutRegion(reason.code())) {
+    return AnswerWithoutRegion(*entry, reason);
+  }
   Fail(failed.run_id(), reason);
 }
 

@@ -23,7 +23,8 @@ Place PlaceOf(const series::VolumeSlice& slice) {
   return {slice.frame, 1, slice.tile->first_row(), slice.tile->first_column()};
 }
 
-std::string DigestOfImages(const StudyInput& study, const series::Volume* volume) {
+// Of a volume, or of all images of the study where there is none.
+std::string DigestOfVolume(const StudyInput& study, const series::Volume* volume) {
   std::set<std::tuple<std::string_view, std::string_view, Place>> sorted;
   const auto add = [&](const store::StoredInstance& instance, const Place& place) {
     sorted.emplace(instance.sop_uid, instance.sha256, place);
@@ -45,9 +46,20 @@ std::string DigestOfImages(const StudyInput& study, const series::Volume* volume
   return digest.HexDigest();
 }
 
+std::string DigestOfImages(const StudyInput& study, const series::Selection& selection) {
+  if (selection.volumes.size() <= 1) return DigestOfVolume(study, selection.volume());
+  base::Sha256 digest;
+  digest.Update(absl::StrCat("channels ", selection.channels, "\n"));
+  for (const series::Volume* volume : selection.volumes) {
+    digest.Update(DigestOfVolume(study, volume));
+    digest.Update("\n");
+  }
+  return digest.HexDigest();
+}
+
 // With the counts that change what is answered.
 std::string DigestOf(const RunInput& input, const StudyInput& study) {
-  std::string images = DigestOfImages(study, input.selection.volume);
+  std::string images = DigestOfImages(study, input.selection);
   if (input.missing == 0 && input.incomplete_series == 0) return images;
   base::Sha256 digest;
   digest.Update(
@@ -70,21 +82,22 @@ absl::StatusOr<std::shared_ptr<const StudyInput>> LoadStudyInput(store::JobStore
 RunInput ChooseInput(const v1::Recipe& recipe, std::shared_ptr<const StudyInput> study) {
   RunInput input;
   input.selection = series::Select(recipe, study->series);
-  std::map<std::string_view, std::uint32_t> there;
+  input.expectation = input.selection.volume() != nullptr;
+  std::map<std::string_view, const series::Series*> there;
   for (const series::Series& series : study->series.series) {
-    there.emplace(series.series_instance_uid, series.instances);
+    there.emplace(series.series_instance_uid, &series);
+    if (input.selection.Uses(series) && !study->expected.contains(series.series_instance_uid)) {
+      input.expectation = false;
+    }
   }
   for (const auto& [uid, instances] : study->expected) {
-    const bool chosen =
-        input.selection.series != nullptr && input.selection.series->series_instance_uid == uid;
     const auto series = there.find(uid);
-    if (!chosen && (series == there.end() || series->second < instances)) ++input.incomplete_series;
-  }
-  if (const series::Series* series = input.selection.series; series != nullptr) {
-    if (const auto expected = study->expected.find(series->series_instance_uid);
-        expected != study->expected.end()) {
-      input.expectation = true;
-      input.missing = expected->second > series->instances ? expected->second - series->instances : 0;
+    const std::uint32_t have = series == there.end() ? 0 : series->second->instances;
+    if (have >= instances) continue;
+    if (series != there.end() && input.selection.Uses(*series->second)) {
+      input.missing += instances - have;
+    } else {
+      ++input.incomplete_series;
     }
   }
   input.digest = DigestOf(input, *study);
@@ -96,12 +109,13 @@ RunInput WithoutVolume(RunInput input, const v1::Reason& reason) {
   base::Sha256 digest;
   digest.Update(reason.code());
   digest.Update(" ");
-  digest.Update(DigestOfImages(*input.study, input.selection.volume));
+  digest.Update(DigestOfImages(*input.study, input.selection));
   input.digest = digest.HexDigest();
   series::Selection& selection = input.selection;
-  selection.volume = nullptr;
-  selection.series = nullptr;
+  selection.volumes.clear();
+  selection.series.clear();
   selection.inconclusive = false;
+  input.region.reset();
   selection.reasons = {reason};
   selection.limitations.clear();
   for (v1::SeriesUse& use : selection.uses) {
@@ -112,6 +126,22 @@ RunInput WithoutVolume(RunInput input, const v1::Reason& reason) {
   input.expectation = false;
   input.missing = 0;
   input.incomplete_series = 0;
+  return input;
+}
+
+RunInput Inconclusive(RunInput input, const v1::Reason& reason) {
+  series::Selection& selection = input.selection;
+  selection.volumes.clear();
+  selection.series.clear();
+  selection.inconclusive = true;
+  input.region.reset();
+  selection.reasons = {reason};
+  for (v1::SeriesUse& use : selection.uses) {
+    if (!use.analysed()) continue;
+    use.set_analysed(false);
+    use.clear_reasons();
+    *use.add_reasons() = reason;
+  }
   return input;
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,16 +23,25 @@ struct StudyInput {
   store::ExpectedInstances expected;  // of all its submissions
 };
 
+// The run of a recipe's region (Recipe.region) on the same volume.
+struct RegionSource {
+  std::string run_id;
+  std::string input_digest;           // of that run
+  std::uint32_t bytes_per_voxel = 1;  // of its label map
+};
+
 // One recipe's choice.
 struct RunInput {
   std::shared_ptr<const StudyInput> study;
   series::Selection selection;  // points into *study
   // SHA-256, hex, over what decides: the sorted SOP Instance UIDs and contents of the volume's instances
   // (with frame and tile, where an instance is more than one image), or of all the study's where no volume
-  // was chosen; then the counts below, where they are not 0.
+  // was chosen; of several volumes each in turn; then the region; then the counts below, where they are not
+  // 0.
   std::string digest;
-  bool expectation = false;   // a submitter said how many instances the chosen series has
-  std::uint32_t missing = 0;  // that many of them are not there
+  std::optional<RegionSource> region;  // where the recipe has one and a volume was chosen
+  bool expectation = false;            // submitters said how many instances each chosen series has
+  std::uint32_t missing = 0;           // that many of them are not there
   // Other series that a submitter expects and that are not whole.
   std::uint32_t incomplete_series = 0;
 };
@@ -46,5 +56,8 @@ RunInput ChooseInput(const v1::Recipe& recipe, std::shared_ptr<const StudyInput>
 // The same without a volume, for this one reason, which stands at every series; with a digest of its own, in
 // which no counts are. Pure.
 RunInput WithoutVolume(RunInput input, const v1::Reason& reason);
+
+// The same input, which turned out to be none: INCONCLUSIVE for this one reason. Pure.
+RunInput Inconclusive(RunInput input, const v1::Reason& reason);
 
 }  // namespace tomoserve::dispatch

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <map>
 #include <string_view>
 
 #include "absl/strings/ascii.h"
@@ -56,9 +57,10 @@ bool IsFinite(const v1::PointLps& point) {
 }
 
 absl::Status CheckFinding(const std::set<std::uint32_t>& values, const volume::Geometry& grid,
-                          const v1::Finding& finding) {
+                          std::uint32_t time_points, const v1::Finding& finding) {
   if (finding.label_value() == 0 || !values.contains(finding.label_value()))
     return Lie("findings.label_value");
+  if (finding.time_point() >= time_points) return Lie("findings.time_point");
   if (!std::isfinite(finding.score())) return Lie("findings.score");
   if (!v1::Calibration_IsValid(finding.calibration())) return Lie("findings.calibration");
   if (!v1::Laterality_IsValid(finding.laterality())) return Lie("findings.laterality");
@@ -96,9 +98,25 @@ absl::Status CheckExtent(const volume::Geometry& grid, const ipc::v1::LabelExten
   return absl::OkStatus();
 }
 
+// Labels of the recipe, each at every time point.
+absl::Status CheckLabels(const std::set<std::uint32_t>& values, const volume::Geometry& grid,
+                         std::uint32_t time_points, const ipc::v1::RunDone& done) {
+  std::map<std::uint32_t, std::set<std::uint32_t>> seen;
+  for (const ipc::v1::LabelExtent& extent : done.labels()) {
+    if (extent.label() == 0 || !values.contains(extent.label()) || extent.time_point() >= time_points ||
+        !seen[extent.label()].insert(extent.time_point()).second) {
+      return Lie("labels.label");
+    }
+    TS_RETURN_IF_ERROR(CheckExtent(grid, extent, "labels"));
+  }
+  const bool everywhere = std::all_of(seen.begin(), seen.end(),
+                                      [&](const auto& label) { return label.second.size() == time_points; });
+  return everywhere ? absl::OkStatus() : Lie("labels.time_point");
+}
+
 absl::Status CheckHounsfield(const volume::Geometry& grid, const ipc::v1::StartRun& start,
                              const ipc::v1::RunDone& done) {
-  if (done.has_hounsfield() != start.count_hounsfield()) return Lie("hounsfield");
+  if (done.has_hounsfield() != (start.hounsfield_channels_size() > 0)) return Lie("hounsfield");
   if (!done.has_hounsfield()) return absl::OkStatus();
   const auto& size = grid.size_ijk();
   const std::uint64_t pixels = std::uint64_t{start.stored_columns() == 0 ? size[0] : start.stored_columns()} *
@@ -136,16 +154,12 @@ absl::Status CheckRunDone(const v1::Recipe& recipe, const volume::Geometry& grid
   for (const v1::FindingRule& rule : recipe.findings()) {
     most += rule.max_findings() == 0 ? kDefaultFindings : rule.max_findings();
   }
-  if (static_cast<std::uint64_t>(done.findings_size()) > most) return Lie("findings");
+  const std::uint32_t time_points = std::max(1u, start.time_points());
+  if (static_cast<std::uint64_t>(done.findings_size()) > most * time_points) return Lie("findings");
   const std::set<std::uint32_t> values = LabelValues(recipe);
-  for (const v1::Finding& finding : done.findings()) TS_RETURN_IF_ERROR(CheckFinding(values, grid, finding));
-  std::set<std::uint32_t> seen;
-  for (const ipc::v1::LabelExtent& extent : done.labels()) {
-    if (extent.label() == 0 || !values.contains(extent.label()) || !seen.insert(extent.label()).second) {
-      return Lie("labels.label");
-    }
-    TS_RETURN_IF_ERROR(CheckExtent(grid, extent, "labels"));
-  }
+  for (const v1::Finding& finding : done.findings())
+    TS_RETURN_IF_ERROR(CheckFinding(values, grid, time_points, finding));
+  TS_RETURN_IF_ERROR(CheckLabels(values, grid, time_points, done));
   // Boxes have no label map; labels without one would be DONE and nowhere to be seen.
   const bool boxes = models::DetectorOf(recipe) != nullptr;
   if (done.has_label_map() == boxes) return Lie("has_label_map");

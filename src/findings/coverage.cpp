@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -89,15 +90,18 @@ v1::Coverage JudgeCoverage(const v1::Recipe& recipe, const volume::Geometry& gri
       break;
     case v1::CoverageRule::kLabelInside: {
       const v1::LabelInside& rule = recipe.coverage().label_inside();
-      const auto label =
-          std::find_if(done.labels().begin(), done.labels().end(),
-                       [&](const ipc::v1::LabelExtent& l) { return l.label() == rule.label(); });
-      if (label == done.labels().end()) {
-        coverage.set_target(v1::COVERAGE_TARGET_UNKNOWN);
-        AddReason(coverage, "EXTENT_NOT_MEASURED", absl::StrCat(rule.label()), "the label was not measured");
-        break;
+      // Of several time points the first one that is not complete speaks.
+      std::optional<v1::Coverage> judged;
+      for (const ipc::v1::LabelExtent& extent : done.labels()) {
+        if (extent.label() != rule.label()) continue;
+        if (judged && judged->target() != v1::COVERAGE_TARGET_COMPLETE) break;
+        v1::Coverage one = coverage;
+        JudgeExtent(extent, rule.min_volume_ml(), rule.margin_mm(), grid, one);
+        if (!judged || one.target() != v1::COVERAGE_TARGET_COMPLETE) judged = std::move(one);
       }
-      JudgeExtent(*label, rule.min_volume_ml(), rule.margin_mm(), grid, coverage);
+      if (judged) return *std::move(judged);
+      coverage.set_target(v1::COVERAGE_TARGET_UNKNOWN);
+      AddReason(coverage, "EXTENT_NOT_MEASURED", absl::StrCat(rule.label()), "the label was not measured");
       break;
     }
     case v1::CoverageRule::kLungInside: {

@@ -87,7 +87,8 @@ std::string TrackingUid(std::string_view study_uid, std::string_view model_diges
   const v1::PointLps& centre = finding.centre_lps();
   return base::UidFromSeed(absl::StrCat(
       "tracking|", base::ToAbsl(study_uid), "|", base::ToAbsl(model_digest), "|", finding.label_value(), "|",
-      finding.label(), "|", Tenths(centre.x_mm()), "|", Tenths(centre.y_mm()), "|", Tenths(centre.z_mm())));
+      finding.label(), "|", Tenths(centre.x_mm()), "|", Tenths(centre.y_mm()), "|", Tenths(centre.z_mm()),
+      finding.time_point() == 0 ? std::string() : absl::StrCat("|t", finding.time_point())));
 }
 
 v1::StudySummary Summarise(const std::vector<v1::Run>& runs) {

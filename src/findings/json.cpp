@@ -71,6 +71,7 @@ Json FindingJson(const v1::Finding& finding) {
       {"laterality", NameOf(&v1::Laterality_Name<v1::Laterality>, "LATERALITY_", finding.laterality())},
       {"keySopInstanceUid", finding.key_sop_instance_uid()},
       {"keySliceK", finding.key_slice_k()},
+      {"timePoint", finding.time_point()},
       {"limitations", std::move(limitations)}};
 }
 

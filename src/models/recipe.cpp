@@ -29,11 +29,12 @@ absl::Status ValidateRecipe(const v1::Recipe& recipe) {
   TS_RETURN_IF_ERROR(CheckForm(recipe));
   TS_RETURN_IF_ERROR(CheckCard(recipe));
   TS_RETURN_IF_ERROR(CheckInputs(recipe));
-  TS_RETURN_IF_ERROR(CheckPreparation(recipe.preparation()));
+  TS_RETURN_IF_ERROR(CheckPreparation(recipe));
   TS_RETURN_IF_ERROR(CheckNetwork(recipe));
   TS_RETURN_IF_ERROR(CheckWindows(recipe));
   TS_RETURN_IF_ERROR(CheckLabels(recipe));
   TS_RETURN_IF_ERROR(CheckDecode(recipe));
+  TS_RETURN_IF_ERROR(CheckRegion(recipe));
   TS_RETURN_IF_ERROR(CheckFindings(recipe));
   TS_RETURN_IF_ERROR(CheckFlags(recipe));
   TS_RETURN_IF_ERROR(CheckCoverage(recipe));

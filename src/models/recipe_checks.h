@@ -34,14 +34,19 @@ absl::Status CheckForm(const v1::Recipe& recipe);
 
 absl::Status CheckCard(const v1::Recipe& recipe);
 absl::Status CheckInputs(const v1::Recipe& recipe);
-absl::Status CheckPreparation(const v1::Preparation& preparation);
+absl::Status CheckPreparation(const v1::Recipe& recipe);
 absl::Status CheckWindows(const v1::Recipe& recipe);
 absl::Status CheckNetwork(const v1::Recipe& recipe);
 absl::Status CheckLabels(const v1::Recipe& recipe);
 absl::Status CheckDecode(const v1::Recipe& recipe);
+absl::Status CheckRegion(const v1::Recipe& recipe);
 absl::Status CheckFindings(const v1::Recipe& recipe);
 absl::Status CheckFlags(const v1::Recipe& recipe);
 absl::Status CheckCoverage(const v1::Recipe& recipe);
+
+// Whether `source`, the recipe of the model `name`, makes what `region` asks of it: RECIPE_INVALID with
+// "region.model" or "region.labels[i]".
+absl::Status CheckRegionModel(const v1::Region& region, std::string_view name, const v1::Recipe& source);
 
 // What the schema can say and the engine does not run yet: RECIPE_UNSUPPORTED with the field's path.
 absl::Status CheckSupported(const v1::Recipe& recipe);

@@ -124,6 +124,16 @@ absl::Status CheckMergeLabels(const v1::Recipe& recipe, const std::string& path,
   return absl::OkStatus();
 }
 
+// The region's label map lies on the volume's own grid.
+absl::Status CheckKeepInRegion(const v1::Recipe& recipe, const std::string& path, const DecodeState& state) {
+  if (!recipe.has_region()) return Invalid(path, "the recipe has no region");
+  if (!state.labels) return Invalid(path, "there are no labels yet: arg_max or threshold comes first");
+  if (!state.in_volume_grid) {
+    return Invalid(path, "the region lies on the volume's grid: to_volume_grid comes first");
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckStep(const v1::Recipe& recipe, int index, DecodeState* state) {
   const v1::DecodeStep& step = recipe.decode(index);
   const auto path = [index](std::string_view field) { return Path("decode", index, field); };
@@ -144,6 +154,8 @@ absl::Status CheckStep(const v1::Recipe& recipe, int index, DecodeState* state) 
       return CheckFillHoles(recipe, path("fill_holes"), step.fill_holes(), *state);
     case v1::DecodeStep::kMergeLabels:
       return CheckMergeLabels(recipe, path("merge_labels"), step.merge_labels(), state);
+    case v1::DecodeStep::kKeepInRegion:
+      return CheckKeepInRegion(recipe, path("keep_in_region"), *state);
     case v1::DecodeStep::STEP_NOT_SET:
       break;
   }

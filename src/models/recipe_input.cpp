@@ -33,94 +33,13 @@ absl::Status CheckCodeStrings(const google::protobuf::RepeatedPtrField<std::stri
   return absl::OkStatus();
 }
 
-absl::Status CheckInput(const v1::Input& input, int index) {
-  const auto path = [index](std::string_view field) { return Path("inputs", index, field); };
-  if (!IsIdentifier(input.name())) {
-    return Invalid(path("name"), "a name of 1 to 32 of a-z, 0-9 and underscore is required");
-  }
-  if (input.modalities().empty()) return Invalid(path("modalities"), "at least one is required");
-  TS_RETURN_IF_ERROR(CheckCodeStrings(input.modalities(), path("modalities")));
-  TS_RETURN_IF_ERROR(CheckCodeStrings(input.required_image_types(), path("required_image_types")));
-  TS_RETURN_IF_ERROR(CheckCodeStrings(input.excluded_image_types(), path("excluded_image_types")));
-  for (const std::string& type : input.required_image_types()) {
-    const auto& excluded = input.excluded_image_types();
-    if (std::find(excluded.begin(), excluded.end(), type) != excluded.end()) {
-      return Invalid(path("excluded_image_types"), "an image type is both required and excluded");
-    }
-  }
-  for (int i = 0; i < input.region_texts_size(); ++i) {
-    if (IsBlank(input.region_texts(i))) return Invalid(Path(path("region_texts"), i), "is empty");
-  }
-  for (int i = 0; i < input.preferred_kernels_size(); ++i) {
-    if (IsBlank(input.preferred_kernels(i))) return Invalid(Path(path("preferred_kernels"), i), "is empty");
-  }
-  for (int i = 0; i < input.phase_texts_size(); ++i) {
-    if (IsBlank(input.phase_texts(i))) return Invalid(Path(path("phase_texts"), i), "is empty");
-  }
-  for (int i = 0; i < input.planes_size(); ++i) {
-    const std::string place = Path(path("planes"), i);
-    if (input.planes(i) == v1::PLANE_UNSPECIFIED) return Invalid(place, "is no plane");
-    if (std::find(input.planes().begin(), input.planes().begin() + i, input.planes(i)) !=
-        input.planes().begin() + i) {
-      return Invalid(place, "stands twice");
-    }
-  }
-  TS_RETURN_IF_ERROR(CheckRange(path("slice_spacing_mm"), input.slice_spacing_mm(), 0, 1000));
-  TS_RETURN_IF_ERROR(CheckRange(path("slice_thickness_mm"), input.slice_thickness_mm(), 0, 1000));
-  TS_RETURN_IF_ERROR(CheckRange(path("kvp"), input.kvp(), 0, 1000));
-  TS_RETURN_IF_ERROR(CheckRange(path("age_years"), input.age_years(), 0, 200));
-  TS_RETURN_IF_ERROR(CheckRange(path("field_of_view_mm"), input.field_of_view_mm(), 0, 10000));
-  const v1::UintRange& slices = input.slices();
-  if (slices.has_min() && slices.has_max() && slices.min() > slices.max()) {
-    return Invalid(path("slices"), absl::StrCat("min ", slices.min(), " is above max ", slices.max()));
-  }
-  if (input.max_lossy_ratio() < 0) return Invalid(path("max_lossy_ratio"), "is negative");
-  return absl::OkStatus();
-}
-
-absl::Status CheckOrientation(const std::string& letters) {
-  if (letters.empty()) return absl::OkStatus();
-  constexpr std::array<std::string_view, 3> kPairs{"LR", "AP", "SI"};
-  std::array<int, 3> used{};
-  for (const char letter : letters) {
-    for (std::size_t pair = 0; pair < kPairs.size(); ++pair) {
-      if (kPairs[pair].find(letter) != std::string_view::npos) ++used[pair];
-    }
-  }
-  if (letters.size() != 3 || used != std::array<int, 3>{1, 1, 1}) {
-    return Invalid("preparation.orientation",
-                   "three letters, one of L or R, A or P, S or I each, or nothing");
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CheckSpacing(const v1::Spacing& spacing) {
-  if (spacing.spacing_mm_size() != 3)
-    return Invalid("preparation.spacing.spacing_mm", "three values are required");
-  for (const double mm : spacing.spacing_mm()) {
-    if (mm < 0.01 || mm > 100)
-      return Invalid("preparation.spacing.spacing_mm", "each is from 0.01 to 100 mm");
-  }
-  if (spacing.rule() == v1::SPACING_RULE_UNSPECIFIED)
-    return Invalid("preparation.spacing.rule", "is required");
-  if (spacing.interpolation() == v1::INTERPOLATION_UNSPECIFIED) {
-    return Invalid("preparation.spacing.interpolation", "is required");
-  }
-  if (spacing.low_resolution_axis() != v1::LOW_RESOLUTION_AXIS_UNSPECIFIED &&
-      spacing.rule() != v1::SPACING_RULE_NNUNET) {
-    return Invalid("preparation.spacing.low_resolution_axis", "only nnU-Net's rule has one");
-  }
-  return absl::OkStatus();
-}
-
 // to_min and to_max of the steps that map a range to a range.
 absl::Status CheckTarget(const std::string& path, double to_min, double to_max) {
   if (to_min >= to_max) return Invalid(absl::StrCat(path, ".to_max"), "is not above to_min");
   return absl::OkStatus();
 }
 
-absl::Status CheckIntensity(const v1::IntensityStep& step, int index) {
-  const std::string base = Path("preparation.intensity", index);
+absl::Status CheckIntensity(const v1::IntensityStep& step, const std::string& base) {
   switch (step.step_case()) {
     case v1::IntensityStep::kScaleRange: {
       const std::string path = absl::StrCat(base, ".scale_range");
@@ -167,6 +86,106 @@ absl::Status CheckIntensity(const v1::IntensityStep& step, int index) {
   return Invalid(base, "says no step");
 }
 
+absl::Status CheckSteps(const google::protobuf::RepeatedPtrField<v1::IntensityStep>& steps,
+                        const std::string& path) {
+  for (int i = 0; i < steps.size(); ++i) TS_RETURN_IF_ERROR(CheckIntensity(steps[i], Path(path, i)));
+  return absl::OkStatus();
+}
+
+absl::Status CheckInput(const v1::Input& input, int index) {
+  const auto path = [index](std::string_view field) { return Path("inputs", index, field); };
+  if (!IsIdentifier(input.name())) {
+    return Invalid(path("name"), "a name of 1 to 32 of a-z, 0-9 and underscore is required");
+  }
+  if (input.modalities().empty()) return Invalid(path("modalities"), "at least one is required");
+  TS_RETURN_IF_ERROR(CheckCodeStrings(input.modalities(), path("modalities")));
+  TS_RETURN_IF_ERROR(CheckCodeStrings(input.required_image_types(), path("required_image_types")));
+  TS_RETURN_IF_ERROR(CheckCodeStrings(input.excluded_image_types(), path("excluded_image_types")));
+  for (const std::string& type : input.required_image_types()) {
+    const auto& excluded = input.excluded_image_types();
+    if (std::find(excluded.begin(), excluded.end(), type) != excluded.end()) {
+      return Invalid(path("excluded_image_types"), "an image type is both required and excluded");
+    }
+  }
+  for (int i = 0; i < input.region_texts_size(); ++i) {
+    if (IsBlank(input.region_texts(i))) return Invalid(Path(path("region_texts"), i), "is empty");
+  }
+  for (int i = 0; i < input.preferred_kernels_size(); ++i) {
+    if (IsBlank(input.preferred_kernels(i))) return Invalid(Path(path("preferred_kernels"), i), "is empty");
+  }
+  for (int i = 0; i < input.phase_texts_size(); ++i) {
+    if (IsBlank(input.phase_texts(i))) return Invalid(Path(path("phase_texts"), i), "is empty");
+  }
+  for (int i = 0; i < input.planes_size(); ++i) {
+    const std::string place = Path(path("planes"), i);
+    if (input.planes(i) == v1::PLANE_UNSPECIFIED) return Invalid(place, "is no plane");
+    if (std::find(input.planes().begin(), input.planes().begin() + i, input.planes(i)) !=
+        input.planes().begin() + i) {
+      return Invalid(place, "stands twice");
+    }
+  }
+  TS_RETURN_IF_ERROR(CheckRange(path("slice_spacing_mm"), input.slice_spacing_mm(), 0, 1000));
+  TS_RETURN_IF_ERROR(CheckRange(path("slice_thickness_mm"), input.slice_thickness_mm(), 0, 1000));
+  TS_RETURN_IF_ERROR(CheckRange(path("kvp"), input.kvp(), 0, 1000));
+  TS_RETURN_IF_ERROR(CheckRange(path("age_years"), input.age_years(), 0, 200));
+  TS_RETURN_IF_ERROR(CheckRange(path("field_of_view_mm"), input.field_of_view_mm(), 0, 10000));
+  const v1::UintRange& slices = input.slices();
+  if (slices.has_min() && slices.has_max() && slices.min() > slices.max()) {
+    return Invalid(path("slices"), absl::StrCat("min ", slices.min(), " is above max ", slices.max()));
+  }
+  if (input.max_lossy_ratio() < 0) return Invalid(path("max_lossy_ratio"), "is negative");
+  return CheckSteps(input.intensity(), path("intensity"));
+}
+
+absl::Status CheckOrientation(const std::string& letters) {
+  if (letters.empty()) return absl::OkStatus();
+  constexpr std::array<std::string_view, 3> kPairs{"LR", "AP", "SI"};
+  std::array<int, 3> used{};
+  for (const char letter : letters) {
+    for (std::size_t pair = 0; pair < kPairs.size(); ++pair) {
+      if (kPairs[pair].find(letter) != std::string_view::npos) ++used[pair];
+    }
+  }
+  if (letters.size() != 3 || used != std::array<int, 3>{1, 1, 1}) {
+    return Invalid("preparation.orientation",
+                   "three letters, one of L or R, A or P, S or I each, or nothing");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckSpacing(const v1::Spacing& spacing) {
+  if (spacing.spacing_mm_size() != 3)
+    return Invalid("preparation.spacing.spacing_mm", "three values are required");
+  for (const double mm : spacing.spacing_mm()) {
+    if (mm < 0.01 || mm > 100)
+      return Invalid("preparation.spacing.spacing_mm", "each is from 0.01 to 100 mm");
+  }
+  if (spacing.rule() == v1::SPACING_RULE_UNSPECIFIED)
+    return Invalid("preparation.spacing.rule", "is required");
+  if (spacing.interpolation() == v1::INTERPOLATION_UNSPECIFIED) {
+    return Invalid("preparation.spacing.interpolation", "is required");
+  }
+  if (spacing.low_resolution_axis() != v1::LOW_RESOLUTION_AXIS_UNSPECIFIED &&
+      spacing.rule() != v1::SPACING_RULE_NNUNET) {
+    return Invalid("preparation.spacing.low_resolution_axis", "only nnU-Net's rule has one");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckCrop(const v1::Recipe& recipe) {
+  const v1::Crop& crop = recipe.preparation().crop();
+  if (!crop.to_region()) return absl::OkStatus();
+  if (!recipe.has_region()) return Invalid("preparation.crop.to_region", "the recipe has no region");
+  if (crop.background() != 0) return Invalid("preparation.crop.background", "a crop to the region has none");
+  return absl::OkStatus();
+}
+
+bool HasIntensitySteps(const v1::Recipe& recipe) {
+  return !recipe.preparation().intensity().empty() ||
+         std::any_of(recipe.inputs().begin(), recipe.inputs().end(),
+                     [](const v1::Input& input) { return !input.intensity().empty(); });
+}
+
 }  // namespace
 
 absl::Status CheckCard(const v1::Recipe& recipe) {
@@ -197,14 +216,13 @@ absl::Status CheckInputs(const v1::Recipe& recipe) {
   return absl::OkStatus();
 }
 
-absl::Status CheckPreparation(const v1::Preparation& preparation) {
+absl::Status CheckPreparation(const v1::Recipe& recipe) {
+  const v1::Preparation& preparation = recipe.preparation();
   TS_RETURN_IF_ERROR(CheckOrientation(preparation.orientation()));
   if (preparation.has_spacing()) TS_RETURN_IF_ERROR(CheckSpacing(preparation.spacing()));
-  for (int i = 0; i < preparation.intensity_size(); ++i) {
-    TS_RETURN_IF_ERROR(CheckIntensity(preparation.intensity(i), i));
-  }
-  if (preparation.intensity_before_spacing() &&
-      (!preparation.has_spacing() || preparation.intensity().empty())) {
+  TS_RETURN_IF_ERROR(CheckCrop(recipe));
+  TS_RETURN_IF_ERROR(CheckSteps(preparation.intensity(), "preparation.intensity"));
+  if (preparation.intensity_before_spacing() && (!preparation.has_spacing() || !HasIntensitySteps(recipe))) {
     return Invalid("preparation.intensity_before_spacing",
                    "there is no spacing or no intensity step to order");
   }

@@ -1,14 +1,27 @@
 // What the schema can say and the engine does not run yet. A line goes when its feature arrives.
 #include "models/recipe_checks.h"
+#include "tomoserve/models/recipe.h"
 
 namespace tomoserve::models {
+namespace {
+
+// Whether the volumes of a time series can be analysed each on its own.
+absl::Status CheckTime(const v1::Recipe& recipe, int index) {
+  const std::string path = Path("inputs", index, "every_time_point");
+  if (recipe.inputs_size() > 1) return Unsupported(path, "with several inputs it is not supported");
+  if (recipe.coverage().has_lung_inside()) {
+    return Unsupported(path, "with coverage.lung_inside it is not supported");
+  }
+  if (recipe.has_region()) return Unsupported(path, "with a region it is not supported");
+  if (DetectorOf(recipe) != nullptr) return Unsupported(path, "with detect_boxes it is not supported");
+  return absl::OkStatus();
+}
+
+}  // namespace
 
 absl::Status CheckSupported(const v1::Recipe& recipe) {
-  if (recipe.inputs_size() > 1) return Unsupported("inputs", "more than one input is not supported yet");
-
-  for (const v1::Input& input : recipe.inputs()) {
-    if (input.every_time_point())
-      return Unsupported("inputs[0].every_time_point", "time is not supported yet");
+  for (int i = 0; i < recipe.inputs_size(); ++i) {
+    if (recipe.inputs(i).every_time_point()) TS_RETURN_IF_ERROR(CheckTime(recipe, i));
   }
 
   const v1::Preparation& preparation = recipe.preparation();

@@ -14,6 +14,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "models/names.h"
+#include "models/recipe_checks.h"
 #include "tomoserve/base/digest.h"
 #include "tomoserve/base/reason.h"
 #include "tomoserve/base/status.h"
@@ -164,6 +165,31 @@ void ScanModel(const fs::path& folder, std::vector<Model>* models) {
     models->push_back(ScanVersion(folder / version, name, version));
 }
 
+// The highest good version of each name is the last of its kind; `models` are sorted.
+const Model* HighestGood(const std::vector<Model>& models, const std::string& name) {
+  const auto found = std::find_if(models.rbegin(), models.rend(),
+                                  [&name](const Model& model) { return model.name == name && model.good(); });
+  return found == models.rend() ? nullptr : &*found;
+}
+
+// Refuses cascades whose other model cannot give the region. All are judged before any is refused, so that
+// the answer does not hang on their order.
+void RefuseCascades(std::vector<Model>* models) {
+  std::vector<std::pair<Model*, v1::Reason>> refused;
+  for (Model& model : *models) {
+    if (!model.good() || !model.recipe.has_region()) continue;
+    const v1::Region& region = model.recipe.region();
+    const Model* source = HighestGood(*models, region.model());
+    const absl::Status status =
+        source == nullptr ? Invalid("region.model", absl::StrCat("no model ", region.model(), " can run"))
+                          : CheckRegionModel(region, source->name, source->recipe);
+    if (!status.ok()) refused.emplace_back(&model, base::ReasonFrom(status));
+  }
+  for (auto& [model, reason] : refused) {
+    *model = Refused(model->name, model->version, model->folder, std::move(reason));
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<Repository> Repository::Scan(const std::vector<std::string>& folders) {
@@ -195,6 +221,7 @@ absl::StatusOr<Repository> Repository::Scan(const std::vector<std::string>& fold
                     base::MakeReason("DUPLICATE_MODEL", absl::StrCat(model.name, "@", model.version),
                                      "another folder before this one holds the same model and version"));
   }
+  RefuseCascades(&models);
   return repository;
 }
 

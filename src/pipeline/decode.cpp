@@ -8,6 +8,7 @@
 #include "tomoserve/base/status.h"
 #include "tomoserve/compute/components.h"
 #include "tomoserve/compute/labels.h"
+#include "tomoserve/compute/region.h"
 
 namespace tomoserve::pipeline {
 namespace {
@@ -75,7 +76,8 @@ absl::Status LabelVolumeGrid(const Labeller<Label>& labeller, const ScoreField& 
 
 template <typename Label>
 absl::Status DecodeLabels(const v1::Recipe& recipe, const RunPlan& plan, const compute::GridMap& to_volume,
-                          ScoreField& scores, std::span<Label> labels, const compute::Parallel& parallel) {
+                          const at::Tensor& region, ScoreField& scores, std::span<Label> labels,
+                          const compute::Parallel& parallel) {
   TS_RETURN_IF_ERROR(CheckLabelValues<Label>(recipe));
   const std::array<std::uint32_t, 3>& size_ijk = plan.cropped.size_ijk();
   const std::array<std::int64_t, 3> volume_size{size_ijk[2], size_ijk[1], size_ijk[0]};
@@ -125,6 +127,12 @@ absl::Status DecodeLabels(const v1::Recipe& recipe, const RunPlan& plan, const c
                                                        step.merge_labels().into(), parallel));
         break;
       }
+      case v1::DecodeStep::kKeepInRegion:
+        TS_RETURN_IF_ERROR(compute::KeepInRegion<Label>(
+            {labels, volume_size},
+            {region.const_data_ptr<std::uint8_t>(), static_cast<std::size_t>(region.numel())},
+            step.keep_in_region().whole_components(), parallel));
+        break;
       default:
         break;  // CheckDecode has refused it
     }
@@ -133,10 +141,10 @@ absl::Status DecodeLabels(const v1::Recipe& recipe, const RunPlan& plan, const c
 }
 
 template absl::Status DecodeLabels<std::uint8_t>(const v1::Recipe&, const RunPlan&, const compute::GridMap&,
-                                                 ScoreField&, std::span<std::uint8_t>,
+                                                 const at::Tensor&, ScoreField&, std::span<std::uint8_t>,
                                                  const compute::Parallel&);
 template absl::Status DecodeLabels<std::uint16_t>(const v1::Recipe&, const RunPlan&, const compute::GridMap&,
-                                                  ScoreField&, std::span<std::uint16_t>,
+                                                  const at::Tensor&, ScoreField&, std::span<std::uint16_t>,
                                                   const compute::Parallel&);
 
 }  // namespace tomoserve::pipeline

@@ -15,9 +15,11 @@ namespace tomoserve::pipeline {
 
 // Carries out the steps of a recipe that CheckDecode accepts. `labels` is [k][j][i] of the volume. `scores`
 // is left on the volume's grid: as the labels were taken, or, where they were taken on the model grid,
-// nearest. Errors: those of CheckLabelValues and KeepLargestComponents; OUT_OF_MEMORY, CANCELLED.
+// nearest. `region` is DecodeInput's. Errors: those of CheckLabelValues and KeepLargestComponents;
+// OUT_OF_MEMORY, CANCELLED.
 template <typename Label>
 absl::Status DecodeLabels(const v1::Recipe& recipe, const RunPlan& plan, const compute::GridMap& to_volume,
-                          ScoreField& scores, std::span<Label> labels, const compute::Parallel& parallel);
+                          const at::Tensor& region, ScoreField& scores, std::span<Label> labels,
+                          const compute::Parallel& parallel);
 
 }  // namespace tomoserve::pipeline

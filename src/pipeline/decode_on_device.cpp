@@ -36,8 +36,9 @@ at::Tensor LabelsOf(const v1::Recipe& recipe, const v1::DecodeStep& step, const 
 
 template <typename Label>
 absl::StatusOr<at::Tensor> DecodeOnDevice(const v1::Recipe& recipe, const RunPlan& plan,
-                                          const compute::GridMap& to_volume, at::Device device,
-                                          TensorScores& scores, const compute::Parallel& parallel) {
+                                          const compute::GridMap& to_volume, const at::Tensor& region,
+                                          at::Device device, TensorScores& scores,
+                                          const compute::Parallel& parallel) {
   TS_RETURN_IF_ERROR(CheckLabelValues<Label>(recipe));
   const std::array<std::uint32_t, 3>& size_ijk = plan.cropped.size_ijk();
   const std::array<std::int64_t, 3> volume_size{size_ijk[2], size_ijk[1], size_ijk[0]};
@@ -75,6 +76,10 @@ absl::StatusOr<at::Tensor> DecodeOnDevice(const v1::Recipe& recipe, const RunPla
                                                step.merge_labels().into());
         break;
       }
+      case v1::DecodeStep::kKeepInRegion:
+        TS_RETURN_IF_ERROR(compute::on_device::KeepInRegion(
+            labels, region, step.keep_in_region().whole_components(), parallel));
+        break;
       default:
         break;  // CheckDecode has refused it
     }
@@ -83,10 +88,12 @@ absl::StatusOr<at::Tensor> DecodeOnDevice(const v1::Recipe& recipe, const RunPla
 }
 
 template absl::StatusOr<at::Tensor> DecodeOnDevice<std::uint8_t>(const v1::Recipe&, const RunPlan&,
-                                                                 const compute::GridMap&, at::Device,
-                                                                 TensorScores&, const compute::Parallel&);
+                                                                 const compute::GridMap&, const at::Tensor&,
+                                                                 at::Device, TensorScores&,
+                                                                 const compute::Parallel&);
 template absl::StatusOr<at::Tensor> DecodeOnDevice<std::uint16_t>(const v1::Recipe&, const RunPlan&,
-                                                                  const compute::GridMap&, at::Device,
-                                                                  TensorScores&, const compute::Parallel&);
+                                                                  const compute::GridMap&, const at::Tensor&,
+                                                                  at::Device, TensorScores&,
+                                                                  const compute::Parallel&);
 
 }  // namespace tomoserve::pipeline

@@ -16,7 +16,8 @@ namespace tomoserve::pipeline {
 // DecodeLabels. May throw what ATen throws.
 template <typename Label>
 absl::StatusOr<at::Tensor> DecodeOnDevice(const v1::Recipe& recipe, const RunPlan& plan,
-                                          const compute::GridMap& to_volume, at::Device device,
-                                          TensorScores& scores, const compute::Parallel& parallel);
+                                          const compute::GridMap& to_volume, const at::Tensor& region,
+                                          at::Device device, TensorScores& scores,
+                                          const compute::Parallel& parallel);
 
 }  // namespace tomoserve::pipeline

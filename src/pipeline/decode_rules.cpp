@@ -103,6 +103,12 @@ absl::Status CheckDecode(const v1::Recipe& recipe) {
       case v1::DecodeStep::kMergeLabels:
         TS_RETURN_IF_ERROR(CheckMergeLabels(step.merge_labels(), labelled, s));
         break;
+      case v1::DecodeStep::kKeepInRegion:
+        if (!labelled || !on_volume_grid) {
+          return Invalid(s, "keep_in_region works on labels in the volume's own grid");
+        }
+        if (!recipe.has_region()) return Invalid(s, "keep_in_region needs the recipe's region");
+        break;
       case v1::DecodeStep::STEP_NOT_SET:
         return Invalid(s, "the step is empty");
       case v1::DecodeStep::kDetectBoxes:
@@ -134,6 +140,11 @@ std::vector<std::int64_t> ScoreChannelsOf(const v1::Recipe& recipe, std::uint32_
     }
   }
   return channels_of[label];
+}
+
+bool KeepsInRegion(const v1::Recipe& recipe) {
+  return std::any_of(recipe.decode().begin(), recipe.decode().end(),
+                     [](const v1::DecodeStep& step) { return step.has_keep_in_region(); });
 }
 
 bool SumsInHalf(const v1::Recipe& recipe) { return recipe.windows().layout() == v1::WINDOW_LAYOUT_NNUNET; }

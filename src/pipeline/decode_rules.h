@@ -14,6 +14,9 @@ namespace tomoserve::pipeline {
 // kUnimplemented RECIPE_UNSUPPORTED (value: the field).
 absl::Status CheckDecode(const v1::Recipe& recipe);
 
+// Whether a step keeps labels in the recipe's region.
+bool KeepsInRegion(const v1::Recipe& recipe);
+
 // Whether windows are summed as nnU-Net sums them: rounded to float16, and so are their resampled mean
 // scores.
 bool SumsInHalf(const v1::Recipe& recipe);

@@ -18,16 +18,14 @@
 namespace tomoserve::pipeline {
 namespace {
 
-bool IsCropped(const RunPlan& plan) { return plan.box != volume::WholeBox(plan.volume); }
-
 std::unique_ptr<ScoreReader> OnVolumeGrid(const RunPlan& plan, std::unique_ptr<ScoreReader> scores) {
-  if (!IsCropped(plan)) return scores;
+  if (!plan.IsCropped()) return scores;
   return std::make_unique<CroppedScores>(std::move(scores), plan.box);
 }
 
 // Labels of the crop in those of the volume, 0 elsewhere.
 at::Tensor OnVolumeGrid(const RunPlan& plan, const at::Tensor& labels) {
-  if (!IsCropped(plan)) return labels;
+  if (!plan.IsCropped()) return labels;
   const auto [columns, rows, slices] = plan.volume.size_ijk();
   at::Tensor whole = at::zeros({slices, rows, columns}, labels.options());
   at::Tensor part = whole;
@@ -45,10 +43,10 @@ absl::StatusOr<Decoded> DecodeWithLoops(const DecodeInput& input, at::Tensor sum
   auto scores = std::make_unique<ScoreField>(std::move(sums), SumsInHalf(input.recipe));
   if (weights.defined()) TS_RETURN_IF_ERROR(scores->Divide(weights, input.parallel));
   weights.reset();
-  std::vector<Label> of_crop(IsCropped(input.plan) ? input.plan.cropped.voxels() : 0);
+  std::vector<Label> of_crop(input.plan.IsCropped() ? input.plan.cropped.voxels() : 0);
   const std::span<Label> labels = of_crop.empty() ? label_map : std::span(of_crop);
-  TS_RETURN_IF_ERROR(
-      DecodeLabels<Label>(input.recipe, input.plan, input.to_volume, *scores, labels, input.parallel));
+  TS_RETURN_IF_ERROR(DecodeLabels<Label>(input.recipe, input.plan, input.to_volume, input.region, *scores,
+                                         labels, input.parallel));
   if (!of_crop.empty()) {
     compute::InsertInto<Label>(input.plan.volume, input.plan.box, of_crop, label_map);
   }
@@ -62,8 +60,8 @@ absl::StatusOr<Decoded> DecodeWithTensors(const DecodeInput& input, at::Tensor s
   if (weights.defined()) TS_RETURN_IF_ERROR(scores->Divide(weights));
   weights.reset();
   TS_ASSIGN_OR_RETURN(at::Tensor labels,
-                      DecodeOnDevice<Label>(input.recipe, input.plan, input.to_volume, input.placement.device,
-                                            *scores, input.parallel));
+                      DecodeOnDevice<Label>(input.recipe, input.plan, input.to_volume, input.region,
+                                            input.placement.device, *scores, input.parallel));
   labels = OnVolumeGrid(input.plan, labels);
   TS_RETURN_IF_ERROR(compute::on_device::Download(labels, std::as_writable_bytes(label_map), input.parallel));
   return Decoded{OnVolumeGrid(input.plan, std::move(scores)), std::move(labels)};

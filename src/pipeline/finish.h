@@ -23,6 +23,9 @@ struct DecodeInput {
   const compute::GridMap& to_volume;
   const compute::Placement& placement;
   const compute::Parallel& parallel;
+  // uint8 [k][j][i] of plan.cropped on the host, 0 outside; undefined where no step keeps labels in the
+  // region.
+  const at::Tensor& region;
 };
 
 struct Decoded {

@@ -1,5 +1,6 @@
 #include "tomoserve/pipeline/prepared_run.h"
 
+#include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
@@ -14,19 +15,15 @@
 #include "tomoserve/base/clock.h"
 #include "tomoserve/base/status.h"
 #include "tomoserve/compute/components.h"
-#include "tomoserve/compute/crop.h"
 #include "tomoserve/compute/fence.h"
 #include "tomoserve/compute/intensity.h"
 #include "tomoserve/compute/nnunet_windows.h"
 #include "tomoserve/compute/on_device/components.h"
-#include "tomoserve/compute/resample.h"
 #include "tomoserve/models/recipe.h"
 #include "tomoserve/models/tensor_axes.h"
 
 namespace tomoserve::pipeline {
 namespace {
-
-constexpr double kDefaultSigmaScale = 0.125;
 
 std::string Text(at::IntArrayRef sizes) {
   std::string text;
@@ -41,14 +38,14 @@ absl::Status FoldOrder(const char* text) {
   return base::Error(absl::StatusCode::kFailedPrecondition, "FOLD_ORDER", "", text);
 }
 
-// A window [x][y][z] as the network wants it.
-at::Tensor ToNetwork(const v1::Network& network, const at::Tensor& window, at::IntArrayRef shape) {
+// A window [x][y][z] in the order of the network's axes; for one of two dimensions z, which is its channels,
+// first.
+at::Tensor InNetworkOrder(const v1::Network& network, const at::Tensor& window) {
   std::vector<std::int64_t> order;
-  // A 2D network has the slices of its context as channels.
   if (network.spatial_dims() == 2) order.push_back(2);
   for (const std::size_t axis : models::SpatialAxes(network))
     order.push_back(static_cast<std::int64_t>(axis));
-  return window.permute(order).contiguous().view(shape);
+  return window.permute(order);
 }
 
 // A network's output as [c][x][y][z].
@@ -89,73 +86,15 @@ PreparedRun::PreparedRun(v1::Recipe recipe, RunPlan plan, compute::Parallel para
       parallel_(std::move(parallel)),
       placement_(placement) {}
 
-absl::StatusOr<std::unique_ptr<PreparedRun>> PreparedRun::Create(const v1::Recipe& recipe,
-                                                                 const volume::Geometry& volume,
-                                                                 std::span<const compute::StoredSlice> slices,
-                                                                 compute::Parallel parallel,
-                                                                 compute::Placement placement) {
+absl::StatusOr<std::unique_ptr<PreparedRun>> PreparedRun::Create(
+    const v1::Recipe& recipe, const volume::Geometry& volume, std::span<const compute::StoredSlice> slices,
+    compute::Parallel parallel, compute::Placement placement, const std::optional<RegionLabels>& region) {
   const double start = base::MonotonicMs();
   TS_ASSIGN_OR_RETURN(RunPlan plan, PlanRun(recipe, volume, placement));
   std::unique_ptr<PreparedRun> run(new PreparedRun(recipe, std::move(plan), std::move(parallel), placement));
-  TS_RETURN_IF_ERROR(compute::Fenced([&] { return run->Prepare(slices); }));
+  TS_RETURN_IF_ERROR(compute::Fenced([&] { return run->Prepare(slices, region); }));
   run->prepare_ms_ = base::MonotonicMs() - start;
   return run;
-}
-
-absl::Status PreparedRun::Prepare(std::span<const compute::StoredSlice> slices) {
-  TS_ASSIGN_OR_RETURN(at::Tensor volume,
-                      compute::StoredToFloat(slices, plan_.volume.size_ijk(), parallel_, placement_));
-  TS_ASSIGN_OR_RETURN(areas_, compute::StoredAreas(slices, plan_.volume.size_ijk()));
-  const bool needs_lung = recipe_.coverage().has_lung_inside();
-  if (needs_lung && placement_.UsesLoops()) {
-    TS_ASSIGN_OR_RETURN(lung_, compute::FindEnclosedAir(volume, plan_.volume, areas_, parallel_));
-  }
-  const v1::Preparation& preparation = recipe_.preparation();
-  if (preparation.has_crop()) TS_RETURN_IF_ERROR(Crop(volume));
-  if (preparation.intensity_before_spacing()) {
-    TS_RETURN_IF_ERROR(compute::ApplyIntensity(preparation.intensity(), volume, parallel_, placement_));
-  }
-  const v1::Interpolation interpolation =
-      preparation.has_spacing() ? preparation.spacing().interpolation() : v1::INTERPOLATION_NEAREST;
-  TS_ASSIGN_OR_RETURN(prepared_, compute::Resample(std::exchange(volume, at::Tensor()),
-                                                   compute::MapToModel(plan_.cropped, plan_.grid),
-                                                   interpolation, parallel_, placement_));
-  if (needs_lung && !placement_.UsesLoops()) {
-    // The host has time while the device resamples, and the stored values are at hand.
-    TS_ASSIGN_OR_RETURN(lung_, compute::FindEnclosedAir(slices, plan_.volume, parallel_));
-  }
-  if (!preparation.intensity_before_spacing()) {
-    TS_RETURN_IF_ERROR(compute::ApplyIntensity(preparation.intensity(), prepared_, parallel_, placement_));
-  }
-  SetImportance();
-  if (plan_.heads) {
-    maps_.emplace(*plan_.heads, *models::DetectorOf(recipe_), recipe_.network().output_channels(),
-                  placement_.device);
-  }
-  if (!placement_.UsesLoops()) {
-    finite_ = at::zeros({windows()}, at::TensorOptions(at::kBool).device(placement_.device));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status PreparedRun::Crop(at::Tensor& volume) {
-  const v1::Crop& crop = recipe_.preparation().crop();
-  TS_ASSIGN_OR_RETURN(
-      const volume::Box box,
-      compute::BoxOfOthers(volume, crop.background(), crop.margin_voxels(), parallel_, placement_));
-  if (box == plan_.box) return absl::OkStatus();
-  TS_ASSIGN_OR_RETURN(plan_, PlanRun(recipe_, plan_.volume, placement_, box));
-  volume = compute::CropTo(std::exchange(volume, at::Tensor()), box, placement_);
-  return absl::OkStatus();
-}
-
-void PreparedRun::SetImportance() {
-  const v1::Windows& windows = recipe_.windows();
-  if (windows.blend() != v1::BLEND_GAUSSIAN || windows.layout() == v1::WINDOW_LAYOUT_SLICES) return;
-  const double sigma_scale = windows.sigma_scale() == 0 ? kDefaultSigmaScale : windows.sigma_scale();
-  const auto weights =
-      windows.layout() == v1::WINDOW_LAYOUT_NNUNET ? compute::NnunetImportance : compute::GaussianImportance;
-  importance_ = weights(plan_.windows.output_size, sigma_scale).to(placement_.device);
 }
 
 absl::StatusOr<at::Tensor> PreparedRun::Gather(std::uint32_t window) const {
@@ -164,11 +103,20 @@ absl::StatusOr<at::Tensor> PreparedRun::Gather(std::uint32_t window) const {
                        "the run has fewer windows");
   }
   return compute::Fenced([&]() -> absl::StatusOr<at::Tensor> {
-    if (!prepared_.defined()) return FoldOrder("the run is finished");
-    const at::Tensor cut = compute::CutWindow(
-        compute::LogicalView(prepared_, plan_.grid), plan_.windows.starts[window], plan_.windows.size,
-        recipe_.windows().padding_mode(), recipe_.windows().padding_value());
-    return ToNetwork(recipe_.network(), cut, plan_.input_shape);
+    if (prepared_.empty()) return FoldOrder("the run is finished");
+    const auto cut = [&](const at::Tensor& prepared) {
+      return InNetworkOrder(
+          recipe_.network(),
+          compute::CutWindow(compute::LogicalView(prepared, plan_.grid), plan_.windows.starts[window],
+                             plan_.windows.size, recipe_.windows().padding_mode(),
+                             recipe_.windows().padding_value()));
+    };
+    if (prepared_.size() == 1) return cut(prepared_.front()).contiguous().view(plan_.input_shape);
+    const at::Tensor input = at::empty(plan_.input_shape, prepared_.front().options());
+    for (std::size_t channel = 0; channel < prepared_.size(); ++channel) {
+      input.select(1, static_cast<std::int64_t>(channel)).copy_(cut(prepared_[channel]));
+    }
+    return input;
   });
 }
 
@@ -295,13 +243,14 @@ at::Tensor PreparedRun::Weights() const {
 template <typename Label>
 absl::StatusOr<RunResult> PreparedRun::FinishAs(std::span<Label> label_map) {
   const double start = base::MonotonicMs();
-  prepared_.reset();
+  prepared_.clear();
   at::Tensor weights;  // undefined where each voxel has been answered once
   if (recipe_.windows().layout() != v1::WINDOW_LAYOUT_SLICES) weights = Weights();
   const compute::GridMap to_volume = compute::MapToVolume(plan_.cropped, plan_.grid);
-  const DecodeInput input{recipe_, plan_, to_volume, placement_, parallel_};
+  const DecodeInput input{recipe_, plan_, to_volume, placement_, parallel_, region_};
   TS_ASSIGN_OR_RETURN(Decoded decoded, Decode<Label>(input, std::exchange(sums_, at::Tensor()),
                                                      std::move(weights), label_map));
+  region_.reset();
   const double labelled = base::MonotonicMs();
 
   const std::array<std::uint32_t, 3>& size_ijk = plan_.volume.size_ijk();
@@ -320,7 +269,7 @@ absl::StatusOr<RunResult> PreparedRun::FinishAs(std::span<Label> label_map) {
 
 absl::StatusOr<RunResult> PreparedRun::FinishBoxes() {
   const double start = base::MonotonicMs();
-  prepared_.reset();
+  prepared_.clear();
   const std::vector<compute::Detection> boxes = BestBoxes(*models::DetectorOf(recipe_), *maps_);
   maps_.reset();
   const double decoded = base::MonotonicMs();

@@ -6,6 +6,7 @@
 
 #include "pipeline/decode_rules.h"
 #include "pipeline/detector.h"
+#include "pipeline/input_rules.h"
 #include "tomoserve/base/status.h"
 #include "tomoserve/compute/nnunet_windows.h"
 #include "tomoserve/models/recipe.h"
@@ -156,20 +157,26 @@ std::vector<std::int64_t> Shape(const v1::Network& network, std::int64_t channel
   return shape;
 }
 
-absl::Status CheckNetwork(const v1::Network& network, const compute::WindowPlan& windows) {
+absl::Status CheckNetwork(const v1::Recipe& recipe, const compute::WindowPlan& windows) {
+  const v1::Network& network = recipe.network();
+  const std::size_t inputs = InputVolumes(recipe);
   if (models::SpatialAxes(network).empty())
     return Invalid("network.axes", "the order of the axes is not stated");
   if (network.output_channels() < 1 || network.output_channels() > kMaxChannels) {
     return Invalid("network.output_channels", "at least one channel");
   }
   if (network.spatial_dims() == 3) {
-    if (network.input_channels() == 1) return absl::OkStatus();
-    return Unsupported("network.input_channels", "networks with several input volumes are not supported yet");
+    if (network.input_channels() == inputs) return absl::OkStatus();
+    return Invalid("network.input_channels", "one channel for each input is required");
   }
   if (network.spatial_dims() != 2) return Invalid("network.spatial_dims", "2 or 3");
   if (windows.output_size[2] != 1) return Invalid("windows.size", "a 2D network sees one slice at a time");
-  if (network.input_channels() != windows.size[2]) {
-    return Invalid("network.input_channels", "a 2D network has one channel for each slice of its context");
+  if (inputs > 1 && windows.size[2] != 1) {
+    return Invalid("windows.context", "a 2D network of several inputs sees one slice of each");
+  }
+  if (network.input_channels() != static_cast<std::int64_t>(inputs) * windows.size[2]) {
+    return Invalid("network.input_channels",
+                   "a 2D network has one channel for each input, or for each slice of its context");
   }
   return absl::OkStatus();
 }
@@ -194,7 +201,9 @@ absl::StatusOr<std::vector<std::int64_t>> MirrorDimensions(const v1::Recipe& rec
 
 absl::StatusOr<RunPlan> PlanRun(const v1::Recipe& recipe, const volume::Geometry& volume,
                                 const compute::Placement& placement, const std::optional<volume::Box>& box) {
-  if (recipe.inputs_size() > 1) return Unsupported("inputs", "several input volumes are not supported yet");
+  if (recipe.preparation().crop().to_region() && !recipe.has_region()) {
+    return Invalid("preparation.crop.to_region", "the recipe has no region");
+  }
   const volume::Box inside = box.value_or(volume::WholeBox(volume));
   TS_ASSIGN_OR_RETURN(const volume::Geometry cropped, volume::Part(volume, inside));
   TS_ASSIGN_OR_RETURN(const compute::ModelGrid grid, PlanGrid(recipe.preparation(), cropped));
@@ -205,7 +214,7 @@ absl::StatusOr<RunPlan> PlanRun(const v1::Recipe& recipe, const volume::Geometry
   } else {
     TS_ASSIGN_OR_RETURN(windows, PlanWindows(recipe, grid.geometry));
   }
-  TS_RETURN_IF_ERROR(CheckNetwork(recipe.network(), windows));
+  TS_RETURN_IF_ERROR(CheckNetwork(recipe, windows));
   if (!heads) TS_RETURN_IF_ERROR(CheckDecode(recipe));
   TS_ASSIGN_OR_RETURN(std::vector<std::int64_t> mirror_dimensions, MirrorDimensions(recipe));
   RunPlan plan{volume, inside, cropped, grid, std::move(windows), {}, {}, std::move(mirror_dimensions), 0, 0};
@@ -218,7 +227,7 @@ absl::StatusOr<RunPlan> PlanRun(const v1::Recipe& recipe, const volume::Geometry
   volume::RunArrays arrays =
       volume::ArraysOf(volume, grid.reorientation, {prepared[0], prepared[1], prepared[2]},
                        recipe.network().output_channels());
-  volume::CountPreparation(recipe.preparation(), arrays);
+  volume::CountPreparation(recipe, arrays);
   arrays.window = models::WholeWindowVoxels(recipe, {prepared[0], prepared[1], prepared[2]});
   arrays.head_values = volume::HeadValues(recipe, {prepared[0], prepared[1], prepared[2]});
   plan.device_peak_bytes = volume::DeviceBytes(arrays);

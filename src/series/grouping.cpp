@@ -203,9 +203,11 @@ bool AllAccepted(const std::vector<Volume>& volumes) {
 
 std::vector<Volume> JudgeStacks(const StackSplit& split) {
   std::vector<Volume> volumes;
-  for (const std::vector<Candidate>& stack : split.stacks) {
-    volumes.push_back(JudgeStack(stack));
-    volumes.back().reasons.push_back(MakeReason("SPLIT_BY", split.by, "one of several volumes"));
+  for (const SplitStack& stack : split.stacks) {
+    Volume& volume = volumes.emplace_back(JudgeStack(stack.slices));
+    volume.reasons.push_back(MakeReason("SPLIT_BY", split.by, "one of several volumes"));
+    volume.stack = stack.stack;
+    volume.time_point = stack.time_point;
   }
   return volumes;
 }
@@ -224,6 +226,20 @@ void SplitFromSiblings(const Siblings& siblings, Volume& volume) {
     return;
   }
   volume.reasons.push_back(MakeReason("SPLIT_BY", by, "one of several volumes"));
+}
+
+// One more than the largest number that a stack has.
+std::uint32_t StackCount(const std::vector<Volume>& volumes) {
+  std::uint32_t count = 0;
+  for (const Volume& volume : volumes) count = std::max(count, volume.stack + 1);
+  return count;
+}
+
+// Adds a volume that is no time point of any other.
+void AddAlone(Volume volume, std::vector<Volume>& volumes) {
+  volume.stack = StackCount(volumes);
+  volume.time_point = 0;
+  volumes.push_back(std::move(volume));
 }
 
 // Says which of how many volumes each is.
@@ -245,7 +261,9 @@ StackSplit SplitByStackId(const std::vector<Candidate>& slices) {
   StackSplit split;
   if (by_id.size() < 2) return split;
   split.by = "stack_id";
-  for (auto& [id, stack] : by_id) split.stacks.push_back(std::move(stack));
+  for (auto& [id, stack] : by_id) {
+    split.stacks.push_back({std::move(stack), static_cast<std::uint32_t>(split.stacks.size()), 0});
+  }
   return split;
 }
 
@@ -309,7 +327,9 @@ void BuildVolumes(const std::vector<Known>& instances, Series& series) {
   const std::vector<Siblings> siblings = CompareGroups(stacks);
   for (std::size_t n = 0; n < stacks.size(); ++n) {
     const std::uint32_t conflicts = DropConflicting(stacks[n]);
+    const std::uint32_t first_stack = StackCount(series.volumes);
     for (Volume& volume : BuildStacks(stacks[n])) {
+      volume.stack += first_stack;
       SplitFromSiblings(siblings[n], volume);
       for (const SetAside& entry : fatal) Reject(volume, entry.reason);
       if (conflicts > 0) {
@@ -325,13 +345,13 @@ void BuildVolumes(const std::vector<Known>& instances, Series& series) {
                                    MakeReason(strays.codes.begin()->first, absl::StrCat(strays.slices.size()),
                                               "no two slices belong together"));
     for (const SetAside& entry : fatal) Reject(volume, entry.reason);
-    series.volumes.push_back(std::move(volume));
+    AddAlone(std::move(volume), series.volumes);
   }
   if (stacks.empty() && strays.slices.empty() && !sorted.defective.empty()) {
     // All of it is a volume of its own: nothing was set aside.
     Volume volume = RejectedVolume(sorted.defective, fatal.front().reason);
     for (std::size_t entry = 1; entry < fatal.size(); ++entry) volume.reasons.push_back(fatal[entry].reason);
-    series.volumes.push_back(std::move(volume));
+    AddAlone(std::move(volume), series.volumes);
   } else {
     series.set_aside.insert(series.set_aside.end(), fatal.begin(), fatal.end());
   }
@@ -345,7 +365,7 @@ void BuildVolumes(const std::vector<Known>& instances, Series& series) {
                        ? "instances whose SOP Class and Modality are not those of one kind of slices"
                        : "no slices can be made of some instances");
     for (std::size_t n = 0; n < readable; ++n) Reject(series.volumes[n], reason);
-    series.volumes.push_back(RejectedVolume(entry.instances, reason));
+    AddAlone(RejectedVolume(entry.instances, reason), series.volumes);
   }
 }
 

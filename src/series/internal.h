@@ -108,10 +108,18 @@ std::vector<Volume> BuildStacks(const std::vector<Candidate>& slices);
 // Sorts by position and judges one stack.
 Volume JudgeStack(const std::vector<Candidate>& slices);
 
-// Which stack each of `slices` belongs to, so that no position repeats in a stack. `by` names the attributes
-// that tell them apart.
+// One of several stacks at the same places.
+struct SplitStack {
+  std::vector<Candidate> slices;
+  // As of the Volume that becomes of it.
+  std::uint32_t stack = 0;
+  std::uint32_t time_point = 0;
+};
+
+// Which stack each of some slices belongs to, so that no position repeats in a stack. `by` names the
+// attributes that tell them apart.
 struct StackSplit {
-  std::vector<std::vector<Candidate>> stacks;
+  std::vector<SplitStack> stacks;
   std::string by;
 };
 

@@ -1,89 +1,16 @@
 // Where positions repeat: what tells the volumes of one stack apart.
 #include <algorithm>
 #include <limits>
-#include <set>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "series/attributes.h"
 #include "series/internal.h"
+#include "series/time_points.h"
 
 namespace tomoserve::series {
 namespace {
-
-// Something that sorts; what is absent (or not finite) comes first, as a group of its own.
-using Key = std::pair<std::vector<double>, std::string>;
-
-template <typename Value>
-Key Number(bool present, Value value) {
-  const auto number = static_cast<double>(value);
-  return {present && std::isfinite(number) ? std::vector<double>{number} : std::vector<double>{}, ""};
-}
-
-// Directions written with rounding are the same.
-Key Direction(const google::protobuf::RepeatedField<double>& direction) {
-  Key key;
-  for (const double value : direction) {
-    if (!std::isfinite(value)) return {};
-    key.first.push_back(std::round(value * 1e4) + 0.0);
-  }
-  return key;
-}
-
-struct Attribute {
-  const char* name;
-  Key (*key)(const Candidate&);
-};
-
-// In order of preference. Of an enhanced instance only its functional groups count.
-constexpr Attribute kAttributes[] = {
-    {"temporal_position",
-     [](const Candidate& c) {
-       const auto* f = c.functional;
-       return f != nullptr ? Number(f->has_temporal_position(), f->temporal_position())
-                           : Number(c.header().has_temporal_position(), c.header().temporal_position());
-     }},
-    {"acquisition_number",
-     [](const Candidate& c) {
-       const auto* f = c.functional;
-       return f != nullptr ? Number(f->has_acquisition_number(), f->acquisition_number())
-                           : Number(c.header().has_acquisition_number(), c.header().acquisition_number());
-     }},
-    {"echo_time",
-     [](const Candidate& c) {
-       const auto* f = c.functional;
-       return f != nullptr ? Number(f->has_echo_time_ms(), f->echo_time_ms())
-                           : Number(c.header().has_echo_time_ms(), c.header().echo_time_ms());
-     }},
-    {"echo_number",
-     [](const Candidate& c) {
-       return Number(c.functional == nullptr && c.header().has_echo_number(), c.header().echo_number());
-     }},
-    {"b_value",
-     [](const Candidate& c) {
-       const auto* f = c.functional;
-       return f != nullptr ? Number(f->has_diffusion_b_value(), f->diffusion_b_value())
-                           : Number(c.header().has_diffusion_b_value(), c.header().diffusion_b_value());
-     }},
-    {"diffusion_direction",
-     [](const Candidate& c) {
-       return Direction(c.functional != nullptr ? c.functional->diffusion_direction()
-                                                : c.header().diffusion_direction());
-     }},
-    {"image_type", [](const Candidate& c) { return Key({}, absl::StrJoin(c.ImageType(), "\\")); }},
-    {"complex_image_component",
-     [](const Candidate& c) {
-       return Key({}, c.functional != nullptr ? c.functional->complex_image_component() : "");
-     }},
-    {"trigger_time",
-     [](const Candidate& c) {
-       const auto time = c.TriggerTimeMs();
-       return Number(time.has_value(), time.value_or(0));
-     }},
-    {"stack_id",
-     [](const Candidate& c) { return Key({}, c.functional != nullptr ? c.functional->stack_id() : ""); }},
-    {"convolution_kernel", [](const Candidate& c) { return Key({}, c.header().convolution_kernel()); }},
-};
 
 // More indices than this has no dimension organisation.
 constexpr int kMaxDimensions = 8;
@@ -93,18 +20,19 @@ constexpr std::size_t kMaxSlicesOfTriples = 20'000;
 // An attribute's values as numbers from 0, in order of the values.
 struct Ranks {
   std::string name;
+  int time = 0;  // as of its Attribute
   std::uint32_t values = 0;
   std::vector<std::uint32_t> of_slice;
 };
 
 template <typename KeyOf>
-Ranks RankBy(std::string name, const std::vector<Candidate>& slices, KeyOf key_of) {
+Ranks RankBy(std::string name, int time, const std::vector<Candidate>& slices, KeyOf key_of) {
   std::vector<decltype(key_of(slices[0]))> keys;
   for (const Candidate& slice : slices) keys.push_back(key_of(slice));
   auto sorted = keys;
   std::sort(sorted.begin(), sorted.end());
   sorted.erase(std::unique(sorted.begin(), sorted.end()), sorted.end());
-  Ranks ranks{std::move(name), static_cast<std::uint32_t>(sorted.size()), {}};
+  Ranks ranks{std::move(name), time, static_cast<std::uint32_t>(sorted.size()), {}};
   for (const auto& key : keys) {
     ranks.of_slice.push_back(
         static_cast<std::uint32_t>(std::lower_bound(sorted.begin(), sorted.end(), key) - sorted.begin()));
@@ -119,13 +47,15 @@ std::vector<Ranks> VaryingAttributes(const std::vector<Candidate>& slices) {
   const auto add = [&](Ranks ranks) {
     if (ranks.values > 1 && ranks.values <= slices.size() / 2) all.push_back(std::move(ranks));
   };
-  for (const Attribute& attribute : kAttributes) add(RankBy(attribute.name, slices, attribute.key));
+  for (const Attribute& attribute : Attributes())
+    add(RankBy(attribute.name, attribute.time, slices, attribute.key));
   for (int dimension = 0; dimension < kMaxDimensions; ++dimension) {
-    add(RankBy(absl::StrCat("dimension_index_", dimension + 1), slices, [&](const Candidate& slice) {
-      const auto* f = slice.functional;
-      if (f == nullptr || f->dimension_index_values_size() <= dimension) return -1.0;
-      return static_cast<double>(f->dimension_index_values(dimension));
-    }));
+    add(RankBy(absl::StrCat("dimension_index_", dimension + 1), /*time=*/0, slices,
+               [&](const Candidate& slice) {
+                 const auto* f = slice.functional;
+                 if (f == nullptr || f->dimension_index_values_size() <= dimension) return -1.0;
+                 return static_cast<double>(f->dimension_index_values(dimension));
+               }));
   }
   return all;
 }
@@ -168,12 +98,28 @@ Fit FitOf(const Partition& groups, const std::vector<std::uint32_t>& places, std
   return count * distinct_places == groups.size() ? Fit::kComplete : Fit::kClean;
 }
 
-StackSplit SplitBy(const Partition& groups, const std::vector<Candidate>& slices, std::string by) {
-  std::map<std::uint64_t, std::vector<Candidate>> stacks;
-  for (std::size_t n = 0; n < slices.size(); ++n) stacks[groups[n]].push_back(slices[n]);
+// `set`: the attributes that took part. Within a group of their values the groups' numbers are in order of
+// time.
+StackSplit SplitBy(const Partition& groups, const std::vector<const Ranks*>& set,
+                   const std::vector<Candidate>& slices, std::string by) {
+  std::map<std::uint64_t, std::vector<std::size_t>> members;
+  for (std::size_t n = 0; n < slices.size(); ++n) members[groups[n]].push_back(n);
+  std::vector<const Ranks*> slowest_first = set;
+  std::stable_sort(slowest_first.begin(), slowest_first.end(),
+                   [](const Ranks* a, const Ranks* b) { return a->time < b->time; });
   StackSplit split;
   split.by = std::move(by);
-  for (auto& [group, stack] : stacks) split.stacks.push_back(std::move(stack));
+  std::vector<SplitValues> values;
+  for (const auto& [group, stack] : members) {
+    SplitStack& out = split.stacks.emplace_back();
+    for (const std::size_t n : stack) out.slices.push_back(slices[n]);
+    SplitValues& of_stack = values.emplace_back();
+    for (const Ranks* attribute : slowest_first) {
+      auto& kind = attribute->time > 0 ? of_stack.time : of_stack.other;
+      kind.push_back(attribute->of_slice[stack.front()]);
+    }
+  }
+  PlaceInTime(values, split.stacks);
   return split;
 }
 
@@ -208,8 +154,8 @@ StackSplit SplitByValues(const std::vector<Ranks>& attributes, const std::vector
     for (const auto& set : Subsets(attributes, size)) {
       const Partition groups = Combined(set, slices.size());
       const Fit fit = FitOf(groups, places, distinct_places);
-      if (fit == Fit::kComplete) return SplitBy(groups, slices, Names(set));
-      if (fit == Fit::kClean && !clean) clean = SplitBy(groups, slices, Names(set));
+      if (fit == Fit::kComplete) return SplitBy(groups, set, slices, Names(set));
+      if (fit == Fit::kClean && !clean) clean = SplitBy(groups, set, slices, Names(set));
     }
     if (clean) return *std::move(clean);
   }
@@ -223,6 +169,7 @@ struct Ordinal {
   std::optional<std::vector<double>> (*key)(const Candidate&);
   bool may_interleave;  // all slices of a position may follow each other
   bool may_mix;         // ranks are enough where they keep phases apart, whatever the order of stacks is
+  bool time_of_day;
 };
 
 // HHMMSS.FFFFFF in seconds.
@@ -247,20 +194,20 @@ constexpr Ordinal kOrdinals[] = {
        if (!time || !std::isfinite(*time)) return std::nullopt;
        return std::vector<double>{*time};
      },
-     true, true},
+     true, true, false},
     {"acquisition_time",
      [](const Candidate& c) -> std::optional<std::vector<double>> {
        const auto time = c.functional == nullptr ? Seconds(c.header().acquisition_time()) : std::nullopt;
        if (!time) return std::nullopt;
        return std::vector<double>{*time};
      },
-     false, false},
+     false, false, true},
     {"instance_number",
      [](const Candidate& c) -> std::optional<std::vector<double>> {
        if (!c.header().has_instance_number()) return std::nullopt;
        return std::vector<double>{double(c.header().instance_number()), double(c.frame)};
      },
-     true, false},
+     true, false, false},
 };
 
 // Numbers the slices at each position in the order of `ordinal`, within the given groups. Nothing where a
@@ -351,6 +298,21 @@ bool KeepsPhases(const Partition& numbered, const Partition& groups, const std::
   return true;
 }
 
+// Times of day this far apart are those of a series that went on over midnight, s.
+constexpr double kOverMidnight = 18 * 3600;
+
+// Of slices told apart by their times of day: which are of the next day.
+Ranks NextDay(const std::vector<Candidate>& slices) {
+  std::vector<double> times;
+  for (const Candidate& slice : slices)
+    times.push_back(Seconds(slice.header().acquisition_time()).value_or(0));
+  const auto [first, last] = std::minmax_element(times.begin(), times.end());
+  const bool over_midnight = *last - *first > kOverMidnight;
+  Ranks next{"next_day", /*time=*/std::numeric_limits<int>::max(), 2, {}};
+  for (const double time : times) next.of_slice.push_back(over_midnight && time < kOverMidnight / 2 ? 1 : 0);
+  return next;
+}
+
 StackSplit SplitByOrder(const std::vector<Ranks>& attributes, const std::vector<Candidate>& slices,
                         const std::vector<std::uint32_t>& places, std::uint32_t distinct_places) {
   for (std::size_t size = 0; size < 2; ++size) {
@@ -362,7 +324,12 @@ StackSplit SplitByOrder(const std::vector<Ranks>& attributes, const std::vector<
             !KeepsPhases(*numbered, groups, slices, places)) {
           continue;
         }
-        return SplitBy(*numbered, slices, absl::StrCat(Names(set), set.empty() ? "" : ",", ordinal.name));
+        const std::string by = absl::StrCat(Names(set), set.empty() ? "" : ",", ordinal.name);
+        if (!ordinal.time_of_day) return SplitBy(*numbered, set, slices, by);
+        const Ranks next_day = NextDay(slices);
+        std::vector<const Ranks*> with_day = set;
+        with_day.push_back(&next_day);
+        return SplitBy(*numbered, with_day, slices, by);
       }
     }
   }

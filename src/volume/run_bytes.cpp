@@ -17,6 +17,7 @@ constexpr std::uint64_t kPiece = kPieceValues;
 constexpr std::uint64_t kMostVoxels = std::uint64_t{1} << 40;
 constexpr std::uint64_t kMostOnAxis = std::uint64_t{1} << 20;
 constexpr std::uint64_t kMostChannels = std::uint64_t{1} << 16;
+constexpr std::uint64_t kMostInputs = 64;
 
 std::uint64_t OnAxis(std::uint64_t n) { return std::min(n, kMostOnAxis); }
 
@@ -25,6 +26,23 @@ std::uint64_t Voxels(const std::array<std::uint64_t, 3>& size) {
 }
 
 std::uint64_t Channels(const RunArrays& arrays) { return std::min(arrays.channels, kMostChannels); }
+
+std::uint64_t Inputs(const RunArrays& arrays) {
+  return std::clamp<std::uint64_t>(arrays.inputs, 1, kMostInputs);
+}
+
+// While the last input is prepared: the other ones, and what a crop or a region over all inputs has to see of
+// them before.
+std::uint64_t OtherInputBytes(const RunArrays& arrays) {
+  const bool all_first = arrays.cropped || arrays.nonzero_region;
+  return (Inputs(arrays) - 1) * (Voxels(arrays.prepared_ijk) + (all_first ? Voxels(arrays.volume_ijk) : 0)) *
+         kFloat;
+}
+
+// Of the region that labels are kept in.
+std::uint64_t KeptRegionBytes(const RunArrays& arrays) {
+  return arrays.kept_region ? Voxels(arrays.volume_ijk) : 0;
+}
 
 std::uint64_t HeadValues(const RunArrays& arrays) { return std::min(arrays.head_values, kMostVoxels); }
 
@@ -36,7 +54,7 @@ std::uint64_t StagingBytes(const RunArrays& arrays) {
 // Where the window depends on the volume: what is cut for the network, the network's own copy, and its
 // answer.
 std::uint64_t WindowBytes(const RunArrays& arrays) {
-  return std::min(arrays.window, kMostVoxels) * (Channels(arrays) + 2) * kFloat;
+  return std::min(arrays.window, kMostVoxels) * (Channels(arrays) + 2 * Inputs(arrays)) * kFloat;
 }
 
 // Of the two arrays that resampling passes through at the same time. Splines go axis by axis, first along
@@ -78,11 +96,20 @@ RunArrays ArraysOf(const Geometry& volume, const Reorientation& reorientation,
   return arrays;
 }
 
-void CountPreparation(const v1::Preparation& preparation, RunArrays& arrays) {
+void CountPreparation(const v1::Recipe& recipe, RunArrays& arrays) {
+  const v1::Preparation& preparation = recipe.preparation();
+  const auto fills_holes = [](const auto& steps) {
+    return std::any_of(steps.begin(), steps.end(),
+                       [](const v1::IntensityStep& step) { return step.z_score().fill_holes(); });
+  };
+  arrays.inputs = static_cast<std::uint64_t>(std::max(1, recipe.inputs_size()));
   arrays.cropped = preparation.has_crop();
   arrays.cubic = preparation.spacing().interpolation() == v1::INTERPOLATION_CUBIC;
-  arrays.region = std::any_of(preparation.intensity().begin(), preparation.intensity().end(),
-                              [](const v1::IntensityStep& step) { return step.z_score().fill_holes(); });
+  arrays.nonzero_region = fills_holes(preparation.intensity()) ||
+                          std::any_of(recipe.inputs().begin(), recipe.inputs().end(),
+                                      [&](const v1::Input& input) { return fills_holes(input.intensity()); });
+  arrays.kept_region = std::any_of(recipe.decode().begin(), recipe.decode().end(),
+                                   [](const v1::DecodeStep& step) { return step.has_keep_in_region(); });
 }
 
 std::uint64_t HeadValues(const v1::Recipe& recipe, const std::array<std::uint64_t, 3>& prepared_xyz) {
@@ -108,7 +135,7 @@ std::uint64_t HeadValues(const v1::Recipe& recipe, const std::array<std::uint64_
   };
   const auto all = [&](int axis) { return std::max(padded[static_cast<std::size_t>(axis)], window(axis)); };
   const double of_cell = boxes.anchors_size() * (recipe.network().output_channels() + kDeltas);
-  double values = 2 * product(window);
+  double values = 2.0 * std::max(1, recipe.inputs_size()) * product(window);
   for (const v1::BoxLevel& level : boxes.levels()) {
     const double stride = product([&](int axis) { return at(level.stride(), axis); });
     values += product(window) / stride * of_cell;
@@ -117,46 +144,52 @@ std::uint64_t HeadValues(const v1::Recipe& recipe, const std::array<std::uint64_
   return static_cast<std::uint64_t>(std::min(values, static_cast<double>(kMostVoxels)));
 }
 
-// Before the windows the volume and the prepared copy or the region, then the prepared volume, the sums and a
-// window, after them the prepared volume, the sums, the weights and labels on the model grid.
+// Before the windows the volumes and the prepared copies or the region, then the prepared volumes, the sums
+// and a window, after them the prepared volumes, the sums, the weights and labels on the model grid.
 std::uint64_t LoopBytes(const RunArrays& arrays) {
   const std::uint64_t of_prepared = Voxels(arrays.prepared_ijk);
   const std::uint64_t of_volume = Voxels(arrays.volume_ijk);
+  const std::uint64_t inputs = Inputs(arrays);
   const std::uint64_t before =
-      std::max(ResamplingBytes(arrays), (of_volume + of_prepared) * kFloat + (arrays.region ? of_volume : 0));
-  if (arrays.head_values > 0) return std::max(before, (of_prepared + HeadValues(arrays)) * kFloat);
-  const std::uint64_t after =
-      of_prepared * ((Channels(arrays) + 2) * kFloat + kLabel) + (arrays.cropped ? of_volume * kLabel : 0);
-  const std::uint64_t between = of_prepared * (Channels(arrays) + 1) * kFloat + WindowBytes(arrays);
-  return std::max({before, between, after});
+      std::max(ResamplingBytes(arrays),
+               (of_volume + of_prepared) * kFloat + (arrays.nonzero_region ? of_volume : 0)) +
+      OtherInputBytes(arrays);
+  if (arrays.head_values > 0) return std::max(before, (of_prepared * inputs + HeadValues(arrays)) * kFloat);
+  const std::uint64_t after = of_prepared * ((Channels(arrays) + 1 + inputs) * kFloat + kLabel) +
+                              (arrays.cropped ? of_volume * kLabel : 0);
+  const std::uint64_t between = of_prepared * (Channels(arrays) + inputs) * kFloat + WindowBytes(arrays);
+  return std::max({before, between, after}) + KeptRegionBytes(arrays);
 }
 
 std::uint64_t DeviceBytes(const RunArrays& arrays) {
   const std::uint64_t of_volume = Voxels(arrays.volume_ijk);
   const std::uint64_t of_prepared = Voxels(arrays.prepared_ijk);
   const std::uint64_t channels = Channels(arrays);
+  const std::uint64_t inputs = Inputs(arrays);
   const std::uint64_t plane = LargestPlane(arrays);
   // Three stored copies and, of one, integers and doubles: of a byte eight at most.
   const std::uint64_t crop = arrays.cropped ? of_volume : 0;
-  const std::uint64_t upload = of_volume * kFloat + StagingBytes(arrays) * (3 + 8 + 4);
+  const std::uint64_t upload =
+      of_volume * kFloat + StagingBytes(arrays) * (3 + 8 + 4) + OtherInputBytes(arrays);
   // A mix holds what it reads from, low, high and their difference; a statistic doubles and masks.
   const std::uint64_t prepare = std::max(ResamplingBytes(arrays), (of_volume + crop) * kFloat) +
-                                (arrays.region ? of_volume : 0) + std::max(kPiece, plane) * 4 * kFloat;
+                                (arrays.nonzero_region ? of_volume : 0) +
+                                std::max(kPiece, plane) * 4 * kFloat + OtherInputBytes(arrays);
   if (arrays.head_values > 0) {
-    return std::max({upload, prepare, (of_prepared + HeadValues(arrays)) * kFloat});
+    return std::max({upload, prepare, (of_prepared * inputs + HeadValues(arrays)) * kFloat});
   }
-  // Prepared volume or weights, sums, labels of both grids; of one piece the scores read, mixed and
+  // Prepared volumes or weights, sums, labels of both grids; of one piece the scores read, mixed and
   // activated, channel numbers and indices.
-  const std::uint64_t finish = of_prepared * (channels + 1) * kFloat +
+  const std::uint64_t finish = of_prepared * (channels + inputs) * kFloat +
                                (of_volume + crop + of_prepared) * kLabel +
                                std::max(kPiece, plane * channels) * 6 * kFloat;
-  const std::uint64_t forward = of_prepared * (channels + 1) * kFloat + WindowBytes(arrays);
-  return std::max({upload, prepare, forward, finish});
+  const std::uint64_t forward = of_prepared * (channels + inputs) * kFloat + WindowBytes(arrays);
+  return std::max({upload, prepare, forward, finish}) + KeptRegionBytes(arrays);
 }
 
 // Staging, and samples of enclosed air.
 std::uint64_t HostBytesBesideDevice(const RunArrays& arrays) {
-  return 3 * StagingBytes(arrays) + Voxels(arrays.volume_ijk);
+  return 3 * StagingBytes(arrays) + Voxels(arrays.volume_ijk) + KeptRegionBytes(arrays);
 }
 
 absl::Status CheckRunFits(std::uint64_t needed, std::uint64_t limit, std::uint64_t resident,

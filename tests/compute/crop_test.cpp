@@ -21,9 +21,19 @@ using testing::Values;
 class CropTest : public testing::PlacedTest {
  protected:
   volume::Box BoxOf(const at::Tensor& volume, double background, std::uint32_t margin) {
-    const auto box = BoxOfOthers(Put(volume), background, margin, {2, {}}, placement());
+    return BoxOf(std::vector{volume}, background, margin);
+  }
+  volume::Box BoxOf(std::vector<at::Tensor> volumes, double background, std::uint32_t margin) {
+    for (at::Tensor& volume : volumes) volume = Put(volume);
+    const auto box = BoxOfOthers(volumes, background, margin, {2, {}}, placement());
     EXPECT_TRUE(box.ok()) << box.status();
     return *box;
+  }
+  at::Tensor Filled(std::vector<at::Tensor> volumes) {
+    for (at::Tensor& volume : volumes) volume = Put(volume);
+    const auto filled = FilledNonzero(volumes, {}, placement());
+    EXPECT_TRUE(filled.ok()) << filled.status();
+    return filled->cpu();
   }
 };
 
@@ -38,6 +48,16 @@ TEST_P(CropTest, TheBoxHoldsWhatDiffers) {
 
 TEST_P(CropTest, WhereNothingDiffersTheVolumeStaysWhole) {
   EXPECT_EQ(BoxOf(at::zeros({3, 4, 5}, at::kFloat), 0, 0), (volume::Box{{0, 0, 0}, {5, 4, 3}}));
+}
+
+TEST_P(CropTest, TheBoxOfSeveralVolumesHoldsWhatDiffersInAny) {
+  at::Tensor first = at::full({6, 7, 8}, -5, at::kFloat);
+  at::Tensor second = first.clone();
+  first[2][5][3] = 1;
+  second[4][1][6] = 1;
+  EXPECT_EQ(BoxOf({first, second}, -5, 0), (volume::Box{{3, 1, 2}, {4, 5, 3}}));
+  EXPECT_EQ(BoxOf({second, first}, -5, 1), (volume::Box{{2, 0, 1}, {6, 7, 5}}));
+  EXPECT_EQ(BoxOf({at::full({6, 7, 8}, -5, at::kFloat), second}, -5, 0), (volume::Box{{6, 1, 4}, {1, 1, 1}}));
 }
 
 TEST_P(CropTest, KeepsTheVoxelsOfTheBox) {
@@ -55,12 +75,21 @@ TEST_P(CropTest, HolesOfTheNonZeroRegionAreFilled) {
   volume[2][2][2] = 0;
   at::Tensor open = volume.clone();
   open[2][2][3] = 0;
-  const auto filled = FilledNonzero(Put(volume), {}, placement());
-  ASSERT_TRUE(filled.ok()) << filled.status();
-  EXPECT_EQ(filled->sum().item<std::int64_t>(), 27);
-  const auto as_it_is = FilledNonzero(Put(open), {}, placement());
-  ASSERT_TRUE(as_it_is.ok());
-  EXPECT_EQ(as_it_is->sum().item<std::int64_t>(), 25);
+  EXPECT_EQ(Filled({volume}).sum().item<std::int64_t>(), 27);
+  EXPECT_EQ(Filled({open}).sum().item<std::int64_t>(), 25);
+  // What one volume leaves open another one closes: holes are those of all together.
+  at::Tensor lid = at::zeros({5, 5, 5}, at::kFloat);
+  lid[2][2][3] = -1;
+  EXPECT_TRUE(Filled({open, lid}).equal(Filled({volume})));
+  EXPECT_TRUE(Filled({lid, open}).equal(Filled({volume})));
+}
+
+TEST_P(CropTest, TheBoxOfAMask) {
+  at::Tensor mask = at::zeros({6, 7, 8}, at::kByte);
+  mask[2][5][3] = 1;
+  mask[4][1][6] = 1;
+  EXPECT_EQ(*BoxOfMask(mask, 0, {2, {}}), (volume::Box{{3, 1, 2}, {4, 5, 3}}));
+  EXPECT_EQ(*BoxOfMask(mask, 2, {2, {}}), (volume::Box{{1, 0, 0}, {7, 7, 6}}));
 }
 
 class RegionTest : public testing::PlacedTest {
@@ -92,6 +121,16 @@ TEST_P(RegionTest, HolesCountAndChangeAndTheOutsideStaysZero) {
 
 TEST_P(RegionTest, AGivenRegionCountsInPlaceOfTheVolumesOwn) {
   const at::Tensor volume = testing::MakeTensor({1, 1, 6}, {0, 3, 0, 0, 5, 0});
+  const at::Tensor region = testing::MakeTensor({1, 1, 6}, {0, 1, 1, 0, 1, 1}).to(at::kByte);
+  const auto out = Normalise(volume, region);
+  ASSERT_TRUE(out.ok()) << out.status();
+  const float deviation = std::sqrt((1 + 4 + 9 + 4) / 4.0f);
+  EXPECT_THAT(Values(*out), ElementsAre(0, 1 / deviation, -2 / deviation, 0, 3 / deviation, -2 / deviation));
+}
+
+// Several channels have one region: what one of them has beyond it neither counts nor stays.
+TEST_P(RegionTest, ValuesOutsideAGivenRegionDoNotCount) {
+  const at::Tensor volume = testing::MakeTensor({1, 1, 6}, {100, 3, 0, -100, 5, 0});
   const at::Tensor region = testing::MakeTensor({1, 1, 6}, {0, 1, 1, 0, 1, 1}).to(at::kByte);
   const auto out = Normalise(volume, region);
   ASSERT_TRUE(out.ok()) << out.status();

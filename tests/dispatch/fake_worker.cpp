@@ -9,6 +9,8 @@
 //   stall_late    the same after the first of many windows
 //   quiet MS      as slow, but only its heartbeats show that windows are computed
 //   not_hu        as ok, and half of the values are as dense as bone
+//   lower         as ok, but sees the lower half of the slices only
+//   blind         as ok, but sees nothing
 //   key K         as ok, and the finding is largest on slice K
 //   fail          answers RunFailed NETWORK_FAILED
 //   short FILE    answers RunFailed OUT_OF_MEMORY as often as the number in FILE says
@@ -27,7 +29,7 @@
 //   lonely_load FILE  as short_load; and is refused so when anything comes while it is loaded, which takes
 //                     300 ms
 // The devices cuda:6 to cuda:8 cannot be used: cuda:7 says why (its environment and arguments), cuda:6 says
-// so and goes on all the same, cuda:8 just ends.
+// so and goes on all the same, cuda:8 just ends. cuda:5 has memory for one run.
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -36,6 +38,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <deque>
 #include <filesystem>
 #include <fstream>
 #include <limits>
@@ -60,6 +63,9 @@ namespace tomoserve {
 namespace {
 
 constexpr std::uint64_t kGpuBytesUsed = 123456;
+constexpr std::uint64_t kMemoryBytes = std::uint64_t{4} << 30;
+// Of a GPU, for one small run: pieces of any array are 32 MiB.
+constexpr std::uint64_t kMemoryForOne = std::uint64_t{400} << 20;
 constexpr std::uint64_t kWeightBytes = 1000;
 constexpr std::uint64_t kForwardBytes = 500;
 
@@ -89,6 +95,7 @@ class FakeWorker {
     hello.mutable_hello()->set_device_kind("fake");
     hello.mutable_hello()->set_torch_version("none");
     hello.mutable_hello()->set_lanes(2);
+    hello.mutable_hello()->set_memory_bytes(device_ == "cuda:5" ? kMemoryForOne : kMemoryBytes);
     Send(hello);
     for (;;) {
       ipc::v1::WorkerRequest request;
@@ -115,11 +122,7 @@ class FakeWorker {
       case ipc::v1::WorkerRequest::kStart:
         return Start(request.start(), std::move(fds));
       case ipc::v1::WorkerRequest::kCancel:
-        if (run_ && run_->start.run_id() == request.cancel().run_id() &&
-            scripts_[run_->start.model_digest()].verb != "deaf") {
-          Fail("CANCELLED");
-        }
-        return;
+        return Cancel(request.cancel().run_id());
       default:
         return;
     }
@@ -163,10 +166,34 @@ class FakeWorker {
     if (disturbed) Handle(beside, std::move(fds));
   }
 
+  // One run after the other, most urgent first.
   void Start(const ipc::v1::StartRun& start, std::vector<base::UniqueFd> fds) {
-    run_.emplace();
-    run_->start = start;
-    run_->fds = std::move(fds);
+    Run run;
+    run.start = start;
+    run.fds = std::move(fds);
+    const auto place = std::find_if(waiting_.begin(), waiting_.end(), [&](const Run& other) {
+      return other.start.urgency() < start.urgency();
+    });
+    waiting_.insert(place, std::move(run));
+    BeginNext();
+  }
+
+  void Cancel(const std::string& run_id) {
+    const auto waits = std::find_if(waiting_.begin(), waiting_.end(),
+                                    [&](const Run& run) { return run.start.run_id() == run_id; });
+    if (waits != waiting_.end()) {
+      waiting_.erase(waits);
+      return SendFailed(run_id, "CANCELLED");
+    }
+    const bool is_current = run_ && run_->start.run_id() == run_id;
+    if (is_current && scripts_[run_->start.model_digest()].verb != "deaf") Fail("CANCELLED");
+  }
+
+  void BeginNext() {
+    if (run_ || waiting_.empty()) return;
+    run_ = std::move(waiting_.front());
+    waiting_.pop_front();
+    const ipc::v1::StartRun& start = run_->start;
     const Script& script = scripts_[start.model_digest()];
     if (script.verb == "crash") {
       ::signal(SIGSEGV, SIG_DFL);  // a sanitizer would turn the signal into an exit code
@@ -216,36 +243,51 @@ class FakeWorker {
     Send(reply);
   }
 
-  void Fail(const char* code) {
+  void SendFailed(const std::string& run_id, const char* code) {
     ipc::v1::WorkerReply reply;
-    reply.mutable_failed()->set_run_id(run_->start.run_id());
+    reply.mutable_failed()->set_run_id(run_id);
     reply.mutable_failed()->mutable_reason()->set_code(code);
-    run_.reset();
     Send(reply);
   }
 
-  // Labels the voxels above 0 and says where they are.
-  void Finish() {
+  void Fail(const char* code) {
+    const std::string run_id = run_->start.run_id();
+    run_.reset();
+    SendFailed(run_id, code);
+    BeginNext();
+  }
+
+  // Whether the region's label map has 1 at this voxel; everywhere where there is no region.
+  bool IsInRegion(std::span<const std::byte> region, std::size_t voxel) const {
+    if (!run_->start.has_region()) return true;
+    return region[voxel * run_->start.region().bytes_per_voxel()] == std::byte{1};
+  }
+
+  // Labels the voxels of a time point that are above 0 in its last channel, in the region if there is one,
+  // and says where they are. False where the request cannot be read.
+  bool Look(std::uint32_t time_point, const volume::Geometry& geometry, std::span<std::byte> labels,
+            std::span<const std::byte> region, ipc::v1::RunDone& done) const {
     const ipc::v1::StartRun& start = run_->start;
-    const auto geometry = volume::Geometry::FromProto(start.geometry());
-    auto labels = ipc::Mapping::Map(run_->fds[0].get(), 0, start.label_bytes(), true);
-    if (!geometry.ok() || !labels.ok()) return Fail("REQUEST_INVALID");
-    const auto& size = geometry->size_ijk();
+    const auto& size = geometry.size_ijk();
+    const std::size_t plane = std::size_t{size[0]} * size[1];
+    const std::size_t first_arena = start.has_region() ? 2 : 1;
     std::uint64_t voxels = 0;
     std::array<double, 3> sum{};
     std::uint32_t first_k = size[2];
     std::uint32_t last_k = 0;
-    for (std::uint32_t k = 0; k < size[2]; ++k) {
-      const ipc::v1::Slice& slice = start.slices(static_cast<int>(k));
+    const bool lower = scripts_.at(start.model_digest()).verb == "lower";
+    for (std::uint32_t k = 0; k < (lower ? size[2] / 2 : size[2]); ++k) {
+      const std::size_t volume = std::size_t{time_point} * start.channels() + start.channels() - 1;
+      const ipc::v1::Slice& slice = start.slices(static_cast<int>(volume * size[2] + k));
       if (slice.has_between()) continue;
-      auto pixels = ipc::Mapping::Map(run_->fds[1 + slice.slot().arena()].get(), slice.slot().offset(),
-                                      slice.slot().bytes(), false);
-      if (!pixels.ok()) return Fail("REQUEST_INVALID");
-      for (std::uint32_t n = 0; n < size[0] * size[1]; ++n) {
+      auto pixels = ipc::Mapping::Map(run_->fds[first_arena + slice.slot().arena()].get(),
+                                      slice.slot().offset(), slice.slot().bytes(), false);
+      if (!pixels.ok()) return false;
+      for (std::uint32_t n = 0; n < plane; ++n) {
         std::int16_t stored = 0;
         std::memcpy(&stored, pixels->bytes().data() + std::size_t{n} * 2, sizeof stored);
-        if (stored * slice.slope() + slice.intercept() <= 0) continue;
-        labels->bytes()[std::size_t{k} * size[0] * size[1] + n] = std::byte{1};
+        if (stored * slice.slope() + slice.intercept() <= 0 || !IsInRegion(region, k * plane + n)) continue;
+        labels[k * plane + n] = std::byte{1};
         ++voxels;
         sum[0] += n % size[0];
         sum[1] += n / size[0];
@@ -254,44 +296,74 @@ class FakeWorker {
         last_k = std::max(last_k, k);
       }
     }
+    ipc::v1::LabelExtent& extent = *done.add_labels();
+    extent.set_label(1);
+    extent.set_voxels(voxels);
+    extent.set_volume_ml(static_cast<double>(voxels) * geometry.voxel_volume_ml());
+    extent.set_first_k(std::min(first_k, last_k));
+    extent.set_last_k(last_k);
+    extent.set_time_point(time_point);
+    if (voxels == 0) return true;
+    v1::Finding& finding = *done.add_findings();
+    finding.set_label_value(1);
+    finding.set_score(0.9);
+    for (double& axis : sum) axis /= static_cast<double>(voxels);
+    const v1::PointLps centre = volume::ToProto(geometry.ToLps({sum}));
+    *finding.mutable_centre_lps() = centre;
+    *finding.mutable_box_lps()->mutable_min() = centre;
+    *finding.mutable_box_lps()->mutable_max() = centre;
+    for (int axis = 0; axis < 3; ++axis) finding.add_extent_mm(1);
+    finding.mutable_longest_diameter_3d_mm()->set_value(10);
+    finding.mutable_volume_ml()->set_value(extent.volume_ml());
+    finding.set_voxels(voxels);
+    finding.set_key_slice_k(first_k);
+    finding.set_time_point(time_point);
+    return true;
+  }
+
+  void Finish() {
+    const ipc::v1::StartRun& start = run_->start;
+    const auto geometry = volume::Geometry::FromProto(start.geometry());
+    auto labels = ipc::Mapping::Map(run_->fds[0].get(), 0, start.label_bytes(), true);
+    if (!geometry.ok() || !labels.ok()) return Fail("REQUEST_INVALID");
+    ipc::Mapping region;
+    if (start.has_region()) {
+      auto mapped = ipc::Mapping::Map(run_->fds[1].get(), 0,
+                                      geometry->voxels() * start.region().bytes_per_voxel(), false);
+      if (!mapped.ok()) return Fail("REQUEST_INVALID");
+      region = *std::move(mapped);
+      const std::span<const std::byte> voxels = region.bytes();
+      if (std::all_of(voxels.begin(), voxels.end(), [](std::byte voxel) { return voxel == std::byte{0}; })) {
+        return Fail("REGION_EMPTY");
+      }
+    }
     ipc::v1::WorkerReply reply;
     ipc::v1::RunDone& done = *reply.mutable_done();
     done.set_run_id(start.run_id());
     const Script script = scripts_[start.model_digest()];
+    const std::size_t layer = labels->bytes().size() / start.time_points();
+    for (std::uint32_t time_point = 0; time_point < start.time_points(); ++time_point) {
+      if (script.verb == "blind") break;
+      const bool seen = Look(time_point, *geometry, labels->bytes().subspan(time_point * layer, layer),
+                             region.bytes(), done);
+      if (!seen) return Fail("REQUEST_INVALID");
+    }
     if (script.verb == "lie" && script.argument == "windows_told") Progress(50);
     done.set_windows(run_->told ? 100 : 1);
     done.set_has_label_map(true);
     v1::StageTiming& timing = *done.add_timings();
     timing.set_stage("forward");
     timing.set_ms(1);
-    ipc::v1::LabelExtent& extent = *done.add_labels();
-    extent.set_label(1);
-    extent.set_voxels(voxels);
-    extent.set_volume_ml(static_cast<double>(voxels) * geometry->voxel_volume_ml());
-    extent.set_first_k(std::min(first_k, last_k));
-    extent.set_last_k(last_k);
-    if (voxels > 0) {
-      v1::Finding& finding = *done.add_findings();
-      finding.set_label_value(1);
-      finding.set_score(0.9);
-      for (double& axis : sum) axis /= static_cast<double>(voxels);
-      const v1::PointLps centre = volume::ToProto(geometry->ToLps({sum}));
-      *finding.mutable_centre_lps() = centre;
-      *finding.mutable_box_lps()->mutable_min() = centre;
-      *finding.mutable_box_lps()->mutable_max() = centre;
-      for (int axis = 0; axis < 3; ++axis) finding.add_extent_mm(1);
-      finding.mutable_longest_diameter_3d_mm()->set_value(10);
-      finding.mutable_volume_ml()->set_value(extent.volume_ml());
-      finding.set_voxels(voxels);
-      finding.set_key_slice_k(first_k);
-    }
     if (script.verb == "key") {
       done.mutable_findings(0)->set_key_slice_k(static_cast<std::uint32_t>(std::stoul(script.argument)));
     }
-    if (start.count_hounsfield()) Count(std::uint64_t{size[0]} * size[1], script.verb == "not_hu", done);
+    const auto& size = geometry->size_ijk();
+    if (start.hounsfield_channels_size() > 0)
+      Count(std::uint64_t{size[0]} * size[1], script.verb == "not_hu", done);
     if (script.verb == "lie") Lie(script.argument, done, labels->bytes());
     run_.reset();
     Send(reply);
+    BeginNext();
   }
 
   // What a patient's values may look like.
@@ -319,6 +391,8 @@ class FakeWorker {
     if (field == "key_slice_k") done.mutable_findings(0)->set_key_slice_k(1000000);
     if (field == "centre_lps") done.mutable_findings(0)->mutable_centre_lps()->set_x_mm(1e9);
     if (field == "labels") done.mutable_labels(0)->set_voxels(std::numeric_limits<std::uint64_t>::max());
+    if (field == "time_point") done.mutable_findings(0)->set_time_point(1);
+    if (field == "label_time_point") done.mutable_labels(0)->set_time_point(1);
     if (field == "hounsfield_none") done.clear_hounsfield();
     if (field == "hounsfield_all")
       done.mutable_hounsfield()->set_all(std::numeric_limits<std::uint64_t>::max());
@@ -339,6 +413,7 @@ class FakeWorker {
   ipc::RecordSocket socket_;
   std::map<std::string, Script> scripts_;
   std::optional<Run> run_;
+  std::deque<Run> waiting_;
   std::uint64_t windows_ = 0;
 };
 

@@ -160,8 +160,9 @@ INSTANTIATE_TEST_SUITE_P(Fields, LieTest,
                          ::testing::Values("label_map", "no_label_map", "label_value", "score", "key_slice_k",
                                            "centre_lps", "labels", "findings", "windows_told", "windows_many",
                                            "windows_none", "timing_nan", "timing_negative", "timing_long",
-                                           "timing_twice", "hounsfield_none", "hounsfield_all",
-                                           "hounsfield_body", "hounsfield_tissue", "hounsfield_dense"),
+                                           "timing_twice", "time_point", "label_time_point",
+                                           "hounsfield_none", "hounsfield_all", "hounsfield_body",
+                                           "hounsfield_tissue", "hounsfield_dense"),
                          [](const auto& parameter) { return std::string(parameter.param); });
 
 TEST_F(FaultTest, HounsfieldCountsOfAnMrAreALie) {
@@ -272,14 +273,15 @@ TEST_F(FaultTest, ARunThatAKillLeftRunningIsQueuedAgain) {
 TEST_F(FaultTest, DrainingFinishesWhatRunsAndTakesNothingNew) {
   AddModel("m", "slow 300");
   Start();
-  const std::string first = MustSubmit(Wanting({"m"}), FakeStudy().Files()).run_ids(0);
-  FakeStudy other;
-  other.study_uid = "1.2.4";
-  const std::string second = MustSubmit(Wanting({"m"}), other.Files()).run_ids(0);
+  std::vector<std::string> runs;
+  for (const char* study_uid : {"1.2.3", "1.2.4", "1.2.5"}) {
+    runs.push_back(MustSubmit(Wanting({"m"}), FakeStudy{.study_uid = study_uid}.Files()).run_ids(0));
+  }
   ASSERT_TRUE(Eventually([&] { return IsRunningOnDevice("1.2.3"); }));
   dispatcher_->Drain(std::chrono::seconds(10));
-  EXPECT_EQ(StateOf(first), v1::RUN_STATE_DONE);
-  EXPECT_EQ(StateOf(second), v1::RUN_STATE_QUEUED);
+  EXPECT_EQ(StateOf(runs[0]), v1::RUN_STATE_DONE);
+  EXPECT_EQ(StateOf(runs[1]), v1::RUN_STATE_DONE) << "it shared the device";
+  EXPECT_EQ(StateOf(runs[2]), v1::RUN_STATE_QUEUED);
   EXPECT_FALSE(dispatcher_->ready());
   const auto upload = dispatcher_->BeginUpload(Wanting({"m"}));
   EXPECT_EQ(upload.status().code(), absl::StatusCode::kUnavailable);

@@ -99,12 +99,15 @@ void DispatchTest::AddModel(const std::string& name, const std::string& script, 
   std::ofstream(folder / "model.ts") << "not a network " << name << version;
 }
 
-void DispatchTest::AllowSyntheticSlices(const std::string& name, int slices) {
+void DispatchTest::EditRecipe(const std::string& name, const std::string& what, const std::string& with) {
   const auto path = folder_ / "models" / name / "1" / "recipe.textproto";
   std::stringstream recipe;
   recipe << std::ifstream(path).rdbuf();
-  std::ofstream(path) << Replaced(recipe.str(), "when_missing",
-                                  absl::StrCat("max_synthetic_slices: ", slices, " when_missing"));
+  std::ofstream(path) << Replaced(recipe.str(), what, with);
+}
+
+void DispatchTest::AllowSyntheticSlices(const std::string& name, int slices) {
+  EditRecipe(name, "when_missing", absl::StrCat("max_synthetic_slices: ", slices, " when_missing"));
 }
 
 void DispatchTest::Start(bool wait_until_ready) {

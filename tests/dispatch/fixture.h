@@ -28,6 +28,8 @@ class DispatchTest : public ::testing::Test {
   // Adds a version to the repository; before Start. See fake_worker.cpp for scripts.
   void AddModel(const std::string& name, const std::string& script, const std::string& modality = "CT",
                 bool demonstration = false, const std::string& version = "1");
+  // Puts `with` in the place of the first `what` in a model's recipe.
+  void EditRecipe(const std::string& name, const std::string& what, const std::string& with);
   // Lets a model's recipe take so many interpolated slices.
   void AllowSyntheticSlices(const std::string& name, int slices);
   // Starts a dispatcher with what the test has put into options_, and waits for `ready` unless told

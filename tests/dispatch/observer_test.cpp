@@ -236,21 +236,23 @@ TEST_F(ObserverTest, TheQueueAndTheDeviceAreSeen) {
   FakeStudy study;
   v1::SubmissionHeader header = Wanting({"m"});
   MustSubmit(header, study.Files());
-  ASSERT_TRUE(Eventually([&] { return Now().devices[0].busy; }));
-  header.set_priority(v1::PRIORITY_STAT);
   study.study_uid = "1.2.4";
   MustSubmit(header, study.Files());
-  header.set_completion(v1::COMPLETION_MORE_EXPECTED);
+  ASSERT_TRUE(Eventually([&] { return Now().priorities[v1::PRIORITY_ROUTINE].in_flight == 2; }));
+  EXPECT_TRUE(Now().devices[0].busy);
   study.study_uid = "1.2.5";
   MustSubmit(header, study.Files());
-  ASSERT_TRUE(Eventually([&] { return Now().priorities[v1::PRIORITY_STAT].waiting == 1; }));
+  header.set_completion(v1::COMPLETION_MORE_EXPECTED);
+  study.study_uid = "1.2.6";
+  MustSubmit(header, study.Files());
+  ASSERT_TRUE(Eventually([&] { return Now().priorities[v1::PRIORITY_ROUTINE].waiting == 1; }));
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
   const auto upload = dispatcher_->BeginUpload(Wanting({"m"}));
   Activity activity = Now();
-  EXPECT_EQ(activity.priorities[v1::PRIORITY_ROUTINE].in_flight, 1u);
+  EXPECT_EQ(activity.priorities[v1::PRIORITY_ROUTINE].in_flight, 2u);
+  EXPECT_GE(activity.priorities[v1::PRIORITY_ROUTINE].oldest_wait_ms, 20);
   EXPECT_EQ(activity.priorities[v1::PRIORITY_STAT].in_flight, 0u);
-  EXPECT_GE(activity.priorities[v1::PRIORITY_STAT].oldest_wait_ms, 20);
-  EXPECT_EQ(activity.priorities[v1::PRIORITY_ROUTINE].waiting, 0u);
+  EXPECT_EQ(activity.priorities[v1::PRIORITY_STAT].waiting, 0u);
   EXPECT_EQ(activity.incomplete, 1u);
   EXPECT_EQ(activity.open_uploads, 1u);
   ASSERT_THAT(activity.devices, SizeIs(1));
@@ -258,8 +260,9 @@ TEST_F(ObserverTest, TheQueueAndTheDeviceAreSeen) {
   EXPECT_EQ(device.device, "cpu");
   EXPECT_EQ(device.device_kind, "fake");
   EXPECT_TRUE(device.ready);
-  // Weights and forward pass of the model as the worker says, then the arrays of 8 x 6 x 8 voxels.
-  EXPECT_EQ(device.predicted_bytes, 1000u + 500u + 8u * 6 * 8 * (3 * 4 + 2));
+  // Weights and forward pass of the model as the worker says, then of each run the arrays of 8 x 6 x 8
+  // voxels.
+  EXPECT_EQ(device.predicted_bytes, 1000u + 500u + 2 * 8u * 6 * 8 * (3 * 4 + 2));
   EXPECT_THAT(Workers(), Contains(device.worker_pid));
   ASSERT_THAT(activity.models, SizeIs(1));
   EXPECT_EQ(activity.models[0].model, "m");

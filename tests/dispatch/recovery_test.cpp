@@ -297,11 +297,13 @@ TEST_F(ShortageTest, AModelThatIsLoadedAgainHasTheDeviceForItself) {
   options_.patience.max_memory_tries = 2;
   options_.patience.first_memory_retry = std::chrono::milliseconds(700);
   Start(/*wait_until_ready=*/false);
-  // It waits for the end of the first run, and the second one, decoded by then, waits for it.
-  const std::string first = MustSubmit(Wanting({"slow"}), FakeStudy().Files()).run_ids(0);
-  const std::string second = MustSubmit(Wanting({"slow"}), Another().Files()).run_ids(0);
-  EXPECT_EQ(WaitForRun(first).state(), v1::RUN_STATE_DONE);
-  EXPECT_EQ(WaitForRun(second).state(), v1::RUN_STATE_DONE);
+  // It waits for the end of the two runs that share the device, and the third one, decoded by then, waits for
+  // it.
+  std::vector<std::string> runs;
+  for (const char* study_uid : {"1.2.3", "1.2.4", "1.2.5"}) {
+    runs.push_back(MustSubmit(Wanting({"slow"}), FakeStudy{.study_uid = study_uid}.Files()).run_ids(0));
+  }
+  for (const std::string& run_id : runs) EXPECT_EQ(WaitForRun(run_id).state(), v1::RUN_STATE_DONE);
   EXPECT_EQ(ReadinessOf("big").readiness(), v1::MODEL_READINESS_WARM);
 }
 

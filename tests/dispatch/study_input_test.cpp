@@ -31,7 +31,7 @@ class StudyInputTest : public ::testing::Test {
 
   RunInput Choose() const {
     RunInput input = ChooseInput(recipe_, std::make_shared<StudyInput>(study_));
-    EXPECT_NE(input.selection.volume, nullptr);
+    EXPECT_NE(input.selection.volume(), nullptr);
     return input;
   }
   series::VolumeSlice& slice(std::size_t k) { return study_.series.series.at(0).volumes.at(0).slices.at(k); }

@@ -220,7 +220,9 @@ TEST(PlanningTest, PredictsTheBytesThatTheWorkerAdmits) {
   const auto prediction = Predict(recipe, *grid, std::nullopt);
   ASSERT_TRUE(prediction.ok()) << prediction.status();
   EXPECT_EQ(prediction->cpu_bytes, 1'000'000u * (27 * 4 + 2));
-  EXPECT_EQ(prediction->gpu_bytes, volume::DeviceBytes({{100, 100, 100}, {100, 100, 100}, 25}));
+  EXPECT_EQ(
+      prediction->gpu_bytes,
+      volume::DeviceBytes({.volume_ijk = {100, 100, 100}, .prepared_ijk = {100, 100, 100}, .channels = 25}));
 }
 
 TEST(BlameTest, AKillFromOutsideIsNoStrike) {

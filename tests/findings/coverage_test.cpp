@@ -34,6 +34,23 @@ TEST(CoverageTest, WholeLungIsCompleteAndSaysItsNumbers) {
   EXPECT_THAT(coverage.extent_mm(), ElementsAre(300.0, 200.0, 250.0));
 }
 
+TEST(CoverageTest, OfSeveralTimePointsTheFirstThatIsNotCompleteSpeaks) {
+  const auto target = [](const std::vector<ipc::v1::LabelExtent>& extents) {
+    ipc::v1::RunDone done;
+    for (const ipc::v1::LabelExtent& extent : extents) *done.add_labels() = extent;
+    return JudgeCoverage(LabelRecipe(3), Grid(100), done, {});
+  };
+  const ipc::v1::LabelExtent whole = Extent(3, 2000, 10, 80);
+  const ipc::v1::LabelExtent small = Extent(3, 900, 10, 80);
+  const ipc::v1::LabelExtent cut = Extent(3, 2000, 0, 80);
+  EXPECT_EQ(target({whole, whole}).target(), v1::COVERAGE_TARGET_COMPLETE);
+  const v1::Coverage coverage = target({whole, small, cut});
+  EXPECT_EQ(coverage.target(), v1::COVERAGE_TARGET_PARTIAL);
+  EXPECT_THAT(Codes(coverage.reasons()), ElementsAre("LABEL_VOLUME_ML"));
+  EXPECT_EQ(target({cut, whole}).target(), v1::COVERAGE_TARGET_PARTIAL);
+  EXPECT_EQ(target({}).target(), v1::COVERAGE_TARGET_UNKNOWN);
+}
+
 TEST(CoverageTest, MissingTopSlicesArePartialAndNeverNoFinding) {
   // The top 30 of 100 slices are gone: the lung runs into the last slice that is left.
   const v1::Coverage coverage = JudgeCoverage(NoduleRecipe(), Grid(70), WithLung(4000, 2, 69), {});

@@ -81,7 +81,7 @@ TEST(FlagTest, MeasurementThatIsNoNumberIsInconclusive) {
   EXPECT_THAT(Codes(flag.reasons()), ElementsAre("MEASUREMENT_INVALID"));
 }
 
-TEST(TrackingUidTest, DependsOnPlaceAndLabelOnly) {
+TEST(TrackingUidTest, DependsOnPlaceTimeAndLabelOnly) {
   const v1::Finding finding = Nodule(8, 0.9);
   const std::string uid = TrackingUid("1.2.3", "digest", finding);
   EXPECT_THAT(uid, StartsWith("2.25."));
@@ -97,6 +97,9 @@ TEST(TrackingUidTest, DependsOnPlaceAndLabelOnly) {
   v1::Finding other_label = finding;
   other_label.set_label_value(2);
   EXPECT_NE(TrackingUid("1.2.3", "digest", other_label), uid);
+  v1::Finding later = finding;
+  later.set_time_point(1);
+  EXPECT_NE(TrackingUid("1.2.3", "digest", later), uid);
   EXPECT_NE(TrackingUid("1.2.4", "digest", finding), uid);
   EXPECT_NE(TrackingUid("1.2.3", "other", finding), uid);
 }

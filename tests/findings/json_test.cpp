@@ -34,6 +34,7 @@ v1::Run FlaggedRun() {
   finding = Nodule(8.25, 0.75);
   finding.set_tracking_uid("2.25.7");
   finding.set_key_sop_instance_uid("1.2.3.4");
+  finding.set_time_point(2);
   for (const double mm : {7.0, 8.0, 7.5}) finding.add_extent_mm(mm);
   finding.mutable_long_axis_mm()->set_value(8.0);
   finding.mutable_short_axis_mm()->set_value(6.5);
@@ -73,6 +74,7 @@ TEST(FindingsJsonTest, KeepsTheContract) {
   EXPECT_EQ(finding["shortAxisMm"], 6.5);
   EXPECT_EQ(finding["volumeMl"], 0.3);
   EXPECT_EQ(finding["keySopInstanceUid"], "1.2.3.4");
+  EXPECT_EQ(finding["timePoint"], 2);
   EXPECT_EQ(finding["limitations"][0], "TOUCHES_VOLUME_EDGE");
   EXPECT_EQ(run["timingsMs"]["decode"], 13.0);
   EXPECT_EQ(run["timingsMs"]["forward"], 100.0);

@@ -7,6 +7,7 @@
 namespace tomoserve::models::importer {
 namespace {
 
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
@@ -54,7 +55,23 @@ TEST_F(ImportBundlesTest, Brats) {
   TS_BUNDLE("brats_mri_segmentation");
   ASSERT_EQ(recipe.inputs_size(), 4);
   EXPECT_EQ(recipe.inputs(0).name(), "t1c");
+  EXPECT_EQ(recipe.inputs(1).name(), "t1");
+  EXPECT_EQ(recipe.inputs(2).name(), "t2");
   EXPECT_EQ(recipe.inputs(3).name(), "flair");
+  for (const v1::Input& input : recipe.inputs()) {
+    EXPECT_THAT(input.modalities(), ElementsAre("MR"));
+    EXPECT_EQ(input.when_missing(), v1::WHEN_MISSING_REFUSE) << "no guess which series it is";
+    EXPECT_TRUE(input.intensity().empty());
+  }
+  EXPECT_THAT(recipe.inputs(0).phase_texts(), ElementsAre("T1"));
+  EXPECT_EQ(recipe.inputs(0).contrast(), v1::CONTRAST_WITH);
+  EXPECT_THAT(recipe.inputs(1).phase_texts(), ElementsAre("T1"));
+  EXPECT_EQ(recipe.inputs(1).contrast(), v1::CONTRAST_WITHOUT);
+  EXPECT_THAT(recipe.inputs(2).phase_texts(), ElementsAre("T2"));
+  EXPECT_THAT(recipe.inputs(3).phase_texts(), ElementsAre("FLAIR"));
+  EXPECT_THAT(recipe.card().limitations(),
+              Contains(HasSubstr("Input t2: T2 stands in other descriptions too")));
+  EXPECT_EQ(recipe.network().input_channels(), 4U);
   EXPECT_FALSE(recipe.preparation().has_spacing());
   EXPECT_TRUE(recipe.preparation().intensity(0).z_score().nonzero());
   EXPECT_THAT(Numbers(recipe.windows().size()), ElementsAre(240, 240, 160));
@@ -96,6 +113,7 @@ TEST_F(ImportBundlesTest, Ventricles) {
   TS_BUNDLE("ventricular_short_axis_3label");
   EXPECT_THAT(Numbers(recipe.windows().size()), ElementsAre(256, 256, 1));
   EXPECT_EQ(recipe.network().spatial_dims(), 2U);
+  EXPECT_TRUE(recipe.inputs(0).every_time_point());
   EXPECT_EQ(recipe.card().license(), "See license.txt");
 }
 

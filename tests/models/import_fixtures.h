@@ -77,8 +77,7 @@ inline ImportedModel MustImport(const std::vector<std::string>& files, const Imp
   EXPECT_TRUE(text.ok()) << text << "\n" << model->recipe_text;
   EXPECT_EQ(parsed.SerializeAsString(), model->recipe.SerializeAsString()) << model->recipe_text;
   const absl::Status valid = ValidateRecipe(model->recipe);
-  // The form is known; a run takes no several series yet.
-  EXPECT_TRUE(valid.ok() || base::ValueOf(valid) == "inputs") << valid << model->recipe_text;
+  EXPECT_TRUE(valid.ok()) << valid << model->recipe_text;
   return *model;
 }
 

@@ -120,11 +120,38 @@ TEST_F(ImportNnunetTest, SeveralChannels) {
   const v1::Recipe recipe = Recipe();
   ASSERT_EQ(recipe.inputs_size(), 2);
   EXPECT_EQ(recipe.inputs(1).name(), "flair");
+  EXPECT_THAT(recipe.inputs(1).phase_texts(), ElementsAre("FLAIR"));
   EXPECT_EQ(recipe.preparation().intensity_size(), 1);
-  Base()["use_mask_for_norm"] = {true, false};
-  EXPECT_EQ(Why(), "IMPORT_UNSUPPORTED configurations.3d_fullres.normalization_schemes[1]");
+  EXPECT_TRUE(recipe.inputs(0).intensity().empty());
+  EXPECT_TRUE(recipe.inputs(1).intensity().empty());
   dataset["channel_names"] = {{"1", "T1"}, {"0", "FLAIR"}};
   EXPECT_EQ(Why(), "IMPORT_INVALID dataset.channel_names");
+}
+
+TEST_F(ImportNnunetTest, ChannelsThatAreNormalisedDifferently) {
+  dataset["channel_names"] = {{"0", "CT"}, {"1", "PET"}, {"2", "T1"}, {"3", "noNorm"}};
+  Base()["normalization_schemes"] = {"CTNormalization", "ZScoreNormalization", "ZScoreNormalization",
+                                     "NoNormalization"};
+  Base()["use_mask_for_norm"] = {false, false, true, false};
+  plans["foreground_intensity_properties_per_channel"] =
+      Json::parse(R"({"0": {"percentile_00_5": -100, "percentile_99_5": 300, "mean": 50, "std": 80}})");
+  const v1::Recipe recipe = Recipe();
+  ASSERT_EQ(recipe.inputs_size(), 4);
+  EXPECT_TRUE(recipe.preparation().intensity().empty()) << "else the last channel would be given them";
+  EXPECT_TRUE(recipe.preparation().intensity_before_spacing());
+  ASSERT_EQ(recipe.inputs(0).intensity_size(), 2);
+  EXPECT_EQ(recipe.inputs(0).intensity(0).clip().max(), 300);
+  EXPECT_EQ(recipe.inputs(0).intensity(1).z_score().std(), 80);
+  ASSERT_EQ(recipe.inputs(1).intensity_size(), 1);
+  EXPECT_FALSE(recipe.inputs(1).intensity(0).z_score().nonzero());
+  ASSERT_EQ(recipe.inputs(2).intensity_size(), 1);
+  EXPECT_TRUE(recipe.inputs(2).intensity(0).z_score().fill_holes());
+  EXPECT_TRUE(recipe.inputs(3).intensity().empty());
+
+  Base()["normalization_schemes"][3] = "RGBTo01Normalization";
+  EXPECT_EQ(Why(), "IMPORT_UNSUPPORTED configurations.3d_fullres.normalization_schemes[3]");
+  Base()["normalization_schemes"][3] = "CTNormalization";
+  EXPECT_EQ(Why(), "IMPORT_INVALID foreground_intensity_properties_per_channel[3]");
 }
 
 TEST_F(ImportNnunetTest, AStatedModalityReplacesTheDatasets) {

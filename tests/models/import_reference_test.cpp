@@ -217,7 +217,8 @@ TEST(ImportReferenceTest, SlicesOfCtAndOfTime) {
     EXPECT_EQ(recipe.windows().overlap(), 0.25);
     EXPECT_EQ(recipe.network().spatial_dims(), 2U);
     EXPECT_EQ(recipe.network().axes(), v1::TENSOR_AXES_XYZ) << "the network sees [column, row]";
-    EXPECT_THAT(model.notes, Contains(HasSubstr("one is analysed")));
+    EXPECT_TRUE(recipe.inputs(0).every_time_point());
+    EXPECT_THAT(model.notes, Contains(HasSubstr("each is analysed")));
     EXPECT_EQ(recipe.labels(1).name(), "myocardium");
   }
 }

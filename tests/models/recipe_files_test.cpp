@@ -2,10 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
-#include <map>
 
 #include "models/recipes.h"
-#include "tomoserve/base/status.h"
 
 namespace tomoserve::models {
 namespace {
@@ -63,45 +61,21 @@ TEST(ShippedRecipesTest, NoduleFinderSaysWhatTheReferenceDoes) {
   EXPECT_EQ(recipe.windows().padding_mode(), v1::PADDING_MODE_REPLICATE);
 }
 
-// Bundle -> the field that is refused as not supported yet; the others are accepted.
-const std::map<std::string, std::string>& NotYet() {
-  static const std::map<std::string, std::string>& fields = *new std::map<std::string, std::string>{
-      {"brats_mri_segmentation", "inputs"},
-  };
-  return fields;
-}
-
-TEST(BundleRecipesTest, AreAcceptedOrRefusedByTheFieldThatIsNotSupportedYet) {
+TEST(BundleRecipesTest, AllAreValid) {
   int bundles = 0;
   for (const auto& entry : fs::directory_iterator(SourceFolder() / "tests/models/bundles")) {
-    const std::string name = entry.path().stem().string();
-    const auto recipe = ParseRecipe(ReadText(entry.path()));
-    if (const auto field = NotYet().find(name); field != NotYet().end()) {
-      EXPECT_EQ(base::ReasonOf(recipe.status()), "RECIPE_UNSUPPORTED") << name << recipe.status();
-      EXPECT_EQ(base::ValueOf(recipe.status()), field->second) << name;
-    } else {
-      EXPECT_TRUE(recipe.ok()) << name << ": " << recipe.status();
-    }
+    MustParse(entry.path());
     ++bundles;
   }
   EXPECT_EQ(bundles, 10);
 }
 
 TEST(BundleRecipesTest, NestedRegionsPaintInTheirOrder) {
-  // BraTS without its second to fourth input: nothing else of it is unsupported.
-  std::string text = ReadText(SourceFolder() / "tests/models/bundles/brats_mri_segmentation.textproto");
-  for (const char* name : {"t1", "t2", "flair"}) {
-    const std::string input = std::string("inputs {\n  name: \"") + name +
-                              "\"\n  modalities: \"MR\"\n  when_missing: WHEN_MISSING_WARN\n}\n";
-    const std::size_t at = text.find(input);
-    ASSERT_NE(at, std::string::npos) << name;
-    text.erase(at, input.size());
-  }
-  const std::string channels = "input_channels: 4";
-  text.replace(text.find(channels), channels.size(), "input_channels: 1");
-  const auto recipe = ParseRecipe(text);
-  ASSERT_TRUE(recipe.ok()) << recipe.status();
-  EXPECT_EQ(recipe->decode(2).threshold().paint_order(0), 1U) << "the whole tumour paints first";
+  const v1::Recipe recipe =
+      MustParse(SourceFolder() / "tests/models/bundles/brats_mri_segmentation.textproto");
+  ASSERT_EQ(recipe.decode_size(), 3);
+  EXPECT_EQ(recipe.inputs_size(), 4);
+  EXPECT_EQ(recipe.decode(2).threshold().paint_order(0), 1U) << "the whole tumour paints first";
 }
 
 TEST(BundleRecipesTest, WholeBodyNeedsOneByteALabel) {

@@ -265,19 +265,10 @@ INSTANTIATE_TEST_SUITE_P(
 
 INSTANTIATE_TEST_SUITE_P(
     NotYet, UnsupportedRecipeTest,
-    ::testing::Values(Case{"TwoInputs",
-                           [](R r) {
-                             *r.add_inputs() = r.inputs(0);
-                             r.mutable_inputs(1)->set_name("other");
-                             r.mutable_network()->set_input_channels(2);
-                           },
-                           "inputs"},
-                      Case{"CubicWithMonaisRule",
-                           [](R r) {
-                             r.mutable_preparation()->mutable_spacing()->set_interpolation(
-                                 v1::INTERPOLATION_CUBIC);
-                           },
-                           "preparation.spacing.interpolation"}),
+    ::testing::Values(Case{
+        "CubicWithMonaisRule",
+        [](R r) { r.mutable_preparation()->mutable_spacing()->set_interpolation(v1::INTERPOLATION_CUBIC); },
+        "preparation.spacing.interpolation"}),
     CaseName);
 
 TEST(UnsupportedOrderTest, WhatIsWrongComesBeforeWhatIsNotSupported) {

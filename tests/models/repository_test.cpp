@@ -181,6 +181,78 @@ TEST_F(RepositoryTest, RefusesAnInvalidAndAnUnsupportedRecipe) {
   EXPECT_EQ(repository.models()[1].refused.value(), "preparation.spacing.interpolation");
 }
 
+TEST_F(RepositoryTest, RefusesACascadeWhoseOtherModelCannotGiveTheRegion) {
+  const auto add = [this](const std::string& name, const std::string& version, const std::string& region,
+                          const std::map<std::string, std::string>& changes = {}) {
+    Add(name, version);
+    std::string text = absl::StrReplaceAll(kValidRecipe, changes);
+    if (!region.empty()) {
+      text += "decode { keep_in_region {} } region { model: \"" + region + "\" labels: 1 }";
+    }
+    Write(root_ / "models" / name / version / "recipe.textproto", text);
+  };
+  const std::string two = absl::StrReplaceAll(kValidRecipe, {{"output_channels: 2", "output_channels: 3"}});
+  const std::string second = R"(labels {
+    value: 2 name: "second" type { value: "1" scheme: "SCT" meaning: "x" }
+    category { value: "1" scheme: "SCT" meaning: "x" } }
+    decode { merge_labels { from: 1 into: 2 } }
+  )";
+  Add("a_source", "1");
+  add("bad_region", "1", "nobody");
+  add("cascade", "1", "a_source");
+  add("detector", "1", "boxes");
+  Add("boxes", "1");
+  Write(root_ / "models/boxes/1/recipe.textproto",
+        ReadText(SourceFolder() / "tests/models/bundles/lung_nodule_ct_detection.textproto"));
+  add("of_cascade", "1", "cascade");
+  add("itself", "1", "");
+  add("itself", "2", "itself");
+  Add("merged", "1");
+  Write(root_ / "models/merged/1/recipe.textproto",
+        absl::StrReplaceAll(
+            two, {{"findings { label: 1", "findings { label: 2"}, {"flags { label: 1", "flags { label: 2"}}) +
+            second);
+  add("of_merged", "1", "merged");
+  add("of_time", "1", "time");
+  add("time", "1", "",
+      {{"modalities: \"CT\"", "modalities: \"CT\" every_time_point: true"},
+       {"lung_inside { min_volume_ml: 1000 margin_mm: 5 }", "not_needed { because: \"Tests.\" }"}});
+  // Labels count as the highest good version has them.
+  Write(root_ / "models/changed/1/recipe.textproto", kValidRecipe);
+  Write(root_ / "models/changed/1/model.ts", "weights");
+  add("changed", "2", "",
+      {{"value: 1\n", "value: 3\n"},
+       {"label: 1", "label: 3"},
+       {"arg_max {}", "threshold { above: 0.5 }"},
+       {"output_channels: 2", "output_channels: 1"},
+       {"SOFTMAX", "SIGMOID"}});
+  add("of_changed", "1", "changed");
+  Add("fallen_back", "1");
+  Write(root_ / "models/fallen_back/2/recipe.textproto", "title: ");
+  add("of_fallen_back", "1", "fallen_back");
+
+  std::map<std::string, std::string> refused;
+  const Repository repository = Scan();
+  for (const Model& model : repository.models()) {
+    if (model.good()) continue;
+    refused[model.name + "@" + model.version] = model.refused.code() + " " + model.refused.value();
+    EXPECT_TRUE(model.model_digest.empty() && !model.recipe.has_region()) << model.name;
+  }
+  EXPECT_THAT(refused,
+              ::testing::UnorderedElementsAre(std::pair("bad_region@1", "RECIPE_INVALID region.model"),
+                                              std::pair("detector@1", "RECIPE_INVALID region.model"),
+                                              std::pair("of_cascade@1", "RECIPE_INVALID region.model"),
+                                              std::pair("itself@2", "RECIPE_INVALID region.model"),
+                                              std::pair("of_merged@1", "RECIPE_INVALID region.labels[0]"),
+                                              std::pair("of_time@1", "RECIPE_INVALID region.model"),
+                                              std::pair("of_changed@1", "RECIPE_INVALID region.labels[0]"),
+                                              std::pair("fallen_back@2", "RECIPE_SYNTAX 1:8")));
+  EXPECT_TRUE(repository.Find("cascade", "").ok());
+  const auto itself = repository.Find("itself", "");
+  ASSERT_TRUE(itself.ok());
+  EXPECT_EQ((*itself)->version, "1");
+}
+
 TEST_F(RepositoryTest, FollowsLinksToRegularFilesOnly) {
   Add("link", "1");
   fs::rename(root_ / "models/link/1/model.ts", root_ / "weights.ts");

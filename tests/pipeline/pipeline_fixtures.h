@@ -67,10 +67,11 @@ inline absl::StatusOr<Outcome> RunAll(const v1::Recipe& recipe, const volume::Ge
                                       const std::vector<compute::StoredSlice>& slices,
                                       const pipeline::Forward& forward, int threads = 1,
                                       std::uint32_t bytes_per_voxel = 1,
-                                      const compute::Placement& placement = {}) {
+                                      const compute::Placement& placement = {},
+                                      const std::optional<pipeline::RegionLabels>& region = std::nullopt) {
   engine::UseOneThread();
-  TS_ASSIGN_OR_RETURN(const auto run,
-                      pipeline::PreparedRun::Create(recipe, geometry, slices, {threads, {}}, placement));
+  TS_ASSIGN_OR_RETURN(const auto run, pipeline::PreparedRun::Create(recipe, geometry, slices, {threads, {}},
+                                                                    placement, region));
   for (std::uint32_t window = 0; window < run->windows(); ++window) {
     TS_ASSIGN_OR_RETURN(pipeline::Outputs outputs, run->ForwardWindow(window, forward));
     TS_RETURN_IF_ERROR(run->Fold(window, std::move(outputs)));
@@ -93,13 +94,15 @@ class PlacedRunTest : public PlacedTest {
   absl::StatusOr<Outcome> Run(const v1::Recipe& recipe, const volume::Geometry& geometry,
                               const std::vector<compute::StoredSlice>& slices,
                               const pipeline::Forward& forward, int threads = 1,
-                              std::uint32_t bytes_per_voxel = 1) {
-    return RunAll(recipe, geometry, slices, forward, threads, bytes_per_voxel, placement());
+                              std::uint32_t bytes_per_voxel = 1,
+                              const std::optional<pipeline::RegionLabels>& region = std::nullopt) {
+    return RunAll(recipe, geometry, slices, forward, threads, bytes_per_voxel, placement(), region);
   }
   absl::StatusOr<std::unique_ptr<pipeline::PreparedRun>> Create(
       const v1::Recipe& recipe, const volume::Geometry& geometry,
-      const std::vector<compute::StoredSlice>& slices, const compute::Parallel& parallel = {}) {
-    return pipeline::PreparedRun::Create(recipe, geometry, slices, parallel, placement());
+      const std::vector<compute::StoredSlice>& slices, const compute::Parallel& parallel = {},
+      const std::optional<pipeline::RegionLabels>& region = std::nullopt) {
+    return pipeline::PreparedRun::Create(recipe, geometry, slices, parallel, placement(), region);
   }
 };
 

@@ -113,6 +113,36 @@ TEST(RunPlanTest, PeakBytesCountVolumeAndSums) {
   EXPECT_EQ(PlanRun(recipe, geometry)->peak_bytes, 1'000'000u * (27 * 4 + 2));
 }
 
+TEST(RunPlanTest, EveryInputIsAChannelAndCounted) {
+  const auto geometry = testing::AxialGeometry({100, 100, 100}, {1, 1, 1});
+  v1::Recipe recipe = SpotRecipe();
+  const auto one = PlanRun(recipe, geometry);
+  for (int n = 0; n < 4; ++n) recipe.add_inputs();
+  recipe.mutable_network()->set_input_channels(4);
+  const auto plan = PlanRun(recipe, geometry);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_THAT(plan->input_shape, ElementsAre(1, 4, 16, 16, 16));
+  EXPECT_THAT(plan->output_shape, ElementsAre(1, 1, 16, 16, 16));
+  const std::uint64_t of_three = 3 * geometry.voxels() * 4;
+  EXPECT_GE(plan->peak_bytes, one->peak_bytes + of_three);
+  EXPECT_GE(plan->device_peak_bytes, one->device_peak_bytes + of_three);
+  // To crop all inputs alike they are all read first.
+  recipe.mutable_preparation()->mutable_crop();
+  EXPECT_GE(PlanRun(recipe, geometry)->peak_bytes, (4 + 4) * geometry.voxels() * 4);
+}
+
+TEST(RunPlanTest, ARegionThatLabelsAreKeptInIsCounted) {
+  const auto geometry = testing::AxialGeometry({100, 100, 100}, {1, 1, 1});
+  v1::Recipe recipe = SpotRecipe();
+  recipe.mutable_region()->set_model("lungs");
+  const compute::Placement cuda{c10::Device(c10::kCUDA, 0), false};
+  const std::uint64_t without = PlanRun(recipe, geometry)->peak_bytes;
+  const std::uint64_t without_beside = PlanRun(recipe, geometry, cuda)->peak_bytes;
+  recipe.add_decode()->mutable_keep_in_region();
+  EXPECT_EQ(PlanRun(recipe, geometry)->peak_bytes, without + geometry.voxels());
+  EXPECT_EQ(PlanRun(recipe, geometry, cuda)->peak_bytes, without_beside + geometry.voxels());
+}
+
 TEST(RunPlanTest, ADevicesArraysAreCountedApart) {
   const auto geometry = testing::AxialGeometry({512, 512, 300}, {1, 1, 1});
   v1::Recipe recipe = SpotRecipe();
@@ -194,9 +224,32 @@ INSTANTIATE_TEST_SUITE_P(
                   r.add_inputs();
                   r.add_inputs();
                 },
-                "RECIPE_UNSUPPORTED", "inputs"},
+                "RECIPE_INVALID", "network.input_channels"},
         Refusal{"Channels", [](v1::Recipe& r) { r.mutable_network()->set_input_channels(2); },
-                "RECIPE_UNSUPPORTED", "network.input_channels"},
+                "RECIPE_INVALID", "network.input_channels"},
+        Refusal{"InputsWithContext",
+                [](v1::Recipe& r) {
+                  r.add_inputs();
+                  r.add_inputs();
+                  r.mutable_windows()->Clear();
+                  r.mutable_windows()->set_layout(v1::WINDOW_LAYOUT_SLICES);
+                  r.mutable_windows()->mutable_context()->set_before(1);
+                  r.mutable_network()->set_spatial_dims(2);
+                  r.mutable_network()->set_input_channels(4);
+                },
+                "RECIPE_INVALID", "windows.context"},
+        Refusal{"CropToNoRegion",
+                [](v1::Recipe& r) { r.mutable_preparation()->mutable_crop()->set_to_region(true); },
+                "RECIPE_INVALID", "preparation.crop.to_region"},
+        Refusal{"KeepInNoRegion", [](v1::Recipe& r) { r.add_decode()->mutable_keep_in_region(); },
+                "RECIPE_INVALID", "decode[2]"},
+        Refusal{"KeepOnTheModelGrid",
+                [](v1::Recipe& r) {
+                  r.mutable_region()->set_model("lungs");
+                  r.add_decode()->mutable_keep_in_region();
+                  r.mutable_decode()->SwapElements(1, 2);
+                },
+                "RECIPE_INVALID", "decode[1]"},
         Refusal{"Axes", [](v1::Recipe& r) { r.mutable_network()->clear_axes(); }, "RECIPE_INVALID",
                 "network.axes"},
         Refusal{"Dimensions", [](v1::Recipe& r) { r.mutable_network()->set_spatial_dims(4); },

@@ -126,9 +126,20 @@ Instance AnyInstance(Random& random, std::uint32_t index) {
   return instance;
 }
 
+// Two time points, mostly whole ones.
+void AddTimeSeries(Random& random, std::vector<Instance>& instances) {
+  for (std::uint32_t n = 0; n < 8; ++n) {
+    Instance& instance = instances.emplace_back(Slice(100 + n, 2.5 * (n / 2)));
+    instance.header.set_series_instance_uid("1.2.3.5");
+    instance.header.set_temporal_position(static_cast<int>(n % 2));
+    if (random.OneIn(40)) instance.header.set_image_position(0, random.Of(kNumbers));
+    if (random.OneIn(40)) instance.header.set_lossy(true);
+  }
+}
+
 TEST(HostileHeadersTest, EveryInstanceIsAccountedForOnce) {
-  tomoserve::v1::Recipe recipe;
-  auto& input = *recipe.add_inputs();
+  tomoserve::v1::Recipe one;
+  auto& input = *one.add_inputs();
   input.add_modalities("CT");
   input.add_preferred_kernels("B30f");
   input.mutable_kvp()->set_min(80);
@@ -138,15 +149,22 @@ TEST(HostileHeadersTest, EveryInstanceIsAccountedForOnce) {
   input.set_max_lossy_ratio(10);
   input.set_max_synthetic_slices(1);
   input.set_when_missing(tomoserve::v1::WHEN_MISSING_WARN);
+  tomoserve::v1::Recipe times = one;
+  times.mutable_inputs(0)->set_every_time_point(true);
+  tomoserve::v1::Recipe several = one;
+  *several.add_inputs() = one.inputs(0);
 
   Random random(11);
   int accepted = 0;
   int resampled = 0;
   int chosen = 0;
+  int in_time = 0;
+  int joined = 0;
   for (int round = 0; round < 12000; ++round) {
     std::vector<Instance> instances;
     const auto count = static_cast<std::uint32_t>(1 + random.Below(14));
     for (std::uint32_t n = 0; n < count; ++n) instances.push_back(AnyInstance(random, n));
+    if (random.OneIn(16)) AddTimeSeries(random, instances);
     const StudySeries study = BuildStudy(instances);
     std::map<std::uint32_t, std::set<std::tuple<std::uint32_t, std::uint32_t, std::uint32_t>>> slices_of;
     for (const Series& series : study.series) {
@@ -188,20 +206,28 @@ TEST(HostileHeadersTest, EveryInstanceIsAccountedForOnce) {
         ASSERT_GE(seen.size() + set_aside, series.instances);
       }
     }
-    const Selection selection = Select(recipe, study);
-    ASSERT_EQ(selection.uses.size(), study.series.size());
-    for (const auto& use : selection.uses) ASSERT_TRUE(use.analysed() || use.reasons_size() == 1);
-    ASSERT_TRUE(selection.volume != nullptr || !selection.reasons.empty());
-    if (selection.volume != nullptr) {
-      ++chosen;
-      ASSERT_NE(selection.volume->verdict, Verdict::kReject);
-      ASSERT_LE(selection.volume->synthetic_slices(), 1u);
+    for (const auto& [recipe, runs] : {std::pair(&one, &chosen), {&times, &in_time}, {&several, &joined}}) {
+      const Selection selection = Select(*recipe, study);
+      ASSERT_EQ(selection.uses.size(), study.series.size());
+      for (const auto& use : selection.uses) ASSERT_TRUE(use.analysed() || use.reasons_size() == 1);
+      ASSERT_TRUE(selection.volume() != nullptr || !selection.reasons.empty());
+      ASSERT_EQ(selection.series.size(), selection.volumes.size());
+      ASSERT_EQ(selection.volumes.size(), selection.time_points() * selection.channels);
+      if (selection.volumes.size() >= static_cast<std::size_t>(recipe == &one ? 1 : 2)) ++*runs;
+      for (const Volume* volume : selection.volumes) {
+        ASSERT_NE(volume->verdict, Verdict::kReject);
+        ASSERT_LE(volume->synthetic_slices(), 1u);
+        ASSERT_EQ(volume->geometry->size_ijk(), selection.volume()->geometry->size_ijk());
+        ASSERT_EQ(volume->stored_size_ij, selection.volume()->stored_size_ij);
+      }
     }
   }
   // The generator still makes stacks, too.
   EXPECT_GT(accepted, 100);
   EXPECT_GT(resampled, 20);
   EXPECT_GT(chosen, 50);
+  EXPECT_GT(in_time, 10);
+  EXPECT_GT(joined, 10);
 }
 
 }  // namespace

@@ -36,19 +36,43 @@ TEST(RunBytesTest, SplinesHoldTwoArraysAtATime) {
 }
 
 TEST(RunBytesTest, ACropAndARegionTakeMore) {
-  v1::Preparation preparation;
-  preparation.mutable_crop();
-  preparation.add_intensity()->mutable_z_score()->set_fill_holes(true);
+  v1::Recipe recipe;
+  recipe.mutable_preparation()->mutable_crop();
+  recipe.mutable_preparation()->add_intensity()->mutable_z_score()->set_fill_holes(true);
   RunArrays arrays = Cube(400, 1);
   const RunArrays plain = arrays;
-  CountPreparation(preparation, arrays);
+  CountPreparation(recipe, arrays);
   EXPECT_TRUE(arrays.cropped);
-  EXPECT_TRUE(arrays.region);
+  EXPECT_TRUE(arrays.nonzero_region);
   EXPECT_FALSE(arrays.cubic);
   EXPECT_EQ(LoopBytes(arrays), LoopBytes(plain) + 128'000'000) << "labels of the crop";
   EXPECT_GT(DeviceBytes(arrays), DeviceBytes(plain));
   arrays.prepared_ijk = {10, 10, 10};
   EXPECT_EQ(LoopBytes(arrays), (64'000'000u + 1'000u) * 4 + 64'000'000) << "the region beside the volume";
+}
+
+TEST(RunBytesTest, EveryInputIsHeld) {
+  v1::Recipe recipe;
+  for (int n = 0; n < 4; ++n) recipe.add_inputs();
+  RunArrays arrays = Cube(100, 3);
+  CountPreparation(recipe, arrays);
+  EXPECT_EQ(arrays.inputs, 4u);
+  EXPECT_EQ(LoopBytes(arrays), 1'000'000u * ((4 + 3 + 1) * 4 + 2)) << "prepared, sums, weights, labels";
+  arrays.prepared_ijk = {10, 10, 10};
+  EXPECT_EQ(LoopBytes(arrays), (1'000'000u + 1'000u + 3 * 1'000u) * 4) << "one volume after the other";
+  recipe.mutable_preparation()->mutable_crop();
+  CountPreparation(recipe, arrays);
+  EXPECT_EQ(LoopBytes(arrays), (4'000'000u + 4'000u) * 4) << "a crop has to see all of them first";
+}
+
+TEST(RunBytesTest, TheRegionThatLabelsAreKeptInIsHeld) {
+  v1::Recipe recipe;
+  recipe.add_decode()->mutable_keep_in_region();
+  RunArrays arrays = Cube(100, 3);
+  const RunArrays plain = arrays;
+  CountPreparation(recipe, arrays);
+  EXPECT_EQ(LoopBytes(arrays), LoopBytes(plain) + 1'000'000u);
+  EXPECT_EQ(DeviceBytes(arrays), DeviceBytes(plain) + 1'000'000u);
 }
 
 TEST(RunBytesTest, ADeviceHoldsTheArraysAndPiecesOfThem) {

@@ -13,20 +13,24 @@
 
 namespace tomoserve::compute {
 
-// The smallest box that holds every value of a contiguous float32 volume [k][j][i] that is not `background`,
-// wider by `margin` voxels as far as the volume goes; the whole volume where nothing differs. Waits for the
-// tensor's device. Errors: those of ParallelFor.
-absl::StatusOr<volume::Box> BoxOfOthers(const at::Tensor& volume, double background, std::uint32_t margin,
-                                        const Parallel& parallel, const Placement& placement = {});
+// The smallest box that holds every voxel at which a value of any of these contiguous float32 volumes
+// [k][j][i] of one size is not `background`, wider by `margin` voxels as far as the volume goes; the whole
+// volume where nothing differs. Waits for the tensors' device. Errors: those of ParallelFor.
+absl::StatusOr<volume::Box> BoxOfOthers(std::span<const at::Tensor> volumes, double background,
+                                        std::uint32_t margin, const Parallel& parallel,
+                                        const Placement& placement = {});
 
-// The values in `box`, which lies inside, contiguous; loops move them to the front of the volume's own
-// memory. `volume` is contiguous [k][j][i] and not to be used any more.
+// The same of a contiguous uint8 mask [k][j][i] on the host, for voxels that are not 0.
+absl::StatusOr<volume::Box> BoxOfMask(const at::Tensor& mask, std::uint32_t margin, const Parallel& parallel);
+
+// The values in `box`, which lies inside, contiguous; loops, for float32 only, move them to the front of the
+// volume's own memory. `volume` is contiguous [k][j][i] and not to be used any more.
 at::Tensor CropTo(at::Tensor volume, const volume::Box& box, const Placement& placement = {});
 
-// 1 where a value of a contiguous float32 volume [k][j][i] is not 0, and in the holes between such: where no
-// path over faces leads out of the volume. uint8 on the volume's device. Waits for it. Errors:
-// LABELS_TOO_FRAGMENTED; those of ParallelFor. May throw what ATen throws.
-absl::StatusOr<at::Tensor> FilledNonzero(const at::Tensor& volume, const Parallel& parallel,
+// 1 where a value of any of these contiguous float32 volumes [k][j][i] of one size is not 0, and in the holes
+// between such: where no path over faces leads out of the volume. uint8 on the volumes' device. Waits for it.
+// Errors: LABELS_TOO_FRAGMENTED; those of ParallelFor. May throw what ATen throws.
+absl::StatusOr<at::Tensor> FilledNonzero(std::span<const at::Tensor> volumes, const Parallel& parallel,
                                          const Placement& placement = {});
 
 // Puts `part`, the voxels [k][j][i] in `box`, into `whole` [k][j][i] of a volume of this geometry; 0

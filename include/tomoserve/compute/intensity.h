@@ -19,9 +19,9 @@ namespace tomoserve::compute {
 // step) for an empty step or an empty range, NOT_FINITE when a result is NaN or infinite; those of
 // ParallelFor.
 //
-// `region`: what z-scores with fill_holes take for the non-zero region with its holes filled, uint8 of the
-// volume's shape, 1 wherever the volume is not 0 (FilledNonzero of all channels together); undefined: that of
-// the volume itself, which then has three dimensions.
+// `region`: what z-scores with fill_holes take for the non-zero region with its holes filled, uint8 of 0 and
+// 1 of the volume's shape (FilledNonzero of all channels together); undefined: that of the volume itself,
+// which then has three dimensions.
 absl::Status ApplyIntensity(const google::protobuf::RepeatedPtrField<v1::IntensityStep>& steps,
                             at::Tensor& volume, const Parallel& parallel, const Placement& placement = {},
                             const at::Tensor& region = {});

@@ -26,7 +26,8 @@ struct Model {
   // Why the entry is refused; empty code: good. Codes: RECIPE_SYNTAX, RECIPE_INVALID, RECIPE_UNSUPPORTED,
   // FILE_MISSING, FILE_UNREADABLE, FILE_NOT_REGULAR, FILE_EMPTY, FILE_TOO_LARGE (value: the file),
   // NAME_INVALID (the name is shown with '?' for what it may not hold), VERSION_MISSING, FOLDER_UNREADABLE,
-  // DUPLICATE_MODEL.
+  // DUPLICATE_MODEL. RECIPE_INVALID with region.model or region.labels[i] also stands for a cascade whose
+  // other model, in its highest good version, is not there or cannot give the region.
   v1::Reason refused;
   bool good() const { return refused.code().empty(); }
 };

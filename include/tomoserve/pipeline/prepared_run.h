@@ -1,4 +1,5 @@
-// One recipe on one volume: prepared input, windows, sums of their outputs, and what follows from them.
+// One recipe on the volumes of its inputs, all on one grid: prepared input, windows, sums of their outputs,
+// and what follows from them.
 //
 //   Create -> for each window: ForwardWindow (any thread, any order) -> Fold (window order) -> Finish
 //
@@ -43,24 +44,34 @@ struct RunResult {
   std::vector<v1::StageTiming> timings;
 };
 
+// What another model's label map says about the run's own volume (Recipe.region): [k][j][i] of its grid, 1 or
+// 2 bytes a voxel, little-endian. Not needed after Create.
+struct RegionLabels {
+  std::span<const std::byte> labels;
+  std::uint32_t bytes_per_voxel = 0;
+};
+
 class PreparedRun {
  public:
   // Reads the slices (not needed afterwards), converts, crops, reorients, resamples and normalises.
-  // `parallel` is used here and in Finish; its `cancelled` must stay valid as long as the run. All arrays lie
-  // where `placement` says, only label map, runs of labels and lung are the host's. Errors: those of PlanRun,
-  // StoredToFloat, ApplyIntensity, FilledNonzero; OUT_OF_MEMORY, CANCELLED.
-  static absl::StatusOr<std::unique_ptr<PreparedRun>> Create(const v1::Recipe& recipe,
-                                                             const volume::Geometry& volume,
-                                                             std::span<const compute::StoredSlice> slices,
-                                                             compute::Parallel parallel,
-                                                             compute::Placement placement = {});
+  // `slices`: those of each input's volume, k ascending, the first input's first; neighbours of an
+  // interpolated slice are counted within its own volume. `region` is what a recipe with a region needs, and
+  // ignored for any other. `parallel` is used here and in Finish; its `cancelled` must stay valid as long as
+  // the run. All arrays lie where `placement` says, only label map, region, runs of labels and lung are the
+  // host's. Errors: those of PlanRun, StoredToFloat, ApplyIntensity, FilledNonzero; kInvalidArgument
+  // REGION_MISSING, REGION_SIZE (value: bytes given), kFailedPrecondition REGION_EMPTY; OUT_OF_MEMORY,
+  // CANCELLED.
+  static absl::StatusOr<std::unique_ptr<PreparedRun>> Create(
+      const v1::Recipe& recipe, const volume::Geometry& volume, std::span<const compute::StoredSlice> slices,
+      compute::Parallel parallel, compute::Placement placement = {},
+      const std::optional<RegionLabels>& region = std::nullopt);
 
   // After the crop: no more windows and bytes than PlanRun says before it.
   const RunPlan& plan() const { return plan_; }
   std::uint32_t windows() const { return static_cast<std::uint32_t>(plan_.windows.starts.size()); }
 
-  // The network's input for a window: new float32 tensor of plan().input_shape on the placement's device.
-  // Thread-safe.
+  // The network's input for a window, each input a channel: new float32 tensor of plan().input_shape on the
+  // placement's device. Thread-safe.
   absl::StatusOr<at::Tensor> Gather(std::uint32_t window) const;
 
   // Gather and the network, mirrored as the recipe says. Thread-safe. Errors: kInternal NETWORK_OUTPUT_SHAPE
@@ -83,8 +94,14 @@ class PreparedRun {
  private:
   PreparedRun(v1::Recipe recipe, RunPlan plan, compute::Parallel parallel, compute::Placement placement);
 
-  absl::Status Prepare(std::span<const compute::StoredSlice> slices);
-  absl::Status Crop(at::Tensor& volume);
+  absl::Status Prepare(std::span<const compute::StoredSlice> slices,
+                       const std::optional<RegionLabels>& region);
+  absl::Status UseRegion(const std::optional<RegionLabels>& region);
+  absl::Status UseBox(const volume::Box& box);
+  absl::Status PrepareInputs(std::span<const compute::StoredSlice> slices);
+  // Of the next inputs: all at once where one depends on the others.
+  absl::Status AddPrepared(std::vector<at::Tensor> volumes);
+  absl::Status Normalise(std::size_t first_input, std::vector<at::Tensor>& volumes) const;
   void SetImportance();
   absl::Status CheckOutputs(const Outputs& outputs) const;
   absl::Status CheckFinite(std::uint32_t window, const Outputs& outputs) const;
@@ -101,8 +118,9 @@ class PreparedRun {
   RunPlan plan_;  // changes in Prepare, where a crop is known
   const compute::Parallel parallel_;
   const compute::Placement placement_;
-  std::vector<compute::StoredArea> areas_;  // of each slice of the volume
-  at::Tensor prepared_;                     // [d0][d1][d2], the model grid in memory order
+  std::vector<compute::StoredArea> areas_;  // of each slice of the first input's volume
+  at::Tensor region_;                       // see DecodeInput
+  std::vector<at::Tensor> prepared_;        // of each input [d0][d1][d2], the model grid in memory order
   at::Tensor importance_;                   // [x][y][z] of a window; undefined where all weights are 1
   at::Tensor sums_;                         // [C_out][d0][d1][d2]
   at::Tensor finite_;  // bool [windows], whether the output was; undefined with plain loops

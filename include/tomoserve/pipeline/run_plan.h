@@ -31,6 +31,8 @@ struct RunPlan {
   std::uint64_t peak_bytes = 0;
   std::uint64_t device_peak_bytes = 0;
   std::optional<compute::HeadPlan> heads = {};  // of a detector; output_shape is then empty
+
+  bool IsCropped() const { return box != volume::WholeBox(volume); }
 };
 
 // Errors: kUnimplemented RECIPE_UNSUPPORTED (value: field) for what the schema knows and this version does

@@ -90,6 +90,11 @@ struct Volume {
   // functional groups say in the fields of the same meaning and without the frames; lossy and lossy_ratio are
   // the worst of all slices. Holds patient data like any header.
   ipc::v1::InstanceHeader representative;
+  // Volumes of a series that nothing but time tells apart have the same `stack`; `time_point` is each one's
+  // place among them, from 0. Time: Temporal Position, Acquisition Number, Trigger Time, Acquisition Time, or
+  // the order of Instance Numbers where nothing else tells them apart.
+  std::uint32_t stack = 0;
+  std::uint32_t time_point = 0;
 
   std::uint32_t synthetic_slices() const;  // how many of `slices` are
 };

@@ -24,22 +24,25 @@ inline constexpr std::int64_t kMaxWindows = 1 << 20;
 struct RunArrays {
   std::array<std::uint64_t, 3> volume_ijk{};    // voxels of the volume
   std::array<std::uint64_t, 3> prepared_ijk{};  // of the prepared volume, along the volume's own axes
+  std::uint64_t inputs = 1;                     // volumes, each a channel of the network's input
   std::uint64_t channels = 0;                   // of the network's output
   std::uint64_t window = 0;  // voxels of a window whose size depends on the volume; others are the network's
   std::uint64_t head_values = 0;  // of a detector, in place of channels and window: see HeadValues
   // Of the preparation; see CountPreparation.
   bool cropped = false;
   bool cubic = false;
-  bool region = false;
+  bool nonzero_region = false;
+  bool kept_region = false;
 };
 
 // Of a recipe that detects boxes: values of the maps of all windows and, of one window, of its input twice
 // and its maps. 0 for any other. `prepared_xyz` as below.
 std::uint64_t HeadValues(const v1::Recipe& recipe, const std::array<std::uint64_t, 3>& prepared_xyz);
 
-// What of a preparation takes memory beside the volume and the prepared volume: a crop (how much it leaves is
-// not foreseen), splines, the region of a z-score with fill_holes.
-void CountPreparation(const v1::Preparation& preparation, RunArrays& arrays);
+// What of a recipe's preparation takes memory beside a volume and a prepared volume: further inputs, a crop
+// (how much it leaves is not foreseen), splines, the region of a z-score with fill_holes, the one that labels
+// are kept in.
+void CountPreparation(const v1::Recipe& recipe, RunArrays& arrays);
 
 // `prepared_xyz`: voxels of the prepared volume along its own axes, `reorientation` what led to them.
 RunArrays ArraysOf(const Geometry& volume, const Reorientation& reorientation,

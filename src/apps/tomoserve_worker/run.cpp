@@ -28,18 +28,67 @@ struct WindowOutput final : executor::Job::Output {
 };
 
 // On a CPU a run whose arrays alone exceed the machine would end in the OOM killer, not in an error.
-absl::Status CheckSize(const pipeline::RunPlan& plan, const LoadedModel& model, const RunResources& resources,
-                       std::uint64_t resident_bytes) {
+absl::Status CheckSize(const pipeline::RunPlan& plan, std::uint32_t time_points, const LoadedModel& model,
+                       const RunResources& resources, std::uint64_t resident_bytes) {
   const bool on_device = resources.device.is_cuda();
-  TS_RETURN_IF_ERROR(volume::CheckRunFits(plan.peak_bytes, base::MemoryLimitBytes(),
+  TS_RETURN_IF_ERROR(volume::CheckRunFits(plan.peak_bytes * time_points, base::MemoryLimitBytes(),
                                           on_device ? 0 : resident_bytes, "this machine"));
   if (!on_device) return absl::OkStatus();
   // What a pass took at warm-up is resident; a larger window takes as much more as it is larger.
   const auto [x, y, z] = plan.grid.geometry.size_ijk();
   const double beyond = std::max(models::WarmUpRatio(model.recipe, {x, y, z}) - 1, 0.0);
   const auto forward_bytes = static_cast<std::uint64_t>(static_cast<double>(model.forward_bytes) * beyond);
-  return volume::CheckRunFits(plan.device_peak_bytes + forward_bytes, resources.memory_bytes, resident_bytes,
-                              "the device");
+  return volume::CheckRunFits(plan.device_peak_bytes * time_points + forward_bytes, resources.memory_bytes,
+                              resident_bytes, "the device");
+}
+
+// Of all time points together.
+absl::StatusOr<volume::HounsfieldCounts> CountHounsfield(const ipc::v1::StartRun& start,
+                                                         const RunRequest& request,
+                                                         const compute::Parallel& parallel) {
+  volume::HounsfieldCounts sum;
+  const std::size_t size_k = request.geometry.size_ijk()[2];
+  for (std::uint32_t time_point = 0; time_point < request.time_points; ++time_point) {
+    for (const std::uint32_t channel : start.hounsfield_channels()) {
+      if (channel >= request.channels) {
+        return base::Error(absl::StatusCode::kInvalidArgument, "REQUEST_INVALID", "hounsfield_channels",
+                           "no such channel");
+      }
+      TS_ASSIGN_OR_RETURN(
+          const volume::HounsfieldCounts counts,
+          compute::CountHounsfield(request.SlicesOf(time_point).subspan(channel * size_k, size_k),
+                                   request.geometry.size_ijk(), parallel));
+      sum.all += counts.all;
+      sum.body += counts.body;
+      sum.tissue += counts.tissue;
+      sum.dense += counts.dense;
+    }
+  }
+  return sum;
+}
+
+// Adds a time point's answer to those before it.
+void Add(std::uint32_t time_point, pipeline::RunResult result, ipc::v1::RunDone& done) {
+  for (v1::Finding& finding : result.findings) {
+    finding.set_time_point(time_point);
+    *done.add_findings() = std::move(finding);
+  }
+  for (ipc::v1::LabelExtent& extent : result.labels) {
+    extent.set_time_point(time_point);
+    *done.add_labels() = std::move(extent);
+  }
+  if (result.lung) *done.mutable_lung() = *result.lung;
+  done.set_has_label_map(result.has_label_map);
+  for (const v1::StageTiming& timing : result.timings) {
+    const auto known =
+        std::find_if(done.mutable_timings()->begin(), done.mutable_timings()->end(),
+                     [&](const v1::StageTiming& other) { return other.stage() == timing.stage(); });
+    if (known == done.mutable_timings()->end()) {
+      *done.add_timings() = timing;
+    } else {
+      known->set_ms(known->ms() + timing.ms());
+    }
+  }
 }
 
 }  // namespace
@@ -49,12 +98,20 @@ struct Run::State {
   std::shared_ptr<const LoadedModel> model;
   ipc::Mapping labels;
   std::uint32_t label_bytes_per_voxel = 0;
-  std::unique_ptr<pipeline::PreparedRun> prepared;
+  std::vector<std::unique_ptr<pipeline::PreparedRun>> prepared;  // one per time point
+  std::vector<std::uint32_t> first_window;                       // of each, in the run's count
+  std::uint32_t windows = 0;
   std::optional<volume::HounsfieldCounts> hounsfield;
 
   std::once_flag begun;
   double begun_ms = 0;      // first window
   double last_fold_ms = 0;  // end of the last window
+
+  // The time point that a window of the run belongs to.
+  std::size_t TimePointOf(std::uint32_t window) const {
+    const auto next = std::upper_bound(first_window.begin(), first_window.end(), window);
+    return static_cast<std::size_t>(next - first_window.begin()) - 1;
+  }
 };
 
 Run::Run(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -67,6 +124,10 @@ absl::StatusOr<std::shared_ptr<Run>> Run::Prepare(const ipc::v1::StartRun& start
                                                   std::function<bool()> cancelled) {
   TS_ASSIGN_OR_RETURN(RunRequest request, ReadRunRequest(start, fds));
   fds.clear();  // mappings keep what they need
+  if (request.channels != static_cast<std::uint32_t>(model->recipe.inputs_size())) {
+    return base::Error(absl::StatusCode::kInvalidArgument, "REQUEST_INVALID", "channels",
+                       "not as many volumes as the recipe has inputs");
+  }
   if (request.label_bytes_per_voxel < models::LabelBytesPerVoxel(model->recipe)) {
     return base::Error(absl::StatusCode::kInvalidArgument, "REQUEST_INVALID", "label_bytes_per_voxel",
                        "the recipe's label values do not fit");
@@ -74,17 +135,24 @@ absl::StatusOr<std::shared_ptr<Run>> Run::Prepare(const ipc::v1::StartRun& start
   const compute::Placement placement{.device = resources.device.device()};
   TS_ASSIGN_OR_RETURN(const pipeline::RunPlan plan,
                       pipeline::PlanRun(model->recipe, request.geometry, placement));
-  TS_RETURN_IF_ERROR(CheckSize(plan, *model, resources, resident_bytes));
+  TS_RETURN_IF_ERROR(CheckSize(plan, request.time_points, *model, resources, resident_bytes));
   resources.device.Use();
   auto state = std::make_unique<State>();
-  if (start.count_hounsfield()) {
-    TS_ASSIGN_OR_RETURN(state->hounsfield,
-                        compute::CountHounsfield(request.slices, request.geometry.size_ijk(),
-                                                 {resources.threads, cancelled}));
+  const compute::Parallel parallel{resources.threads, std::move(cancelled)};
+  if (start.hounsfield_channels_size() > 0) {
+    TS_ASSIGN_OR_RETURN(state->hounsfield, CountHounsfield(start, request, parallel));
   }
-  TS_ASSIGN_OR_RETURN(state->prepared,
-                      pipeline::PreparedRun::Create(model->recipe, request.geometry, request.slices,
-                                                    {resources.threads, std::move(cancelled)}, placement));
+  std::optional<pipeline::RegionLabels> region;
+  if (request.region) region = {request.region->bytes(), request.region_bytes_per_voxel};
+  for (std::uint32_t time_point = 0; time_point < request.time_points; ++time_point) {
+    TS_ASSIGN_OR_RETURN(
+        std::unique_ptr<pipeline::PreparedRun> prepared,
+        pipeline::PreparedRun::Create(model->recipe, request.geometry, request.SlicesOf(time_point), parallel,
+                                      placement, region));
+    state->first_window.push_back(state->windows);
+    state->windows += prepared->windows();
+    state->prepared.push_back(std::move(prepared));
+  }
   state->resources = resources;
   state->model = std::move(model);
   state->labels = std::move(request.labels);
@@ -92,16 +160,19 @@ absl::StatusOr<std::shared_ptr<Run>> Run::Prepare(const ipc::v1::StartRun& start
   return std::shared_ptr<Run>(new Run(std::move(state)));
 }
 
-std::uint32_t Run::windows() const { return state_->prepared->windows(); }
+std::uint32_t Run::windows() const { return state_->windows; }
 
 absl::Status Run::Forward(std::uint32_t index, std::uint32_t, std::unique_ptr<Output>& output) {
   std::call_once(state_->begun, [&] { state_->begun_ms = base::MonotonicMs(); });
   state_->resources.device.Use();
   state_->resources.in_flight->AwaitRoom();
   const engine::Network& network = *state_->model->network;
-  TS_ASSIGN_OR_RETURN(pipeline::Outputs outputs,
-                      state_->prepared->ForwardWindow(
-                          index, [&](const at::Tensor& input) { return network.Forward(input); }));
+  const std::size_t time_point = state_->TimePointOf(index);
+  const pipeline::PreparedRun& prepared = *state_->prepared[time_point];
+  const std::uint32_t window = index - state_->first_window[time_point];
+  TS_ASSIGN_OR_RETURN(pipeline::Outputs outputs, prepared.ForwardWindow(window, [&](const at::Tensor& input) {
+    return network.Forward(input);
+  }));
   state_->resources.in_flight->Mark();
   output = std::make_unique<WindowOutput>(std::move(outputs));
   return absl::OkStatus();
@@ -109,7 +180,9 @@ absl::Status Run::Forward(std::uint32_t index, std::uint32_t, std::unique_ptr<Ou
 
 absl::Status Run::Fold(std::uint32_t index, std::unique_ptr<Output> output) {
   state_->resources.device.Use();
-  TS_RETURN_IF_ERROR(state_->prepared->Fold(index, std::move(static_cast<WindowOutput&>(*output).outputs)));
+  const std::size_t time_point = state_->TimePointOf(index);
+  TS_RETURN_IF_ERROR(state_->prepared[time_point]->Fold(
+      index - state_->first_window[time_point], std::move(static_cast<WindowOutput&>(*output).outputs)));
   state_->last_fold_ms = base::MonotonicMs();
   return absl::OkStatus();
 }
@@ -121,12 +194,16 @@ absl::StatusOr<ipc::v1::RunDone> Run::Finish() {
     state_->resources.in_flight->AwaitAll();
     state_->last_fold_ms = base::MonotonicMs();
   }
-  TS_ASSIGN_OR_RETURN(pipeline::RunResult result,
-                      state_->prepared->Finish(state_->labels.bytes(), state_->label_bytes_per_voxel));
   ipc::v1::RunDone done;
-  done.mutable_findings()->Assign(result.findings.begin(), result.findings.end());
-  done.mutable_labels()->Assign(result.labels.begin(), result.labels.end());
-  if (result.lung) *done.mutable_lung() = *result.lung;
+  const std::span<std::byte> labels = state_->labels.bytes();
+  const std::size_t layer = labels.size() / state_->prepared.size();
+  for (std::uint32_t time_point = 0; time_point < state_->prepared.size(); ++time_point) {
+    TS_ASSIGN_OR_RETURN(pipeline::RunResult result,
+                        state_->prepared[time_point]->Finish(labels.subspan(time_point * layer, layer),
+                                                             state_->label_bytes_per_voxel));
+    state_->prepared[time_point].reset();
+    Add(time_point, std::move(result), done);
+  }
   if (state_->hounsfield) {
     ipc::v1::HounsfieldCounts& counts = *done.mutable_hounsfield();
     counts.set_all(state_->hounsfield->all);
@@ -136,16 +213,14 @@ absl::StatusOr<ipc::v1::RunDone> Run::Finish() {
   }
   // Stages add up to the time that passed: what lanes computed side by side counts once.
   double blend_ms = 0;
-  for (const v1::StageTiming& timing : result.timings) {
+  for (const v1::StageTiming& timing : done.timings()) {
     if (timing.stage() == "blend") blend_ms = timing.ms();
   }
   const double window_ms = state_->last_fold_ms - state_->begun_ms;
-  for (v1::StageTiming& timing : result.timings) {
+  for (v1::StageTiming& timing : *done.mutable_timings()) {
     if (timing.stage() == "forward") timing.set_ms(std::max(0.0, window_ms - blend_ms));
   }
-  done.mutable_timings()->Assign(result.timings.begin(), result.timings.end());
   done.set_windows(windows());
-  done.set_has_label_map(result.has_label_map);
   return done;
 }
 

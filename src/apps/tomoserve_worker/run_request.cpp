@@ -1,5 +1,6 @@
 #include "apps/tomoserve_worker/run_request.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <string>
@@ -17,8 +18,8 @@ absl::Status Invalid(std::string_view field, std::string_view text) {
   return base::Error(absl::StatusCode::kInvalidArgument, "REQUEST_INVALID", field, text);
 }
 
-absl::Status InvalidSlice(std::size_t k, std::string_view field, std::string_view text) {
-  return Invalid("slices[" + std::to_string(k) + "]." + std::string(field), text);
+absl::Status InvalidSlice(std::size_t n, std::string_view field, std::string_view text) {
+  return Invalid("slices[" + std::to_string(n) + "]." + std::string(field), text);
 }
 
 // A message of ours that another room refused.
@@ -26,9 +27,9 @@ absl::Status Because(std::string_view field, const absl::Status& status) {
   return Invalid(field, base::ToStd(status.message()));
 }
 
-absl::Status MapSlice(const ipc::v1::StartRun& start, std::size_t k, std::span<const base::UniqueFd> arenas,
+absl::Status MapSlice(const ipc::v1::StartRun& start, std::size_t n, std::span<const base::UniqueFd> arenas,
                       RunRequest& request) {
-  const ipc::v1::Slice& slice = start.slices(static_cast<int>(k));
+  const ipc::v1::Slice& slice = start.slices(static_cast<int>(n));
   compute::StoredSlice& out = request.slices.emplace_back();
   if (slice.has_between()) {
     // Which neighbours, and how much of them, the upload checks.
@@ -43,18 +44,18 @@ absl::Status MapSlice(const ipc::v1::StartRun& start, std::size_t k, std::span<c
   const std::uint64_t pixels = std::uint64_t{stored[0]} * stored[1];
   const std::uint64_t value_bytes =
       ipc::v1::StoredType_IsValid(slice.stored_type()) ? base::BytesOf(slice.stored_type()) : 0;
-  if (value_bytes == 0) return InvalidSlice(k, "stored_type", "no type of stored values");
+  if (value_bytes == 0) return InvalidSlice(n, "stored_type", "no type of stored values");
   if (!std::isfinite(slice.slope()) || !std::isfinite(slice.intercept())) {
-    return InvalidSlice(k, "slope", "slope and intercept must be finite");
+    return InvalidSlice(n, "slope", "slope and intercept must be finite");
   }
-  if (slice.slot().arena() >= arenas.size()) return InvalidSlice(k, "slot.arena", "no such arena");
+  if (slice.slot().arena() >= arenas.size()) return InvalidSlice(n, "slot.arena", "no such arena");
   if (slice.slot().bytes() < pixels * value_bytes) {
-    return InvalidSlice(k, "slot.bytes", "the slot is smaller than a slice");
+    return InvalidSlice(n, "slot.bytes", "the slot is smaller than a slice");
   }
   auto mapping =
       ipc::Mapping::Map(arenas[slice.slot().arena()].get(), slice.slot().offset(), pixels * value_bytes,
                         /*writable=*/false);
-  if (!mapping.ok()) return Because("slices[" + std::to_string(k) + "].slot", mapping.status());
+  if (!mapping.ok()) return Because("slices[" + std::to_string(n) + "].slot", mapping.status());
   request.pixels.push_back(*std::move(mapping));
   out.bytes = request.pixels.back().bytes();
   out.type = slice.stored_type();
@@ -64,35 +65,72 @@ absl::Status MapSlice(const ipc::v1::StartRun& start, std::size_t k, std::span<c
   return absl::OkStatus();
 }
 
+absl::Status MapLabels(const ipc::v1::StartRun& start, std::span<const base::UniqueFd> fds,
+                       RunRequest& request) {
+  if (fds.empty()) return Invalid("", "no descriptor of a label map");
+  if (start.label_bytes_per_voxel() != 1 && start.label_bytes_per_voxel() != 2) {
+    return Invalid("label_bytes_per_voxel", "1 or 2");
+  }
+  const std::uint64_t layer = request.geometry.voxels() * start.label_bytes_per_voxel();
+  if (start.label_bytes() != layer * request.time_points) {
+    return Invalid("label_bytes", "not the bytes of one layer of the grid for each time point");
+  }
+  auto labels = ipc::Mapping::Map(fds[0].get(), 0, start.label_bytes(), /*writable=*/true);
+  if (!labels.ok()) return Because("label_bytes", labels.status());
+  request.labels = *std::move(labels);
+  return absl::OkStatus();
+}
+
+absl::Status MapRegion(const ipc::v1::StartRun& start, std::span<const base::UniqueFd> fds,
+                       RunRequest& request) {
+  if (fds.size() < 2) return Invalid("region", "no descriptor of the region's label map");
+  const std::uint32_t bytes_per_voxel = start.region().bytes_per_voxel();
+  if (bytes_per_voxel != 1 && bytes_per_voxel != 2) return Invalid("region.bytes_per_voxel", "1 or 2");
+  auto region =
+      ipc::Mapping::Map(fds[1].get(), 0, request.geometry.voxels() * bytes_per_voxel, /*writable=*/false);
+  if (!region.ok()) return Because("region", region.status());
+  request.region = *std::move(region);
+  request.region_bytes_per_voxel = bytes_per_voxel;
+  return absl::OkStatus();
+}
+
 }  // namespace
+
+std::span<const compute::StoredSlice> RunRequest::SlicesOf(std::uint32_t time_point) const {
+  const std::size_t count = std::size_t{channels} * geometry.size_ijk()[2];
+  return std::span(slices).subspan(time_point * count, count);
+}
 
 absl::StatusOr<RunRequest> ReadRunRequest(const ipc::v1::StartRun& start,
                                           std::span<const base::UniqueFd> fds) {
   auto geometry = volume::Geometry::FromProto(start.geometry());
   if (!geometry.ok()) return Because("geometry", geometry.status());
-  RunRequest request{*std::move(geometry), {}, {}, {}, start.label_bytes_per_voxel()};
+  RunRequest request{.geometry = *std::move(geometry),
+                     .time_points = std::max(1u, start.time_points()),
+                     .channels = std::max(1u, start.channels()),
+                     .pixels = {},
+                     .slices = {},
+                     .labels = {},
+                     .label_bytes_per_voxel = start.label_bytes_per_voxel(),
+                     .region = std::nullopt};
   const auto& size = request.geometry.size_ijk();
-  if (fds.empty()) return Invalid("", "no descriptor of a label map");
-  if (start.label_bytes_per_voxel() != 1 && start.label_bytes_per_voxel() != 2) {
-    return Invalid("label_bytes_per_voxel", "1 or 2");
+  // At most as many as a message has slices: what is multiplied from here on does not overflow, a geometry
+  // has at most 2^40 voxels.
+  const auto slices = static_cast<std::uint64_t>(start.slices_size());
+  if (request.time_points > slices || request.channels > slices ||
+      slices != std::uint64_t{request.time_points} * request.channels * size[2]) {
+    return Invalid("slices", "not as many slices as the volumes have");
   }
-  // A geometry has at most 2^40 voxels: no overflow here.
-  if (start.label_bytes() != request.geometry.voxels() * start.label_bytes_per_voxel()) {
-    return Invalid("label_bytes", "not the bytes of one layer of the grid");
-  }
-  if (static_cast<std::uint64_t>(start.slices_size()) != size[2]) {
-    return Invalid("slices", "not as many slices as the grid has");
-  }
-  auto labels = ipc::Mapping::Map(fds[0].get(), 0, start.label_bytes(), /*writable=*/true);
-  if (!labels.ok()) return Because("label_bytes", labels.status());
-  request.labels = *std::move(labels);
-  request.pixels.reserve(size[2]);
-  request.slices.reserve(size[2]);
+  TS_RETURN_IF_ERROR(MapLabels(start, fds, request));
+  if (start.has_region()) TS_RETURN_IF_ERROR(MapRegion(start, fds, request));
+  request.pixels.reserve(slices);
+  request.slices.reserve(slices);
   if ((start.stored_columns() == 0) != (start.stored_rows() == 0) || start.stored_columns() > size[0] ||
       start.stored_rows() > size[1]) {
     return Invalid("stored_columns", "a stored slice is not larger than the grid");
   }
-  for (std::size_t k = 0; k < size[2]; ++k) TS_RETURN_IF_ERROR(MapSlice(start, k, fds.subspan(1), request));
+  const std::span<const base::UniqueFd> arenas = fds.subspan(request.region ? 2 : 1);
+  for (std::size_t n = 0; n < slices; ++n) TS_RETURN_IF_ERROR(MapSlice(start, n, arenas, request));
   return request;
 }
 

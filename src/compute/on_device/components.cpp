@@ -88,6 +88,13 @@ std::array<std::int64_t, 3> SizeOf(const at::Tensor& labels) {
   return {labels.size(0), labels.size(1), labels.size(2)};
 }
 
+// Sets the voxels of these runs to 0.
+void Remove(std::span<const RowRun> runs, const at::Tensor& labels) {
+  for (const std::span<const RowRun> batch : Batches(runs, kValuesOfIndex)) {
+    labels.view({-1}).index_fill_(0, FlatIndices(batch, SizeOf(labels), labels.device()), 0.0);
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<ComponentSet> FindComponents(const at::Tensor& labels, const Parallel& parallel) {
@@ -110,9 +117,7 @@ absl::Status KeepLargestComponents(const at::Tensor& labels, std::uint32_t label
       const std::span<const RowRun> runs = set.RunsOf(*component);
       removed.insert(removed.end(), runs.begin(), runs.end());
     }
-    for (const std::span<const RowRun> batch : Batches(removed, kValuesOfIndex)) {
-      labels.view({-1}).index_fill_(0, FlatIndices(batch, SizeOf(labels), labels.device()), 0.0);
-    }
+    Remove(removed, labels);
     return absl::OkStatus();
   });
 }
@@ -130,6 +135,23 @@ absl::Status FillHoles(const at::Tensor& labels, std::uint32_t label, const Para
       const at::Tensor indices = FlatIndices(batch, SizeOf(labels), labels.device());
       flat.index_fill_(0, indices.masked_select(flat.index_select(0, indices).eq(0)), Stored(labels, label));
     }
+    return absl::OkStatus();
+  });
+}
+
+absl::Status KeepInRegion(const at::Tensor& labels, const at::Tensor& region, bool whole_components,
+                          const Parallel& parallel) {
+  return Fenced([&]() -> absl::Status {
+    if (!whole_components) {
+      ForRanges(labels.numel(), kChunkValues, [&](std::int64_t first, std::int64_t count) {
+        const at::Tensor inside = region.view({-1}).narrow(0, first, count).to(labels.device());
+        labels.view({-1}).narrow(0, first, count).masked_fill_(inside.eq(0), 0);
+      });
+      return absl::OkStatus();
+    }
+    TS_ASSIGN_OR_RETURN(const ComponentSet set, FindComponents(labels, parallel));
+    const std::span inside(region.const_data_ptr<std::uint8_t>(), static_cast<std::size_t>(region.numel()));
+    Remove(RunsApart(set, SizeOf(labels), inside), labels);
     return absl::OkStatus();
   });
 }

@@ -116,9 +116,13 @@ absl::Status ApplyStep(const v1::IntensityStep& step, const at::Tensor& volume, 
         break;
       }
       at::Tensor inside = region;
-      if (!inside.defined()) {
+      if (inside.defined()) {
+        ForRanges(values.numel(), kChunkValues, [&](std::int64_t first, std::int64_t count) {
+          values.narrow(0, first, count).masked_fill_(inside.view({-1}).narrow(0, first, count).eq(0), 0);
+        });
+      } else {
         TS_ASSIGN_OR_RETURN(inside,
-                            FilledNonzero(volume, parallel, {volume.device(), /*plain_loops=*/false}));
+                            FilledNonzero({&volume, 1}, parallel, {volume.device(), /*plain_loops=*/false}));
       }
       ZScoreInside(values, step.z_score(), inside.view({-1}));
       break;

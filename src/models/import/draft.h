@@ -66,6 +66,14 @@ void AddModalities(const std::vector<std::string>& stated, v1::Input* input, Dra
 // Without repetitions. Error: IMPORT_INVALID with "--modality".
 absl::StatusOr<std::vector<std::string>> CheckModalities(const std::vector<std::string>& modalities);
 
+// Kinds of MR series that names of channels tell.
+enum class Sequence { kUnknown, kT1, kT1Contrast, kT2, kFlair, kAdc, kDwi, kSwi, kPd };
+// Of a whole name such as "T1-Gd" or "MRI_T2w"; kUnknown where it says more or less than that.
+Sequence SequenceOf(std::string_view name);
+// Where the recipe has several inputs: narrows each to the series that its channel's name tells, by
+// phase_texts and contrast, and refuses where tags are missing. Notes what the owner has to state.
+void TellApart(const std::vector<std::string>& names, Draft* draft);
+
 // From the extra files of one archive. Errors: IMPORT_INVALID, IMPORT_UNSUPPORTED.
 absl::StatusOr<Draft> DraftOfMonai(const Json& inference, const Json& metadata, const ImportOptions& options);
 absl::StatusOr<Draft> DraftOfNnunet(const Json& plans, const Json& dataset, const Json& checkpoint,

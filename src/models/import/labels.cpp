@@ -169,10 +169,7 @@ std::vector<std::string> ModalitiesOf(std::string_view word) {
   for (const char c : word) lower.push_back(static_cast<char>(std::tolower(static_cast<unsigned char>(c))));
   if (lower == "ct") return {"CT"};
   if (lower == "pt" || lower == "pet") return {"PT"};
-  for (const std::string_view mr : {"mr", "mri", "t1", "t1w", "t1c", "t1ce", "t1gd", "t1n", "t2", "t2w",
-                                    "t2f", "flair", "adc", "dwi", "pd", "swi"}) {
-    if (lower == mr) return {"MR"};
-  }
+  if (lower == "mr" || lower == "mri" || SequenceOf(word) != Sequence::kUnknown) return {"MR"};
   return {};
 }
 

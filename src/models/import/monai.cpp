@@ -133,19 +133,26 @@ std::string Identifier(const std::string& text) {
   return name;
 }
 
-// What tells one MR series of a study from the others.
-void NarrowToSequence(const std::string& name, v1::Input* input) {
-  if (name == "t1c" || name == "t1ce" || name == "t1gd") {
-    input->add_phase_texts("T1");
-    input->set_contrast(v1::CONTRAST_WITH);
-  } else if (name == "t1" || name == "t1n") {
-    input->add_phase_texts("T1");
-    input->set_contrast(v1::CONTRAST_WITHOUT);
-  } else if (name == "t2" || name == "t2w") {
-    input->add_phase_texts("T2");
-  } else {
-    input->add_phase_texts(name);
+// What each channel is called: by its image where that tells a kind of series, or where the metadata do not.
+// Both must be in the same order.
+absl::StatusOr<std::vector<std::string>> NamesOfChannels(const std::vector<std::string>& channels,
+                                                         const Bundle& bundle) {
+  std::vector<std::string> names = channels;
+  names.resize(bundle.input_channels);
+  if (bundle.image_keys.size() < 2) return names;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    const std::string& image = bundle.image_keys[i];
+    const Sequence of_image = SequenceOf(image);
+    const Sequence of_channel = SequenceOf(names[i]);
+    if (of_channel == Sequence::kUnknown) {
+      names[i] = image;
+    } else if (of_image != Sequence::kUnknown && of_image != of_channel) {
+      return Malformed(
+          "metadata.inputs.channel_def",
+          absl::StrCat("channel ", i, " is ", OneLine(names[i], 40), ", the image is ", OneLine(image, 40)));
+    }
   }
+  return names;
 }
 
 absl::Status AddInputs(Bundle* bundle) {
@@ -165,6 +172,7 @@ absl::Status AddInputs(Bundle* bundle) {
                                                                    bundle->input_channels, " channels"));
   }
   TS_ASSIGN_OR_RETURN(const std::vector<std::string> channels, ChannelNames(format, "metadata.inputs"));
+  TS_ASSIGN_OR_RETURN(const std::vector<std::string> names, NamesOfChannels(channels, *bundle));
   std::set<std::string> used;
   for (std::uint32_t index = 0; index < bundle->input_channels; ++index) {
     v1::Input* input = recipe.add_inputs();
@@ -183,16 +191,15 @@ absl::Status AddInputs(Bundle* bundle) {
     input->set_name(name);
     AddModalities(stated, input, bundle->draft);
     input->set_when_missing(v1::WHEN_MISSING_WARN);
-    if (bundle->input_channels > 1) NarrowToSequence(name, input);
   }
   if (recipe.network().spatial_dims() == 2) {
-    bundle->draft->notes.push_back("Of a series with several time points one is analysed, not each.");
-  }
-  if (bundle->input_channels > 1) {
+    const bool each = recipe.inputs_size() == 1;
+    if (each) recipe.mutable_inputs(0)->set_every_time_point(true);
     bundle->draft->notes.push_back(
-        "Which series is which input is told from their descriptions: check inputs.phase_texts and "
-        "inputs.contrast.");
+        each ? "Of a series with several time points each is analysed (inputs.every_time_point)."
+             : "Of series with several time points one is analysed, not each.");
   }
+  TellApart(names, bundle->draft);
   return absl::OkStatus();
 }
 

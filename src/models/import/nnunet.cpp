@@ -156,12 +156,8 @@ absl::Status NnunetReader::Inputs() {
     }
     AddModalities(modalities, input, draft_);
     input->set_when_missing(v1::WHEN_MISSING_WARN);
-    if (channels_.size() > 1) input->add_phase_texts(OneLine(channels_[i], 64));
   }
-  if (channels_.size() > 1) {
-    draft_->notes.push_back(
-        "Which series is which input is told from their descriptions: check inputs.phase_texts.");
-  }
+  TellApart(channels_, draft_);
   return absl::OkStatus();
 }
 

@@ -28,6 +28,8 @@ class NnunetReader {
   absl::Status Axes();
   absl::Status Inputs();
   absl::Status Normalization();
+  // Intensity steps of a channel, in a preparation of their own.
+  absl::StatusOr<v1::Preparation> StepsOf(std::size_t channel, const Json& scheme, bool mask) const;
   absl::Status Spacing();
   absl::Status Resampling(const std::string& name, bool scores);
   absl::Status Windows();

@@ -6,6 +6,42 @@
 
 namespace tomoserve::models::importer {
 
+absl::StatusOr<v1::Preparation> NnunetReader::StepsOf(std::size_t channel, const Json& scheme,
+                                                      bool mask) const {
+  v1::Preparation steps;
+  if (scheme == "CTNormalization") {
+    const char* key = plans_.contains("foreground_intensity_properties_by_modality")
+                          ? "foreground_intensity_properties_by_modality"
+                          : "foreground_intensity_properties_per_channel";
+    const std::string number = absl::StrCat(channel);
+    if (!plans_.contains(key) || !plans_[key].is_object() || !plans_[key].contains(number)) {
+      return Malformed(absl::StrCat(key, "[", channel, "]"), "is missing");
+    }
+    const Json& properties = plans_[key][number];
+    for (const char* name : {"percentile_00_5", "percentile_99_5", "mean", "std"}) {
+      if (!properties.is_object() || !properties.contains(name) || !properties[name].is_number()) {
+        return Malformed(absl::StrCat(key, "[", channel, "].", name), "is missing");
+      }
+    }
+    v1::Clip* clip = steps.add_intensity()->mutable_clip();
+    clip->set_min(properties["percentile_00_5"].get<double>());
+    clip->set_max(properties["percentile_99_5"].get<double>());
+    v1::ZScore* z_score = steps.add_intensity()->mutable_z_score();
+    z_score->set_mean(properties["mean"].get<double>());
+    z_score->set_std(std::max(properties["std"].get<double>(), 1e-8));
+  } else if (scheme == "ZScoreNormalization") {
+    v1::ZScore* z_score = steps.add_intensity()->mutable_z_score();
+    z_score->set_nonzero(mask);
+    z_score->set_fill_holes(mask);
+  } else if (scheme == "RescaleTo01Normalization") {
+    steps.add_intensity()->mutable_scale_min_max()->set_to_max(1);
+  } else if (scheme != "NoNormalization") {
+    return NotSupported(absl::StrCat(PathOf("normalization_schemes"), "[", channel, "]"),
+                        absl::StrCat(Short(scheme), " is not supported"));
+  }
+  return steps;
+}
+
 absl::Status NnunetReader::Normalization() {
   const Json& schemes = Of("normalization_schemes");
   const Json& masks = Of("use_mask_for_norm");
@@ -15,50 +51,27 @@ absl::Status NnunetReader::Normalization() {
   if (!masks.is_array() || masks.size() != channels_.size()) {
     return Malformed(PathOf("use_mask_for_norm"), "one for each channel is required");
   }
-  const char* key = plans_.contains("foreground_intensity_properties_by_modality")
-                        ? "foreground_intensity_properties_by_modality"
-                        : "foreground_intensity_properties_per_channel";
-  // Steps hold for every channel.
   std::vector<v1::Preparation> each;
+  bool alike = true;
+  bool any = false;
   for (std::size_t channel = 0; channel < channels_.size(); ++channel) {
-    const std::string place = absl::StrCat(PathOf("normalization_schemes"), "[", channel, "]");
     if (!masks[channel].is_boolean()) return Malformed(PathOf("use_mask_for_norm"), "yes or no is required");
-    v1::Preparation steps;
-    const Json& scheme = schemes[channel];
-    if (scheme == "CTNormalization") {
-      const std::string number = absl::StrCat(channel);
-      if (!plans_.contains(key) || !plans_[key].is_object() || !plans_[key].contains(number)) {
-        return Malformed(absl::StrCat(key, "[", channel, "]"), "is missing");
-      }
-      const Json& properties = plans_[key][number];
-      for (const char* name : {"percentile_00_5", "percentile_99_5", "mean", "std"}) {
-        if (!properties.is_object() || !properties.contains(name) || !properties[name].is_number()) {
-          return Malformed(absl::StrCat(key, "[", channel, "].", name), "is missing");
-        }
-      }
-      v1::Clip* clip = steps.add_intensity()->mutable_clip();
-      clip->set_min(properties["percentile_00_5"].get<double>());
-      clip->set_max(properties["percentile_99_5"].get<double>());
-      v1::ZScore* z_score = steps.add_intensity()->mutable_z_score();
-      z_score->set_mean(properties["mean"].get<double>());
-      z_score->set_std(std::max(properties["std"].get<double>(), 1e-8));
-    } else if (scheme == "ZScoreNormalization") {
-      v1::ZScore* z_score = steps.add_intensity()->mutable_z_score();
-      z_score->set_nonzero(masks[channel].get<bool>());
-      z_score->set_fill_holes(masks[channel].get<bool>());
-    } else if (scheme == "RescaleTo01Normalization") {
-      steps.add_intensity()->mutable_scale_min_max()->set_to_max(1);
-    } else if (scheme != "NoNormalization") {
-      return NotSupported(place, absl::StrCat(Short(scheme), " is not supported"));
-    }
-    if (!each.empty() && steps.SerializeAsString() != each[0].SerializeAsString()) {
-      return NotSupported(place, "channels that are normalised differently are not supported");
-    }
+    TS_ASSIGN_OR_RETURN(v1::Preparation steps,
+                        StepsOf(channel, schemes[channel], masks[channel].get<bool>()));
+    alike = alike && (each.empty() || steps.SerializeAsString() == each[0].SerializeAsString());
+    any = any || !steps.intensity().empty();
     each.push_back(std::move(steps));
   }
   v1::Preparation* preparation = recipe_.mutable_preparation();
-  *preparation->mutable_intensity() = each[0].intensity();
-  preparation->set_intensity_before_spacing(!preparation->intensity().empty());
+  preparation->set_intensity_before_spacing(any);
+  if (alike) {
+    *preparation->mutable_intensity() = each[0].intensity();
+    return absl::OkStatus();
+  }
+  // An input without steps of its own takes the preparation's: there are none then.
+  for (std::size_t channel = 0; channel < each.size(); ++channel) {
+    *recipe_.mutable_inputs(static_cast<int>(channel))->mutable_intensity() = each[channel].intensity();
+  }
   return absl::OkStatus();
 }
 

@@ -23,4 +23,9 @@ absl::Status KeepLargestComponents(const at::Tensor& labels, std::uint32_t label
 // FillHoles on a contiguous label tensor [k][j][i].
 absl::Status FillHoles(const at::Tensor& labels, std::uint32_t label, const Parallel& parallel);
 
+// KeepInRegion (compute/region.h) on a contiguous label tensor [k][j][i]; `region` is the host's, contiguous
+// uint8 of the same shape.
+absl::Status KeepInRegion(const at::Tensor& labels, const at::Tensor& region, bool whole_components,
+                          const Parallel& parallel);
+
 }  // namespace tomoserve::compute::on_device

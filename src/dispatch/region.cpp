@@ -1,0 +1,154 @@
+#include "dispatch/region.h"
+
+#include <zstd.h>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "dispatch/instance_rules.h"
+#include "tomoserve/base/digest.h"
+#include "tomoserve/base/status.h"
+#include "tomoserve/ipc/arena.h"
+#include "tomoserve/models/recipe.h"
+
+namespace tomoserve::dispatch {
+namespace {
+
+constexpr char kAbsent[] = "REGION_ABSENT";
+constexpr char kElsewhere[] = "REGION_ELSEWHERE";
+constexpr char kEmpty[] = "REGION_EMPTY";
+
+absl::Status Impossible(std::string_view code, std::string_view value, std::string_view text) {
+  return base::Error(absl::StatusCode::kFailedPrecondition, code, value, text);
+}
+
+const models::Model* ModelOf(const store::StoredRun& run, const Catalogue& catalogue) {
+  return catalogue.Find(run.run.model(), run.run.version(), run.model_digest);
+}
+
+bool Labels(const models::Model& model, const v1::Region& region) {
+  const auto& labels = model.recipe.labels();
+  return std::all_of(region.labels().begin(), region.labels().end(), [&](std::uint32_t value) {
+    return std::any_of(labels.begin(), labels.end(),
+                       [value](const v1::Label& label) { return label.value() == value; });
+  });
+}
+
+// A run that may still answer, or has, of a version that knows the region's labels.
+const store::StoredRun* RegionRun(const v1::Region& region,
+                                  const std::vector<store::StoredRun>& runs_of_study,
+                                  const Catalogue& catalogue) {
+  const models::Model* preferred = catalogue.Preferred(region.model());
+  const store::StoredRun* best = nullptr;
+  for (const store::StoredRun& run : runs_of_study) {
+    if (run.run.model() != region.model() || run.run.state() == v1::RUN_STATE_CANCELLED) continue;
+    const models::Model* model = ModelOf(run, catalogue);
+    if (model == nullptr || !Labels(*model, region)) continue;
+    best = &run;  // ascending versions
+    if (model == preferred) break;
+  }
+  return best;
+}
+
+bool Takes(const series::Selection& selection, const series::Volume* volume) {
+  return std::find(selection.volumes.begin(), selection.volumes.end(), volume) != selection.volumes.end();
+}
+
+absl::Status CheckAnswer(const v1::Run& run, const RegionSource& region, const volume::Geometry& grid) {
+  switch (run.state()) {
+    case v1::RUN_STATE_DONE:
+      break;
+    case v1::RUN_STATE_QUEUED:
+    case v1::RUN_STATE_RUNNING:
+      return base::Error(absl::StatusCode::kUnavailable, "REGION_OPEN", region.run_id,
+                         "the run whose labels are the region is not finished");
+    default:
+      return Impossible("REGION_FAILED", run.failure().code(),
+                        "the run whose labels are the region has no result");
+  }
+  if (run.provenance().input_digest() != region.input_digest) {
+    return base::Error(absl::StatusCode::kUnavailable, "REGION_CHANGED", region.run_id,
+                       "the run whose labels are the region has another input by now");
+  }
+  if (!run.has_label_map()) {
+    const bool says_why = run.flag().reasons_size() > 0;
+    return Impossible(kAbsent,
+                      says_why ? run.flag().reasons(0).code() : v1::FlagState_Name(run.flag().state()),
+                      "the model whose labels are the region has made none");
+  }
+  const v1::LabelMapInfo& map = run.label_map();
+  const bool fits = map.grid().SerializeAsString() == grid.ToProto().SerializeAsString() &&
+                    map.bytes_per_voxel() == region.bytes_per_voxel && map.layers_size() == 1 &&
+                    map.time_points() <= 1;
+  if (!fits)
+    return Impossible(kElsewhere, run.model(), "the labels of the region are those of another volume");
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+bool IsWithoutRegion(std::string_view reason_code) {
+  return reason_code == kAbsent || reason_code == kElsewhere || reason_code == kEmpty;
+}
+
+RunInput WithRegion(RunInput input, const models::Model& model,
+                    const std::vector<store::StoredRun>& runs_of_study, const Catalogue& catalogue) {
+  if (!model.recipe.has_region() || input.selection.volume() == nullptr) return input;
+  const std::string& name = model.recipe.region().model();
+  const store::StoredRun* run = RegionRun(model.recipe.region(), runs_of_study, catalogue);
+  if (run == nullptr) {
+    return Inconclusive(std::move(input), MakeReason("REGION_NOT_RUN", name,
+                                                     "the model whose labels are the region does not run"));
+  }
+  const models::Model* region_model = ModelOf(*run, catalogue);
+  const RunInput region_input = ChooseInput(region_model->recipe, input.study);
+  const series::Volume* region_volume = region_input.selection.volume();
+  if (region_volume == nullptr) {
+    const auto& reasons = region_input.selection.reasons;
+    return Inconclusive(std::move(input),
+                        MakeReason("REGION_NOT_APPLICABLE", reasons.empty() ? name : reasons.front().code(),
+                                   "the model whose labels are the region takes no volume of the study"));
+  }
+  if (!Takes(input.selection, region_volume)) {
+    return Inconclusive(
+        std::move(input),
+        MakeReason(kElsewhere, name, "the model whose labels are the region takes another volume"));
+  }
+  base::Sha256 digest;
+  digest.Update(absl::StrCat(input.digest, " region ", run->model_digest, " ", run->recipe_digest, " ",
+                             region_input.digest));
+  input.digest = digest.HexDigest();
+  input.region = RegionSource{.run_id = run->run.run_id(),
+                              .input_digest = region_input.digest,
+                              .bytes_per_voxel = models::LabelBytesPerVoxel(region_model->recipe)};
+  return input;
+}
+
+std::uint64_t RegionBytes(const RegionSource& region, const volume::Geometry& grid) {
+  return grid.voxels() * region.bytes_per_voxel;
+}
+
+absl::StatusOr<base::UniqueFd> ReadRegion(store::JobStore& store, const RegionSource& region,
+                                          const volume::Geometry& grid) {
+  TS_ASSIGN_OR_RETURN(const store::StoredRun run, store.GetRun(region.run_id));
+  TS_RETURN_IF_ERROR(CheckAnswer(run.run, region, grid));
+  TS_ASSIGN_OR_RETURN(const store::ResultBlob blob, store.GetLabelMap(region.run_id));
+  const std::uint64_t bytes = RegionBytes(region, grid);
+  auto fd = ipc::CreateSealedMemfd("region", bytes);
+  if (!fd.ok()) {
+    return base::Error(absl::StatusCode::kUnavailable, base::ReasonOf(fd.status()),
+                       base::ValueOf(fd.status()), "no memory for the labels of the region");
+  }
+  TS_ASSIGN_OR_RETURN(const ipc::Mapping mapping, ipc::Mapping::Map(fd->get(), 0, bytes, /*writable=*/true));
+  const std::size_t size =
+      ZSTD_decompress(mapping.bytes().data(), mapping.bytes().size(), blob.zstd.data(), blob.zstd.size());
+  if (ZSTD_isError(size) || size != bytes) {
+    return base::Error(absl::StatusCode::kDataLoss, "RESULT_CORRUPT", region.run_id,
+                       "the labels of the region are not what was stored");
+  }
+  return *std::move(fd);
+}
+
+}  // namespace tomoserve::dispatch

@@ -1,0 +1,94 @@
+// Runs that share a device: how many, beside whom, and what a death says of them.
+#include <gmock/gmock.h>
+
+#include "dispatch/fixture.h"
+#include "tomoserve/base/status.h"
+
+namespace tomoserve::dispatch {
+namespace {
+
+class SharingTest : public DispatchTest {
+ protected:
+  std::string Submitted(const std::string& model, const std::string& study_uid,
+                        v1::Priority priority = v1::PRIORITY_ROUTINE) {
+    v1::SubmissionHeader header = Wanting({model});
+    header.set_priority(priority);
+    return MustSubmit(header, FakeStudy{.study_uid = study_uid}.Files()).run_ids(0);
+  }
+  std::uint64_t InFlight(v1::Priority priority) { return Activities(priority).in_flight; }
+  std::uint64_t Waiting(v1::Priority priority) { return Activities(priority).waiting; }
+
+ private:
+  PriorityActivity Activities(v1::Priority priority) {
+    auto activity = dispatcher_->Observe(std::chrono::seconds(5));
+    EXPECT_TRUE(activity.ok()) << activity.status();
+    return activity.ok() ? activity->priorities[priority] : PriorityActivity();
+  }
+};
+
+TEST_F(SharingTest, TwoRunsShareADeviceAndTheNextOneWaits) {
+  AddModel("m", "slow 60000");
+  Start();
+  for (const char* study_uid : {"1.2.1", "1.2.2", "1.2.3"}) Submitted("m", study_uid);
+  ASSERT_TRUE(Eventually([&] { return InFlight(v1::PRIORITY_ROUTINE) == 2; }));
+  EXPECT_TRUE(Eventually([&] { return Waiting(v1::PRIORITY_ROUTINE) == 1; }));
+}
+
+TEST_F(SharingTest, AnUrgentRunFindsAPlaceBesideThem) {
+  AddModel("m", "slow 60000");
+  AddModel("fast", "ok");
+  Start();
+  for (const char* study_uid : {"1.2.1", "1.2.2", "1.2.3"}) Submitted("m", study_uid);
+  ASSERT_TRUE(Eventually([&] { return InFlight(v1::PRIORITY_ROUTINE) == 2; }));
+  Submitted("fast", "1.2.4", v1::PRIORITY_STAT);
+  EXPECT_TRUE(Eventually([&] { return InFlight(v1::PRIORITY_STAT) == 1; }));
+  EXPECT_EQ(InFlight(v1::PRIORITY_ROUTINE), 2u) << "nothing was taken from them";
+}
+
+TEST_F(SharingTest, WithoutMemoryForBothARunIsAlone) {
+  AddModel("m", "slow 60000");
+  options_.config.clear_devices();
+  options_.config.add_devices("cuda:5");
+  Start();
+  for (const char* study_uid : {"1.2.1", "1.2.2"}) Submitted("m", study_uid);
+  ASSERT_TRUE(Eventually([&] { return Waiting(v1::PRIORITY_ROUTINE) == 1; }));
+  EXPECT_TRUE(Eventually([&] { return InFlight(v1::PRIORITY_ROUTINE) == 1; }));
+}
+
+TEST_F(SharingTest, IdleDevicesComeFirst) {
+  AddModel("m", "slow 60000");
+  options_.config.add_devices("cpu");
+  Start();
+  for (const char* study_uid : {"1.2.1", "1.2.2"}) Submitted("m", study_uid);
+  ASSERT_TRUE(Eventually([&] { return InFlight(v1::PRIORITY_ROUTINE) == 2; }));
+  const auto activity = dispatcher_->Observe(std::chrono::seconds(5));
+  ASSERT_TRUE(activity.ok());
+  for (const DeviceActivity& device : activity->devices) EXPECT_TRUE(device.busy) << device.device;
+}
+
+TEST_F(SharingTest, WhoSharedADeviceWithACulpritLosesNothingButTime) {
+  AddModel("good", "slow 300");
+  AddModel("bad", "crash");
+  Start();
+  const std::string good = Submitted("good", "1.2.1");
+  const std::string bad = Submitted("bad", "1.2.2");
+  EXPECT_EQ(WaitForRun(bad).state(), v1::RUN_STATE_QUARANTINED);
+  EXPECT_EQ(WaitForRun(good).state(), v1::RUN_STATE_DONE);
+  const auto stored = dispatcher_->store().GetRun(good);
+  ASSERT_TRUE(stored.ok());
+  EXPECT_EQ(stored->strikes, 0u);
+}
+
+TEST_F(SharingTest, OneIsCancelledAndTheOtherGoesOn) {
+  AddModel("m", "slow 300");
+  Start();
+  const std::string first = Submitted("m", "1.2.1");
+  const std::string second = Submitted("m", "1.2.2");
+  ASSERT_TRUE(Eventually([&] { return InFlight(v1::PRIORITY_ROUTINE) == 2; }));
+  ASSERT_TRUE(dispatcher_->CancelStudy("1.2.2", "").ok());
+  EXPECT_EQ(WaitForRun(second).state(), v1::RUN_STATE_CANCELLED);
+  EXPECT_EQ(WaitForRun(first).state(), v1::RUN_STATE_DONE);
+}
+
+}  // namespace
+}  // namespace tomoserve::dispatch
