@@ -58,14 +58,17 @@ class ProgressLine:
 
 
 def print_run(run: finding_pb2.Run) -> None:
-    """What one run says, then a line per finding."""
+    """What one run says, then a line per finding; of a time series also in which time point."""
     print(f"{run.model} {run.version}: {describe(run)}")
+    times = run.label_map.time_points > 1 or any(found.time_point for found in run.findings)
     if run.findings:
-        print(f"  {'#':<3} {'label':<12} {'score':>6}  {'centre L, P, S mm':<24} {'longest':>10} {'volume':>11}")
+        print(f"  {'#':<3} {'label':<12} {'score':>6}  {'centre L, P, S mm':<24} {'longest':>10} {'volume':>11}"
+              + "  time" * times)
     for number, found in enumerate(run.findings, 1):
         centre = f"{found.centre_lps.x_mm:.1f}, {found.centre_lps.y_mm:.1f}, {found.centre_lps.z_mm:.1f}"
         print(f"  {number:<3} {found.label:<12} {found.score:6.3f}  {centre:<24} "
-              f"{found.longest_diameter_3d_mm.value:7.1f} mm {found.volume_ml.value:8.2f} ml")
+              f"{found.longest_diameter_3d_mm.value:7.1f} mm {found.volume_ml.value:8.2f} ml"
+              + f" {found.time_point:5}" * times)
 
 
 def save_label_maps(client: Client, runs: Sequence[finding_pb2.Run], folder: pathlib.Path) -> None:

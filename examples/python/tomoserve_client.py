@@ -288,19 +288,25 @@ def to_json(receipt: study_pb2.SubmissionReceipt, runs: Sequence[finding_pb2.Run
 
 
 def write_label_map(folder: pathlib.Path, model: str, info: finding_pb2.LabelMapInfo, voxels: bytes) -> None:
-    """Writes one NRRD file per layer and time point: the format's space is LPS, as ours, so nothing is converted."""
-    grid = info.grid
+    """Writes one NRRD file per layer: the format's space is LPS, as ours, so nothing is converted. An array's axes are
+    i, j, k, and where the map has several time points a fourth one that no place in space belongs to."""
+    grid, times, layers = info.grid, max(1, info.time_points), max(1, len(info.layers))
+    size = grid.size_ijk[0] * grid.size_ijk[1] * grid.size_ijk[2] * info.bytes_per_voxel
+    if info.bytes_per_voxel not in (1, 2) or len(voxels) != size * times * layers:
+        raise Failed("DATA_LOSS", "LABEL_MAP_SIZE", "the label map's size does not fit its grid, layers and time points")
     vectors = ["(" + ",".join(repr(spacing * cosine) for cosine in direction) + ")"
                for spacing, direction in zip(grid.spacing_mm, (grid.direction_i, grid.direction_j, grid.direction_k))]
+    sizes, kinds = [*grid.size_ijk], ["domain"] * 3
+    if times > 1:
+        sizes, kinds, vectors = [*sizes, times], [*kinds, "list"], [*vectors, "none"]
     header = "\n".join([
-        "NRRD0004", f"type: {'uint8' if info.bytes_per_voxel == 1 else 'uint16'}", "dimension: 3",
-        "space: left-posterior-superior", "sizes: " + " ".join(str(size) for size in grid.size_ijk),
-        "space directions: " + " ".join(vectors), "kinds: domain domain domain", "endian: little", "encoding: gzip",
+        "NRRD0004", f"type: {'uint8' if info.bytes_per_voxel == 1 else 'uint16'}", f"dimension: {len(sizes)}",
+        "space: left-posterior-superior", "sizes: " + " ".join(map(str, sizes)), "space directions: " + " ".join(vectors),
+        "kinds: " + " ".join(kinds), "endian: little", "encoding: gzip",
         f"space origin: ({grid.origin_lps.x_mm!r},{grid.origin_lps.y_mm!r},{grid.origin_lps.z_mm!r})", "", ""])
-    size = grid.size_ijk[0] * grid.size_ijk[1] * grid.size_ijk[2] * info.bytes_per_voxel
-    for index in range(len(voxels) // size):
-        layer, time_point = divmod(index, max(1, info.time_points))
-        name = f"labels_{model}" + (f"_{info.layers[layer].name or layer}" if len(info.layers) > 1 else "") + \
-            (f"_t{time_point}" if info.time_points > 1 else "")
+    for layer in range(layers):
+        # The payload has all layers of the first time point, then those of the next.
+        starts = (size * (time_point * layers + layer) for time_point in range(times))
+        name = f"labels_{model}" + (f"_{info.layers[layer].name or layer}" if layers > 1 else "")
         path = folder / (re.sub(r"[^A-Za-z0-9_.-]", "_", name) + ".nrrd")
-        path.write_bytes(header.encode() + gzip.compress(voxels[index * size:(index + 1) * size], 1))
+        path.write_bytes(header.encode() + gzip.compress(b"".join(voxels[at:at + size] for at in starts), 1))

@@ -34,6 +34,20 @@ int PlaceOf(v1::ActivationStage stage) {
   }
 }
 
+// Good versions of `from` that `in` does not have with the same files and recipe.
+std::vector<const models::Model*> Missing(const models::Repository& from, const models::Repository& in) {
+  std::vector<const models::Model*> missing;
+  for (const models::Model& model : from.models()) {
+    if (!model.good()) continue;
+    const bool there = std::any_of(in.models().begin(), in.models().end(), [&](const models::Model& other) {
+      return other.good() && other.name == model.name && other.version == model.version &&
+             other.model_digest == model.model_digest && other.recipe_digest == model.recipe_digest;
+    });
+    if (!there) missing.push_back(&model);
+  }
+  return missing;
+}
+
 absl::Status InvalidActivation(std::string_view field, std::string_view text) {
   return base::Error(absl::StatusCode::kInvalidArgument, "ACTIVATION_INVALID", field, text);
 }
@@ -44,17 +58,38 @@ bool IsDemonstration(const models::Model& model) {
   return model.recipe.card().regulatory_status() == v1::REGULATORY_STATUS_DEMONSTRATION;
 }
 
-absl::StatusOr<std::unique_ptr<Catalogue>> Catalogue::Open(models::Repository repository,
+absl::StatusOr<std::unique_ptr<Catalogue>> Catalogue::Open(std::vector<std::string> folders,
                                                            store::JobStore& store) {
-  std::unique_ptr<Catalogue> catalogue(new Catalogue(std::move(repository), store));
-  for (const models::Model& model : catalogue->repository_.models()) {
-    if (!model.good()) continue;
-    TS_ASSIGN_OR_RETURN(const auto row, store.GetActivation(model.name, model.version));
-    if (row) continue;
-    TS_RETURN_IF_ERROR(store.SetActivation(model.name, model.version,
-                                           MakeRecord(v1::ACTIVATION_STAGE_ACTIVE, "configuration")));
-  }
+  std::unique_ptr<Catalogue> catalogue(new Catalogue(std::move(folders), store));
+  TS_RETURN_IF_ERROR(catalogue->Read(MakeRecord(v1::ACTIVATION_STAGE_ACTIVE, "configuration")).status());
   return catalogue;
+}
+
+const models::Repository& Catalogue::repository() const {
+  const std::lock_guard lock(mutex_);
+  return *readings_.back();
+}
+
+absl::StatusOr<Reloaded> Catalogue::Reload() { return Read(MakeRecord(v1::ACTIVATION_STAGE_OFF, "reload")); }
+
+absl::StatusOr<Reloaded> Catalogue::Read(const v1::ActivationRecord& of_new_ones) {
+  const std::lock_guard turn(reload_mutex_);
+  TS_ASSIGN_OR_RETURN(models::Repository scanned, models::Repository::Scan(folders_));
+  auto reading = std::make_unique<const models::Repository>(std::move(scanned));
+  for (const models::Model& model : reading->models()) {
+    if (!model.good()) continue;
+    TS_ASSIGN_OR_RETURN(const auto row, store_.GetActivation(model.name, model.version));
+    if (row) continue;
+    TS_RETURN_IF_ERROR(store_.SetActivation(model.name, model.version, of_new_ones));
+  }
+  Reloaded reloaded;
+  const std::lock_guard lock(mutex_);
+  const models::Repository none;
+  const models::Repository& before = readings_.empty() ? none : *readings_.back();
+  reloaded.added = Missing(*reading, before);
+  reloaded.removed = Missing(before, *reading);
+  readings_.push_back(std::move(reading));
+  return reloaded;
 }
 
 absl::StatusOr<v1::ActivationRecord> Catalogue::Activation(const models::Model& model) const {
@@ -76,18 +111,18 @@ absl::StatusOr<const models::Model*> Catalogue::SetActivation(const v1::SetActiv
   if (by.find_first_not_of(' ') == std::string::npos || by.size() > kLongestAuthor || !printable) {
     return InvalidActivation("by", "who changes it has to be named, in 1 to 128 bytes");
   }
-  TS_ASSIGN_OR_RETURN(const models::Model* model, repository_.Find(request.name(), request.version()));
+  TS_ASSIGN_OR_RETURN(const models::Model* model, repository().Find(request.name(), request.version()));
   TS_RETURN_IF_ERROR(store_.SetActivation(model->name, model->version, MakeRecord(request.stage(), by)));
   return model;
 }
 
 absl::StatusOr<const models::Model*> Catalogue::Pick(const v1::ModelSelector& selector) const {
-  TS_ASSIGN_OR_RETURN(const models::Model* model, repository_.Find(selector.name(), selector.version()));
+  TS_ASSIGN_OR_RETURN(const models::Model* model, repository().Find(selector.name(), selector.version()));
   TS_ASSIGN_OR_RETURN(v1::ActivationRecord activation, Activation(*model));
   if (selector.version().empty()) {
     // Ascending versions: of the best stage the last one.
     int best = PlaceOf(activation.stage());
-    for (const models::Model& other : repository_.models()) {
+    for (const models::Model& other : repository().models()) {
       if (other.name != selector.name() || !other.good()) continue;
       TS_ASSIGN_OR_RETURN(const v1::ActivationRecord stage, Activation(other));
       if (PlaceOf(stage.stage()) > best) continue;
@@ -122,7 +157,7 @@ absl::StatusOr<std::vector<const models::Model*>> Catalogue::Resolve(
     const models::Model* shadow = nullptr;
   };
   std::map<std::string, Highest> highest;
-  for (const models::Model& model : repository_.models()) {
+  for (const models::Model& model : repository().models()) {
     if (!model.good() || IsDemonstration(model)) continue;
     TS_ASSIGN_OR_RETURN(const v1::ActivationRecord activation, Activation(model));
     if (activation.stage() == v1::ACTIVATION_STAGE_ACTIVE) highest[model.name] = {&model, nullptr};
@@ -165,15 +200,25 @@ absl::StatusOr<store::WantedModel> Catalogue::Want(const models::Model& model) c
                             .stage = activation.stage()};
 }
 
-const models::Model* Catalogue::Find(std::string_view name, std::string_view version,
-                                     std::string_view model_digest) const {
+const models::Model* FindIn(const models::Repository& repository, std::string_view name,
+                            std::string_view version, std::string_view model_digest) {
   const models::Model* copy = nullptr;
-  for (const models::Model& model : repository_.models()) {
+  for (const models::Model& model : repository.models()) {
     if (!model.good() || model.model_digest != model_digest) continue;
     if (model.name == name && model.version == version) return &model;
     copy = &model;
   }
   return copy;
+}
+
+const models::Model* Catalogue::Find(std::string_view name, std::string_view version,
+                                     std::string_view model_digest) const {
+  const std::lock_guard lock(mutex_);
+  for (auto reading = readings_.rbegin(); reading != readings_.rend(); ++reading) {
+    if (const models::Model* model = FindIn(**reading, name, version, model_digest); model != nullptr)
+      return model;
+  }
+  return nullptr;
 }
 
 }  // namespace tomoserve::dispatch

@@ -2,11 +2,14 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
+#include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "google/protobuf/repeated_ptr_field.h"
+#include "tomoserve/dispatch/dispatcher.h"
 #include "tomoserve/models/repository.h"
 #include "tomoserve/store/job_store.h"
 #include "tomoserve/v1/model_service.pb.h"
@@ -14,15 +17,22 @@
 
 namespace tomoserve::dispatch {
 
-// Immutable but for the activations, which live in the store. Thread-safe.
+// The activations live in the store. Thread-safe. What it points to stays valid as long as it lives: what an
+// earlier reading of the folders had is kept.
 class Catalogue {
  public:
-  // Gives each good version without a row in the store the row ACTIVE by "configuration". Models with
-  // RegulatoryStatus DEMONSTRATION run by name only, whatever their row says.
-  static absl::StatusOr<std::unique_ptr<Catalogue>> Open(models::Repository repository,
+  // Reads the folders. Gives each good version without a row in the store the row ACTIVE by "configuration".
+  // Models with RegulatoryStatus DEMONSTRATION run by name only, whatever their row says. Errors: those of
+  // Scan, of the store.
+  static absl::StatusOr<std::unique_ptr<Catalogue>> Open(std::vector<std::string> folders,
                                                          store::JobStore& store);
 
-  const models::Repository& repository() const { return repository_; }
+  // As the folders were read last.
+  const models::Repository& repository() const;
+
+  // Reads the folders again, and digests every file: blocks. A version without a row gets OFF by "reload":
+  // nothing answers because a folder appeared. After an error nothing has changed.
+  absl::StatusOr<Reloaded> Reload();
 
   // Models that a submission wants, each once. No selectors: of every name that is no demonstration the
   // highest ACTIVE version, and the highest SHADOW one above it. A name without a version: the highest ACTIVE
@@ -46,21 +56,29 @@ class Catalogue {
   // (value: the field).
   absl::StatusOr<const models::Model*> SetActivation(const v1::SetActivationRequest& request);
 
-  // The good version with this digest (the named one is preferred among equal copies), or null: it is gone or
-  // was changed.
+  // The good version with this digest (the named one is preferred among equal copies), of the last reading or
+  // else of an earlier one, or null.
   const models::Model* Find(std::string_view name, std::string_view version,
                             std::string_view model_digest) const;
 
  private:
+  absl::StatusOr<Reloaded> Read(const v1::ActivationRecord& of_new_ones);
   std::vector<const models::Model*> WithRegions(std::vector<const models::Model*> wanted) const;
   absl::StatusOr<const models::Model*> Pick(const v1::ModelSelector& selector) const;
 
-  Catalogue(models::Repository repository, store::JobStore& store)
-      : repository_(std::move(repository)), store_(store) {}
+  Catalogue(std::vector<std::string> folders, store::JobStore& store)
+      : folders_(std::move(folders)), store_(store) {}
 
-  models::Repository repository_;
+  const std::vector<std::string> folders_;
   store::JobStore& store_;
+  std::mutex reload_mutex_;  // one reload at a time
+  mutable std::mutex mutex_;
+  std::vector<std::unique_ptr<const models::Repository>> readings_;  // the last one counts; guarded by mutex_
 };
+
+// A good version with this digest in one reading, as Catalogue::Find prefers; null: there is none.
+const models::Model* FindIn(const models::Repository& repository, std::string_view name,
+                            std::string_view version, std::string_view model_digest);
 
 // Whether the model's card says DEMONSTRATION.
 bool IsDemonstration(const models::Model& model);

@@ -41,6 +41,44 @@ void Devices::LoadNext(Worker& worker) {
   Watch(worker);
 }
 
+void Devices::LoadNew() {
+  for (Worker& worker : workers_) {
+    if (!worker.hello) continue;  // its hello will bring them
+    for (const models::Model& model : catalogue_.repository().models()) {
+      if (!model.good() || worker.models.contains(model.model_digest)) continue;
+      worker.models[model.model_digest] = {};
+      worker.late.insert(model.model_digest);
+      worker.to_load.push_back(&model);
+    }
+    if (worker.loading == nullptr) LoadNext(worker);
+  }
+  Publish();
+}
+
+std::set<std::string> Devices::Known() const {
+  std::set<std::string> known;
+  for (const Worker& worker : workers_) {
+    for (const auto& [digest, model] : worker.models) known.insert(digest);
+  }
+  return known;
+}
+
+void Devices::Unload(const std::string& model_digest) {
+  for (Worker& worker : workers_) {
+    if (worker.loading != nullptr && worker.loading->model_digest == model_digest) continue;  // next time
+    const auto is_it = [&](const models::Model* model) { return model->model_digest == model_digest; };
+    std::erase_if(worker.to_load, is_it);
+    std::erase_if(worker.to_load_again, is_it);
+    if (worker.models.erase(model_digest) == 0 || !worker.hello) continue;
+    ipc::v1::WorkerRequest request;
+    request.mutable_unload()->set_model_digest(model_digest);
+    // A worker that is gone has forgotten it anyway.
+    worker.handle->Send(worker.life, request).IgnoreError();
+    base::Log(base::LogLevel::kInfo, "model_unloaded", {{"device", worker.device}, {"digest", model_digest}});
+  }
+  Publish();
+}
+
 absl::Status Devices::SendLoad(Worker& worker, const models::Model& model) {
   TS_ASSIGN_OR_RETURN(const std::vector<base::UniqueFd> files, models::Repository::OpenFiles(model));
   ipc::v1::WorkerRequest request;

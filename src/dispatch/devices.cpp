@@ -252,6 +252,7 @@ void Devices::HandleHello(Worker& worker, std::uint64_t life, const ipc::v1::Hel
   worker.to_load.clear();
   worker.to_load_again.clear();
   worker.load_shortages.clear();
+  worker.late.clear();
   for (const models::Model& model : catalogue_.repository().models()) {
     if (!model.good()) continue;
     ModelOnDevice& state = worker.models[model.model_digest];

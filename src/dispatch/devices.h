@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -115,6 +116,13 @@ class Devices {
   // Kills a worker that lied, if it still lives. The runs that it has now are not to blame.
   void Kill(std::size_t worker, std::uint64_t life);
 
+  // Loads what the catalogue has and the workers do not know; that they are ready stays true meanwhile.
+  void LoadNew();
+  // Models that the workers know.
+  std::set<std::string> Known() const;
+  // Forgets a model that no run wants.
+  void Unload(const std::string& model_digest);
+
   // Thread-safe:
   std::vector<DeviceInfo> Infos() const;
   std::vector<v1::DeviceReadiness> ReadinessOf(const std::string& model_digest) const;
@@ -145,6 +153,7 @@ class Devices {
     std::uint64_t life = 0;
     std::optional<ipc::v1::Hello> hello;  // while alive
     std::map<std::string, ModelOnDevice> models;
+    std::set<std::string> late;                           // of them: came with a reload
     std::map<std::string, int> load_deaths;               // while alone; 0: suspected only
     std::map<std::string, std::uint32_t> load_shortages;  // of memory, in this life
     std::deque<const models::Model*> to_load;

@@ -94,9 +94,8 @@ absl::StatusOr<std::unique_ptr<DispatcherImpl>> DispatcherImpl::Start(
   TS_ASSIGN_OR_RETURN(std::unique_ptr<store::JobStore> store, store::OpenSqliteStore(data));
   TS_ASSIGN_OR_RETURN(store::Spool spool, store::Spool::Open(data + "/spool"));
   TS_ASSIGN_OR_RETURN(
-      models::Repository repository,
-      models::Repository::Scan({options.config.models().begin(), options.config.models().end()}));
-  TS_ASSIGN_OR_RETURN(std::unique_ptr<Catalogue> catalogue, Catalogue::Open(std::move(repository), *store));
+      std::unique_ptr<Catalogue> catalogue,
+      Catalogue::Open({options.config.models().begin(), options.config.models().end()}, *store));
   std::unique_ptr<DispatcherImpl> dispatcher(new DispatcherImpl(
       std::move(options), std::move(helpers), std::move(store), std::move(spool), std::move(catalogue)));
   TS_RETURN_IF_ERROR(dispatcher->CleanSpool());
@@ -268,6 +267,20 @@ std::vector<ModelStatus> DispatcherImpl::Models() {
 absl::StatusOr<ModelStatus> DispatcherImpl::SetActivation(const v1::SetActivationRequest& request) {
   TS_ASSIGN_OR_RETURN(const models::Model* model, catalogue_->SetActivation(request));
   return StatusOf(*model);
+}
+
+absl::StatusOr<Reloaded> DispatcherImpl::ReloadModels() {
+  TS_ASSIGN_OR_RETURN(Reloaded reloaded, catalogue_->Reload());
+  const auto name = [](const models::Model& model) { return absl::StrCat(model.name, "@", model.version); };
+  for (const models::Model* model : reloaded.added)
+    base::Log(base::LogLevel::kInfo, "model_added", {{"model", name(*model)}});
+  for (const models::Model* model : reloaded.removed)
+    base::Log(base::LogLevel::kInfo, "model_removed", {{"model", name(*model)}});
+  coordinator_.Run([this] {
+    devices_.LoadNew();
+    scheduler_.UnloadGone();
+  });
+  return reloaded;
 }
 
 absl::StatusOr<std::vector<v1::ActivationRecord>> DispatcherImpl::ActivationHistory(

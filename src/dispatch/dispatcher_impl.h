@@ -41,6 +41,7 @@ class DispatcherImpl final : public Dispatcher {
   absl::StatusOr<v1::RerunStudyResponse> RerunStudy(const v1::RerunStudyRequest& request) override;
   std::vector<ModelStatus> Models() override;
   absl::StatusOr<ModelStatus> SetActivation(const v1::SetActivationRequest& request) override;
+  absl::StatusOr<Reloaded> ReloadModels() override;
   absl::StatusOr<std::vector<v1::ActivationRecord>> ActivationHistory(std::string_view name,
                                                                       std::string_view version) override;
   std::vector<DeviceInfo> Devices() override;

@@ -89,11 +89,32 @@ void Scheduler::Pump() {
   StartPreparations();
 }
 
+bool Scheduler::IsInRepository(const std::string& model_digest) const {
+  return FindIn(services_.catalogue.repository(), "", "", model_digest) != nullptr;
+}
+
+void Scheduler::UnloadGone() {
+  for (const std::string& digest : devices_.Known()) {
+    if (IsInRepository(digest)) continue;
+    const bool wanted = std::any_of(entries_.begin(), entries_.end(), [&](const auto& entry) {
+      return entry.second.stored.model_digest == digest;
+    });
+    if (!wanted) devices_.Unload(digest);
+  }
+}
+
 void Scheduler::FailRefused() {
   std::map<std::string, v1::Reason> refused;
   for (const auto& [run_id, entry] : entries_) {
     if (entry.phase != Phase::kReady && entry.phase != Phase::kPrepared) continue;
-    if (auto reason = devices_.RefusedEverywhere(entry.stored.model_digest)) {
+    const std::string& digest = entry.stored.model_digest;
+    // No worker that comes up will load it.
+    if (!IsInRepository(digest) && !devices_.IsWarmSomewhere(digest)) {
+      refused.emplace(run_id,
+                      MakeReason("MODEL_GONE", entry.stored.run.model(),
+                                 "the version was removed from the repository, or changed there, and no "
+                                 "device has it any more"));
+    } else if (auto reason = devices_.RefusedEverywhere(digest)) {
       refused.emplace(run_id, MakeReason("MODEL_REFUSED", reason->code(), reason->text()));
     }
   }

@@ -58,6 +58,9 @@ class Scheduler final : public DeviceEvents {
   // The store says that nobody wants these runs any more.
   void Cancelled(const std::vector<std::string>& run_ids);
 
+  // Unloads models that the catalogue has no more, once no open run wants them.
+  void UnloadGone();
+
   // Starts nothing any more; what is on a device or being committed goes on.
   void StopStarting();
   bool IsBusy() const;
@@ -146,6 +149,7 @@ class Scheduler final : public DeviceEvents {
 
   // Starts what can start now.
   void Pump();
+  bool IsInRepository(const std::string& model_digest) const;
   // Runs whose model no device takes are not left waiting.
   void FailRefused();
   void FillDevices();

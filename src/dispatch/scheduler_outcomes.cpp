@@ -154,7 +154,10 @@ void Scheduler::End(const std::string& run_id) {
   }
   Unblock();
   Notify(entry);
-  services_.coordinator.Post([this] { Pump(); });
+  services_.coordinator.Post([this] {
+    UnloadGone();
+    Pump();
+  });
 }
 
 void Scheduler::OnRunFailed(const ipc::v1::RunFailed& failed) {

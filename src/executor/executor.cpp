@@ -3,17 +3,17 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
-#include <list>
 #include <map>
 #include <mutex>
-#include <new>
-#include <optional>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "executor/forward_slots.h"
+#include "executor/guarded.h"
+#include "executor/window_queue.h"
+#include "tomoserve/base/clock.h"
 #include "tomoserve/base/log.h"
-#include "tomoserve/base/out_of_memory.h"
 #include "tomoserve/base/status.h"
 
 namespace tomoserve::executor {
@@ -23,40 +23,21 @@ absl::Status Cancelled() {
   return base::Error(absl::StatusCode::kCancelled, "CANCELLED", "", "the run was cancelled");
 }
 
-// Calls code of a job; its exceptions become its error.
-template <typename Call>
-absl::Status Guarded(const Call& call) {
-  try {
-    return call();
-  } catch (const std::bad_alloc&) {
-    return base::OutOfMemory("", "a window");
-  } catch (const std::exception& error) {
-    return base::Error(absl::StatusCode::kInternal, "JOB_FAILED", "", error.what());
-  } catch (...) {
-    return base::Error(absl::StatusCode::kInternal, "JOB_FAILED", "", "unknown exception");
-  }
-}
-
 // A submitted job. All members but the constants are guarded by the executor's mutex.
 struct Run {
   std::shared_ptr<Job> job;
   JobOptions options;
+  RunKey key = 0;
+  double submitted_ms = 0;
   std::uint32_t windows = 0;
 
-  std::uint32_t begun = 0;   // windows handed to lanes
-  std::uint32_t folded = 0;  // windows folded
-  std::uint32_t in_flight = 0;
-  bool folding = false;  // a lane is in Fold or progress
-  absl::Status error;    // the first one
+  std::uint32_t folded = 0;   // windows folded
+  std::uint32_t in_hand = 0;  // windows that a lane computes, or folds what it computed with them
+  bool folding = false;       // a lane is in Fold or progress
+  absl::Status error;         // the first one
   std::map<std::uint32_t, std::unique_ptr<Job::Output>> waiting;
 
-  bool CanBegin(std::uint32_t ahead) const {
-    return error.ok() && begun < windows && begun - folded <= ahead;
-  }
-  bool AtRest() const { return in_flight == 0 && !folding && (!error.ok() || folded == windows); }
-  void Fail(absl::Status status) {
-    if (error.ok()) error = std::move(status);
-  }
+  bool AtRest() const { return in_hand == 0 && !folding && (!error.ok() || folded == windows); }
 };
 
 // What every lane has to do once.
@@ -68,7 +49,8 @@ struct LaneTask {
 
 class LaneExecutor final : public Executor {
  public:
-  LaneExecutor(std::uint32_t lanes, std::uint32_t ahead) : ahead_(ahead) {
+  LaneExecutor(std::uint32_t lanes, std::uint32_t ahead) : queue_(ahead) {
+    counters_.lane_busy_ms.resize(lanes);
     lanes_.reserve(lanes);
     for (std::uint32_t lane = 0; lane < lanes; ++lane) {
       lanes_.emplace_back([this, lane] { Lane(lane); });
@@ -79,7 +61,7 @@ class LaneExecutor final : public Executor {
     {
       const std::lock_guard lock(mutex_);
       stopping_ = true;
-      for (const auto& run : runs_) run->Fail(Cancelled());
+      for (const auto& [key, run] : runs_) Fail(*run, Cancelled());
     }
     work_.notify_all();
     lanes_.clear();  // joins
@@ -93,14 +75,14 @@ class LaneExecutor final : public Executor {
       return absl::OkStatus();
     });
     run->job = std::move(job);
+    if (run->options.batcher == nullptr) run->options.batcher = one_by_one_;
     {
       const std::lock_guard lock(mutex_);
-      if (stopping_) run->Fail(Cancelled());
-      // Behind all that are at least as urgent.
-      const auto place = std::find_if(runs_.begin(), runs_.end(), [&](const auto& other) {
-        return other->options.urgency < run->options.urgency;
-      });
-      runs_.insert(place, std::move(run));
+      run->key = next_key_++;
+      run->submitted_ms = base::MonotonicMs();
+      if (stopping_) Fail(*run, Cancelled());
+      if (run->error.ok()) queue_.Add(QueuedOf(*run));
+      runs_.emplace(run->key, std::move(run));
     }
     work_.notify_all();
   }
@@ -108,8 +90,8 @@ class LaneExecutor final : public Executor {
   void Cancel(const std::string& run_id) override {
     {
       const std::lock_guard lock(mutex_);
-      for (const auto& run : runs_) {
-        if (run->options.run_id == run_id) run->Fail(Cancelled());
+      for (const auto& [key, run] : runs_) {
+        if (run->options.run_id == run_id) Fail(*run, Cancelled());
       }
     }
     work_.notify_all();
@@ -127,6 +109,11 @@ class LaneExecutor final : public Executor {
 
   std::uint64_t windows_done() const override { return windows_done_.load(std::memory_order_relaxed); }
 
+  Counters counters() const override {
+    const std::lock_guard lock(mutex_);
+    return counters_;
+  }
+
  private:
   using Lock = std::unique_lock<std::mutex>;
 
@@ -137,8 +124,8 @@ class LaneExecutor final : public Executor {
         RunLaneTask(lane, lock);
       } else if (auto finished = TakeAtRest()) {
         Finish(std::move(finished), lock);
-      } else if (const auto run = MostUrgent()) {
-        RunWindow(*run, lane, lock);
+      } else if (const auto batch = queue_.Next(base::MonotonicMs())) {
+        RunBatch(*batch, lane, lock);
       } else if (stopping_ && runs_.empty()) {
         return;
       } else {
@@ -156,12 +143,26 @@ class LaneExecutor final : public Executor {
     if (--every.left == 0) every_lane_done_.notify_all();
   }
 
+  static QueuedRun QueuedOf(const Run& run) {
+    return {.key = run.key,
+            .batcher = run.options.batcher.get(),
+            .urgency = run.options.urgency,
+            .deadline_ms = run.options.deadline_ms,
+            .submitted_ms = run.submitted_ms,
+            .windows = run.windows};
+  }
+
+  void Fail(Run& run, absl::Status status) {
+    if (run.error.ok()) run.error = std::move(status);
+    queue_.Remove(run.key);
+  }
+
   // Removes and returns a run of which nothing is left to do.
   std::shared_ptr<Run> TakeAtRest() {
     const auto found =
-        std::find_if(runs_.begin(), runs_.end(), [](const auto& run) { return run->AtRest(); });
+        std::find_if(runs_.begin(), runs_.end(), [](const auto& entry) { return entry.second->AtRest(); });
     if (found == runs_.end()) return nullptr;
-    auto run = std::move(*found);
+    auto run = std::move(found->second);
     runs_.erase(found);
     return run;
   }
@@ -172,7 +173,7 @@ class LaneExecutor final : public Executor {
     run->job.reset();
     if (run->options.finished) {
       const absl::Status thrown = Guarded([&] {
-        run->options.finished(run->error);
+        run->options.finished(std::move(run->error));
         return absl::OkStatus();
       });
       if (!thrown.ok()) {
@@ -184,63 +185,93 @@ class LaneExecutor final : public Executor {
     work_.notify_all();  // the last run may be gone
   }
 
-  std::shared_ptr<Run> MostUrgent() const {
-    const auto found =
-        std::find_if(runs_.begin(), runs_.end(), [&](const auto& run) { return run->CanBegin(ahead_); });
-    return found == runs_.end() ? nullptr : *found;
-  }
-
-  void RunWindow(Run& run, std::uint32_t lane, Lock& lock) {
-    const std::uint32_t index = run.begun++;
-    ++run.in_flight;
+  void RunBatch(const WindowBatch& batch, std::uint32_t lane, Lock& lock) {
+    const double begin_ms = base::MonotonicMs();
+    std::vector<Batcher::Slot> slots(batch.windows.size());
+    std::vector<Run*> runs(batch.windows.size());  // stay: their windows are in hand
+    for (std::size_t i = 0; i < slots.size(); ++i) {
+      runs[i] = runs_.at(batch.windows[i].run).get();
+      ++runs[i]->in_hand;
+      slots[i].job = runs[i]->job.get();
+      slots[i].window = batch.windows[i].index;
+      if (slots[i].window == 0) CountFirstWindow(*runs[i], begin_ms);
+    }
     lock.unlock();
-    std::unique_ptr<Job::Output> output;
-    absl::Status status = Guarded([&] { return run.job->Forward(index, lane, output); });
-    if (status.ok()) windows_done_.fetch_add(1, std::memory_order_relaxed);
+    const bool retried = ForwardSlots(*batch.batcher, slots, lane);
+    const double elapsed_ms = base::MonotonicMs() - begin_ms;
     lock.lock();
-    --run.in_flight;
-    if (status.ok()) {
-      run.waiting.emplace(index, std::move(output));
-    } else {
-      run.Fail(std::move(status));
-    }
-    if (!run.folding) FoldWaiting(run, lock);
-    work_.notify_all();
-  }
-
-  // Folds what is next in order, as long as there is some. One lane at a time per run.
-  void FoldWaiting(Run& run, Lock& lock) {
-    run.folding = true;
-    while (run.error.ok()) {
-      const auto next = run.waiting.find(run.folded);
-      if (next == run.waiting.end()) break;
-      std::unique_ptr<Job::Output> output = std::move(next->second);
-      run.waiting.erase(next);
-      const std::uint32_t index = run.folded;
-      lock.unlock();
-      absl::Status status = Guarded([&] {
-        absl::Status folded = run.job->Fold(index, std::move(output));
-        if (folded.ok() && run.options.progress) run.options.progress(index + 1, run.windows);
-        return folded;
-      });
-      lock.lock();
-      if (!status.ok()) {
-        run.Fail(std::move(status));
-      } else if (++run.folded == run.windows) {
-        run.error = absl::OkStatus();  // complete: a cancellation came too late
-        break;
+    queue_.Computed(batch, elapsed_ms);
+    ++counters_.batches;
+    counters_.windows += batch.windows.size();
+    counters_.slots += batch.bucket;
+    counters_.retried_batches += retried ? 1 : 0;
+    for (std::size_t i = 0; i < slots.size(); ++i) {
+      if (slots[i].status.ok()) {
+        windows_done_.fetch_add(1, std::memory_order_relaxed);
+        runs[i]->waiting.emplace(slots[i].window, std::move(slots[i].output));
+      } else {
+        Fail(*runs[i], std::move(slots[i].status));
       }
-      work_.notify_all();  // room for another window
     }
-    run.folding = false;
+    work_.notify_all();  // errors have made room
+    // In turn: a run with much to fold does not hold up the end of its batch-mates.
+    while (!runs.empty()) {
+      std::erase_if(runs, [&](Run* run) {
+        if (FoldNext(*run, lock)) return false;
+        if (--run->in_hand == 0) work_.notify_all();  // it may be at rest
+        return true;
+      });
+    }
+    counters_.lane_busy_ms[lane] += base::MonotonicMs() - begin_ms;
   }
 
-  const std::uint32_t ahead_;
-  std::mutex mutex_;
+  void CountFirstWindow(const Run& run, double now_ms) {
+    Counters::Wait& wait = counters_.first_window_wait[run.options.urgency];
+    const double ms = now_ms - run.submitted_ms;
+    ++wait.runs;
+    wait.sum_ms += ms;
+    wait.longest_ms = std::max(wait.longest_ms, ms);
+  }
+
+  // Folds the window that is next in order, if it waits and no other lane is at it. Whether the one after it
+  // waits, too: other lanes have left that to this one.
+  bool FoldNext(Run& run, Lock& lock) {
+    if (run.folding || !run.error.ok()) return false;
+    const std::uint32_t index = run.folded;
+    const auto next = run.waiting.find(index);
+    if (next == run.waiting.end()) return false;
+    std::unique_ptr<Job::Output> output = std::move(next->second);
+    run.waiting.erase(next);
+    run.folding = true;
+    lock.unlock();
+    absl::Status status = Guarded([&] {
+      absl::Status folded = run.job->Fold(index, std::move(output));
+      if (folded.ok() && run.options.progress) run.options.progress(index + 1, run.windows);
+      return folded;
+    });
+    lock.lock();
+    run.folding = false;
+    if (!status.ok()) {
+      Fail(run, std::move(status));
+      return false;
+    }
+    queue_.Folded(run.key, base::MonotonicMs());
+    // Complete: a cancellation came too late.
+    if (++run.folded == run.windows) run.error = absl::OkStatus();
+    work_.notify_all();  // room for another window
+    return run.waiting.contains(run.folded);
+  }
+
+  // For jobs without a model of their own.
+  const std::shared_ptr<Batcher> one_by_one_ = std::make_shared<Batcher>();
+  mutable std::mutex mutex_;
   std::condition_variable work_;
-  std::list<std::shared_ptr<Run>> runs_;  // by urgency, then arrival; guarded by mutex_
-  bool stopping_ = false;                 // guarded by mutex_
-  LaneTask* every_lane_ = nullptr;        // guarded by mutex_
+  RunKey next_key_ = 0;                          // guarded by mutex_
+  std::map<RunKey, std::shared_ptr<Run>> runs_;  // guarded by mutex_
+  WindowQueue queue_;                            // of those without an error; guarded by mutex_
+  Counters counters_;                            // guarded by mutex_
+  bool stopping_ = false;                        // guarded by mutex_
+  LaneTask* every_lane_ = nullptr;               // guarded by mutex_
   std::condition_variable every_lane_done_;
   std::mutex every_lane_turn_;
   std::atomic<std::uint64_t> windows_done_{0};

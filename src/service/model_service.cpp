@@ -67,4 +67,19 @@ grpc::ServerUnaryReactor* ModelServiceImpl::SetActivation(grpc::CallbackServerCo
   });
 }
 
+grpc::ServerUnaryReactor* ModelServiceImpl::ReloadModels(grpc::CallbackServerContext* context,
+                                                         const v1::ReloadModelsRequest*,
+                                                         v1::ReloadModelsResponse* response) {
+  return OnPool(pool_, context, [=, this]() -> absl::Status {
+    TS_ASSIGN_OR_RETURN(const dispatch::Reloaded reloaded, dispatcher_.ReloadModels());
+    for (const models::Model* model : reloaded.added) response->add_added(model->name + "@" + model->version);
+    for (const models::Model* model : reloaded.removed)
+      response->add_removed(model->name + "@" + model->version);
+    for (const dispatch::ModelStatus& status : dispatcher_.Models()) {
+      if (!status.model->good()) Fill(status, *response->add_refused());
+    }
+    return absl::OkStatus();
+  });
+}
+
 }  // namespace tomoserve::service

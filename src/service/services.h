@@ -94,6 +94,9 @@ class ModelServiceImpl final : public v1::ModelService::CallbackService {
   grpc::ServerUnaryReactor* SetActivation(grpc::CallbackServerContext* context,
                                           const v1::SetActivationRequest* request,
                                           v1::SetActivationResponse* response) override;
+  grpc::ServerUnaryReactor* ReloadModels(grpc::CallbackServerContext* context,
+                                         const v1::ReloadModelsRequest* request,
+                                         v1::ReloadModelsResponse* response) override;
 
  private:
   dispatch::Dispatcher& dispatcher_;

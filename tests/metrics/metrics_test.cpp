@@ -43,6 +43,7 @@ class IdleDispatcher final : public dispatch::Dispatcher {
     return absl::UnimplementedError("");
   }
   std::vector<dispatch::ModelStatus> Models() override { return {}; }
+  absl::StatusOr<dispatch::Reloaded> ReloadModels() override { return dispatch::Reloaded(); }
   absl::StatusOr<dispatch::ModelStatus> SetActivation(const v1::SetActivationRequest&) override {
     return absl::UnimplementedError("");
   }

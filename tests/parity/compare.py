@@ -21,19 +21,26 @@ class Comparison:
     allowed: str  # what it may be
 
 
+def lowest_dice(ours, theirs):
+    """Of all labels that either has but the background."""
+    dice = 1.0
+    for label in numpy.union1d(numpy.unique(ours), numpy.unique(theirs)):
+        if label != 0:
+            a, b = ours == label, theirs == label
+            dice = min(dice, 2 * numpy.count_nonzero(a & b) / (numpy.count_nonzero(a) + numpy.count_nonzero(b)))
+    return dice
+
+
 def compare_labels(ours, theirs, noise_voxels):
-    """Both uint [k][j][i] or [t][k][j][i]."""
+    """Both uint [k][j][i], or [t][k][j][i]: then voxels are counted over all time points."""
     allowed = max(MAX_NOISE * noise_voxels, MAX_SHARE * theirs.size)
     if ours.shape != theirs.shape:
         return Comparison(False, f"shape {ours.shape}, not {theirs.shape}", f"{allowed:.0f} voxels")
     differ = int(numpy.count_nonzero(ours != theirs))
-    dice = 1.0
-    for label in numpy.union1d(numpy.unique(ours), numpy.unique(theirs)):
-        if label == 0:
-            continue
-        a, b = ours == label, theirs == label
-        dice = min(dice, 2 * numpy.count_nonzero(a & b) / (numpy.count_nonzero(a) + numpy.count_nonzero(b)))
-    return Comparison(differ <= allowed, f"{differ} of {theirs.size} voxels, lowest Dice {dice:.6f}",
+    times = zip(ours, theirs) if theirs.ndim == 4 else [(ours, theirs)]
+    dice = min(lowest_dice(one, other) for one, other in times)
+    where = f" in {len(theirs)} time points" if theirs.ndim == 4 else ""
+    return Comparison(differ <= allowed, f"{differ} of {theirs.size} voxels{where}, lowest Dice {dice:.6f}",
                       f"{allowed:.0f} voxels")
 
 

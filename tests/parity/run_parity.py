@@ -42,10 +42,9 @@ def tomoctl(*arguments):
     return done.stdout
 
 
-def read_labels(folder):
-    """The label map of the run as [k][j][i], or [t][k][j][i]."""
-    array = numpy.asarray(nibabel.load(folder / f"labels_{NAME}.nii.gz").dataobj)
-    return array.transpose()
+def read_labels(file):
+    """A label map as [k][j][i], or [t][k][j][i] where it has several time points."""
+    return numpy.asarray(nibabel.load(file).dataobj).transpose()
 
 
 def modalities(series):
@@ -68,11 +67,13 @@ def run(case, expected, folder):
         server.stop()
     finally:
         server.kill()
-    result = json.loads((folder / "out" / "findings.json").read_text())["runs"][0]
+    runs = json.loads((folder / "out" / "findings.json").read_text())["runs"]
+    result = next(run for run in runs if run["model"] == NAME)
     if result["flag"]["state"] == "NOT_APPLICABLE":
         raise RuntimeError(f"the run is NOT_APPLICABLE: {result['flag']['reasons']}")
     if expected.labels is not None:
-        comparison = compare_labels(read_labels(folder / "out"), expected.labels, case.noise_voxels())
+        comparison = compare_labels(read_labels(folder / "out" / f"labels_{NAME}.nii.gz"), expected.labels,
+                                    case.noise_voxels())
     else:
         recipe = (models / NAME / "1" / "recipe.textproto").read_text()
         classes = re.findall(r'^labels\s*{[^{}]*?name:\s*"([^"]+)"', recipe, re.MULTILINE | re.DOTALL)

@@ -1,12 +1,16 @@
 """The harness itself: what it lets pass and what not."""
+import json
 import pathlib
 import sys
 
+import nibabel
 import numpy
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+from cases import find_cases  # noqa: E402
 from compare import compare_boxes, compare_labels  # noqa: E402
+from run_parity import read_labels  # noqa: E402
 
 AXES = numpy.eye(3)
 
@@ -40,6 +44,48 @@ def test_a_swap_of_left_and_right_is_seen():
     theirs = numpy.zeros((4, 4, 8), int)
     theirs[:, :, :2] = 1
     assert not compare_labels(theirs[:, :, ::-1], theirs, 0).passed
+
+
+@pytest.fixture
+def series_in_time():
+    """Two labels that move from one time point to the next: [t][k][j][i]."""
+    volume = labels(5, 6, 7)
+    return numpy.stack([numpy.roll(volume, point, axis=2) for point in range(3)]).astype(numpy.uint8)
+
+
+def test_a_time_series_is_compared_at_each_of_its_points(series_in_time):
+    assert compare_labels(series_in_time, series_in_time, 0).passed
+    assert "3 time points" in compare_labels(series_in_time, series_in_time, 0).figure
+    wrong = series_in_time.copy()
+    wrong[2] = series_in_time[0]
+    assert not compare_labels(wrong, series_in_time, 0).passed
+    assert not compare_labels(series_in_time[::-1], series_in_time, 0).passed
+    assert not compare_labels(series_in_time[0], series_in_time, 10_000).passed
+    assert not compare_labels(series_in_time, series_in_time[0], 10_000).passed
+
+
+def test_the_worst_time_point_gives_the_dice(series_in_time):
+    wrong = series_in_time.copy()
+    wrong[1][wrong[1] == 2] = 0
+    assert compare_labels(wrong, series_in_time, 10_000).figure.endswith("lowest Dice 0.000000")
+
+
+def test_label_maps_are_read_with_time_first(series_in_time, tmp_path):
+    for array in (series_in_time, series_in_time[0]):
+        nibabel.save(nibabel.Nifti1Image(array.transpose(), numpy.eye(4)), tmp_path / "labels.nii.gz")
+        assert numpy.array_equal(read_labels(tmp_path / "labels.nii.gz"), array)
+
+
+def test_a_case_in_time_expects_all_its_time_points(series_in_time, tmp_path):
+    case = tmp_path / "moving"
+    case.mkdir()
+    noise = {"other_thread_count": [{"voxels_differ": 1}, {"voxels_differ": 0}, {"voxels_differ": 2}],
+             "bfloat16_autocast_network": [{"voxels_differ": 500}]}
+    (case / "case.json").write_text(json.dumps({"noise_floor": noise}))
+    numpy.savez(case / "labels.npz", labels_tkji=series_in_time)
+    (found,) = find_cases(tmp_path, tmp_path)
+    (expected,) = found.expected()
+    assert numpy.array_equal(expected.labels, series_in_time) and found.noise_voxels() == 3
 
 
 def box(x, score=0.5, label=0):

@@ -111,6 +111,9 @@ class FakeDispatcher final : public dispatch::Dispatcher {
     row.set_by(request.by());
     return dispatch::ModelStatus{.model = &model, .activation = row, .devices = {}};
   }
+  absl::StatusOr<dispatch::Reloaded> ReloadModels() override {
+    return dispatch::Reloaded{.added = {&model}, .removed = {}};
+  }
   absl::StatusOr<std::vector<v1::ActivationRecord>> ActivationHistory(std::string_view,
                                                                       std::string_view) override {
     return history;

@@ -233,6 +233,17 @@ TEST_F(ServiceTest, ModelsAreListed) {
   EXPECT_EQ(ReasonOf(stub->SetActivation(&set_unknown, change, &changed)), "UNKNOWN_MODEL");
 }
 
+TEST_F(ServiceTest, AReloadSaysWhatIsNew) {
+  const auto stub = v1::ModelService::NewStub(channel_);
+  grpc::ClientContext context;
+  v1::ReloadModelsResponse response;
+  ASSERT_TRUE(stub->ReloadModels(&context, {}, &response).ok());
+  ASSERT_EQ(response.added_size(), 1);
+  EXPECT_EQ(response.added(0).rfind("finder@", 0), 0u) << response.added(0);
+  EXPECT_EQ(response.removed_size(), 0);
+  EXPECT_EQ(response.refused_size(), 0);
+}
+
 TEST_F(ServiceTest, MethodsOfLaterVersionsSaySo) {
   grpc::ClientContext context;
   v1::DeleteStudyResponse response;

@@ -1,9 +1,13 @@
 """Two real trained networks on a real patient, against plain Python (shared data; skipped where it is absent)."""
 import json
+import os
+import shutil
 
 import nibabel
 import numpy
+import pydicom
 import pytest
+import scipy.ndimage
 from conftest import tomoctl
 
 
@@ -36,26 +40,72 @@ def test_lung_2d_on_the_real_chest_ct(real_server, test_data, shared_models, tmp
     assert lung["centreLpsMm"] == pytest.approx(expected["centroid_lps_mm"], abs=0.05)
 
 
-def test_nodule_finder_on_a_few_slabs(real_server, test_data, shared_models, tmp_path):
-    """Twelve slices around the largest component: its centre is where Python found it."""
-    import pydicom
-    folder = test_data / "dicom" / "chest_ct_A0001"
-    files = sorted(folder.glob("*.dcm"), key=lambda path: float(
-        pydicom.dcmread(path, stop_before_pixels=True).ImagePositionPatient[2]))
-    z = [float(pydicom.dcmread(path, stop_before_pixels=True).ImagePositionPatient[2]) for path in files]
+def slab(test_data, shared_models, folder):
+    """Nine slices around the finder's largest component, and that component."""
+    files = sorted((test_data / "dicom" / "chest_ct_A0001").glob("*.dcm"), key=z_mm)
     component = json.loads((shared_models / "chest_ct_A0001" / "expected.json").read_text())["nodule_finder_d8"][
         "components"][0]
-    centre = component["centroid_lps_mm"]
-    nearest = min(range(len(z)), key=lambda index: abs(z[index] - centre[2]))
-    series = tmp_path / "slab"
-    series.mkdir()
-    import shutil
+    nearest = min(range(len(files)), key=lambda index: abs(z_mm(files[index]) - component["centroid_lps_mm"][2]))
+    folder.mkdir()
     for path in files[max(0, nearest - 4): nearest + 5]:
-        shutil.copy(path, series / path.name)
+        shutil.copy(path, folder / path.name)
+    return folder, component
+
+
+def z_mm(path):
+    return float(pydicom.dcmread(path, stop_before_pixels=True).ImagePositionPatient[2])
+
+
+def test_nodule_finder_on_a_few_slabs(real_server, test_data, shared_models, tmp_path):
+    """Its centre is where Python found it."""
+    series, component = slab(test_data, shared_models, tmp_path / "slab")
     tomoctl("analyze", series, "--model", "nodule_finder_d8", "--output", tmp_path / "out", "--save-labels",
             server=real_server, timeout=850)
     run = json.loads((tmp_path / "out" / "findings.json").read_text())["runs"][0]
     assert run["findings"], run
-    distance = min(numpy.linalg.norm(numpy.array(finding["centreLpsMm"]) - centre) for finding in run["findings"])
+    distance = min(numpy.linalg.norm(numpy.array(finding["centreLpsMm"]) - component["centroid_lps_mm"])
+                   for finding in run["findings"])
     # The cut volume's 2 mm grid starts elsewhere than the whole one's: a voxel's diagonal of difference is allowed.
     assert distance < 3.5
+
+
+def analyze_cascade(server, series, folder):
+    """Runs of the study by model, and their label maps [k][j][i]."""
+    tomoctl("analyze", series, "--model", "nodule_finder_in_lung", "--model", "lung_2d", "--model", "nodule_finder_d8",
+            "--output", folder, "--save-labels", server=server, timeout=3000)
+    runs = {run["model"]: run for run in json.loads((folder / "findings.json").read_text())["runs"]}
+    return runs, {name: labels_kji(folder / f"labels_{name}.nii.gz") for name in runs}
+
+
+def components_inside(labels, region):
+    """Of the 26-connected components of `labels` those that have a voxel in `region`."""
+    parts, _ = scipy.ndimage.label(labels > 0, numpy.ones((3, 3, 3)))
+    return numpy.isin(parts, numpy.setdiff1d(numpy.unique(parts[region > 0]), [0]))
+
+
+def test_finder_in_lung_is_one_study_with_two_recipes(real_server, test_data, shared_models, tmp_path):
+    series, _ = slab(test_data, shared_models, tmp_path / "slab")
+    tomoctl("analyze", series, "--model", "nodule_finder_in_lung", "--output", tmp_path / "alone", server=real_server,
+            timeout=850)
+    alone = json.loads((tmp_path / "alone" / "findings.json").read_text())["runs"]
+    assert sorted(run["model"] for run in alone) == ["lung_2d", "nodule_finder_in_lung"]
+    runs, labels = analyze_cascade(real_server, series, tmp_path / "out")
+    inside = components_inside(labels["nodule_finder_d8"], labels["lung_2d"])
+    assert numpy.array_equal(labels["nodule_finder_in_lung"] > 0, inside)
+    assert runs["nodule_finder_in_lung"]["flag"]["state"] == ("FLAGGED" if inside.any() else "INCONCLUSIVE")
+
+
+@pytest.mark.skipif("TOMOSERVE_LONG_TESTS" not in os.environ, reason="ten minutes of network (TOMOSERVE_LONG_TESTS=1)")
+def test_the_cascade_on_the_whole_scan(real_server, test_data, shared_models, tmp_path):
+    """The finder's components are Python's; those inside the lungs are flagged."""
+    expected = json.loads((shared_models / "chest_ct_A0001" / "expected.json").read_text())["nodule_finder_d8"]
+    runs, labels = analyze_cascade(real_server, test_data / "dicom" / "chest_ct_A0001", tmp_path)
+    found = [finding["centreLpsMm"] for finding in runs["nodule_finder_d8"]["findings"]]
+    wanted = [component["centroid_lps_mm"] for component in expected["components"]]
+    assert len(found) == len(wanted)
+    for centre in wanted:  # labels on the volume's own grid: half of a 2 mm voxel's diagonal
+        assert min(numpy.linalg.norm(numpy.subtract(centre, other)) for other in found) < 1.8
+    inside = components_inside(labels["nodule_finder_d8"], labels["lung_2d"])
+    assert numpy.array_equal(labels["nodule_finder_in_lung"] > 0, inside)
+    assert inside.any()
+    assert runs["nodule_finder_in_lung"]["flag"]["state"] == "FLAGGED"

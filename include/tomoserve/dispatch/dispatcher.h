@@ -63,6 +63,12 @@ struct ModelStatus {
   std::vector<v1::DeviceReadiness> devices;
 };
 
+// What a reload of the repository has changed. Valid as long as the dispatcher.
+struct Reloaded {
+  std::vector<const models::Model*> added;    // good versions that were not there with these files
+  std::vector<const models::Model*> removed;  // good versions that are not there any more with theirs
+};
+
 class Dispatcher {
  public:
   virtual ~Dispatcher() = default;
@@ -84,6 +90,9 @@ class Dispatcher {
   // What a version may do from now on; runs that are queued or running go on. Errors: UNKNOWN_MODEL,
   // UNKNOWN_VERSION, MODEL_REFUSED, ACTIVATION_INVALID (value: the field).
   virtual absl::StatusOr<ModelStatus> SetActivation(const v1::SetActivationRequest& request) = 0;
+  // Reads the repository's folders again; blocks while their files are digested. Runs go on with the version
+  // that they began with. Errors: MODELS_FOLDER, after which nothing has changed.
+  virtual absl::StatusOr<Reloaded> ReloadModels() = 0;
   // Every stage that a version had, oldest first.
   virtual absl::StatusOr<std::vector<v1::ActivationRecord>> ActivationHistory(std::string_view name,
                                                                               std::string_view version) = 0;

@@ -1,4 +1,5 @@
-// tomoctl model activate, history: what a version of a model may do, and who said so.
+// tomoctl model activate, history: what a version of a model may do, and who said so; reload: which there
+// are.
 #include <cstdio>
 #include <map>
 #include <memory>
@@ -49,6 +50,28 @@ int Activate(const Options& options, const Context& context) {
   return kDone;
 }
 
+int Reload(const Options& options, const Context& context) {
+  v1::ReloadModelsResponse response;
+  grpc::ClientContext call;
+  const auto stub = v1::ModelService::NewStub(Connect(context.server));
+  if (const grpc::Status status = stub->ReloadModels(&call, {}, &response); !status.ok()) {
+    return Report(status, context.server);
+  }
+  if (options.json) {
+    PrintJson(response);
+    return kDone;
+  }
+  for (const std::string& version : response.removed()) std::printf("removed  %s\n", version.c_str());
+  for (const std::string& version : response.added()) std::printf("added    %s\n", version.c_str());
+  for (const v1::Model& model : response.refused()) {
+    std::printf("refused  %s@%s: %s(%s): %s\n", model.name().c_str(), model.version().c_str(),
+                model.refused().code().c_str(), model.refused().value().c_str(),
+                model.refused().text().c_str());
+  }
+  if (response.removed().empty() && response.added().empty()) std::printf("nothing new\n");
+  return kDone;
+}
+
 int History(const Options& options, const Context& context) {
   const v1::ModelSelector model = ParseModel(options.model);
   v1::GetModelRequest request;
@@ -85,6 +108,10 @@ void AddModelActivation(CLI::App& model, Context& context) {
   activate->add_option("--by", options->by, "Who says so; kept with the change")->required();
   activate->add_flag("--json", options->json, "protobuf's JSON mapping");
   activate->callback([options, &context] { context.exit_code = Activate(*options, context); });
+
+  CLI::App* reload = model.add_subcommand("reload", "Let the server read its model folders again");
+  reload->add_flag("--json", options->json, "protobuf's JSON mapping");
+  reload->callback([options, &context] { context.exit_code = Reload(*options, context); });
 
   CLI::App* history = model.add_subcommand("history", "Every stage that a version had, oldest first");
   history->add_option("model", options->model, "NAME or NAME@VERSION")->required();
