@@ -64,6 +64,7 @@ class Scene:
         # What was not looked at is not measured against a truth.
         self.comparison = compare(self.findings, self.nodules) if truth is not None and self.looked else None
         self.problems, self.volume, self.labels = [], None, None
+        self.times = any(finding.get("timePoint", 0) for finding in self.findings)  # else there is one, or none matters
         self.name = f"{run['model']} {run['version']}"
         self.mark = MARKS.get((run.get("provenance") or {}).get("regulatoryStatus"), "Not for patients")
         try:
@@ -77,6 +78,8 @@ class Scene:
             self.labels = read_labels(paths, self.volume)
         except CannotDraw as error:
             self.problems.append(str(error))
+        if self.times:
+            self.problems.append("Findings are of several time points (beginning at 0); all pictures are of the first one.")
         if self.findings and not paths:
             self.problems.append("No label map was saved: rings of the findings' diameters stand for outlines.")
         slices = len({self.volume.key_slice(finding) for finding in self.findings})

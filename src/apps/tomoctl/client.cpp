@@ -1,5 +1,6 @@
 #include "apps/tomoctl/client.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <iostream>
 
@@ -12,7 +13,6 @@
 #include "google/rpc/status.pb.h"
 
 namespace tomoserve::tomoctl {
-namespace {
 
 std::string ReasonOf(const grpc::Status& status) {
   google::rpc::Status details;
@@ -24,8 +24,6 @@ std::string ReasonOf(const grpc::Status& status) {
   }
   return absl::StrCat("code ", static_cast<int>(status.error_code()));
 }
-
-}  // namespace
 
 std::shared_ptr<grpc::Channel> Connect(const std::string& server) {
   grpc::ChannelArguments arguments;
@@ -86,15 +84,20 @@ std::string Describe(const v1::Run& run) {
 void PrintRun(const v1::Run& run) {
   std::printf("%s %s: %s\n", run.model().c_str(), run.version().c_str(), Describe(run).c_str());
   if (run.findings().empty()) return;
-  std::printf("  %-3s %-10s %6s  %-26s %9s %9s %6s\n", "#", "label", "score", "centre L,P,S mm", "longest",
-              "volume", "slice");
+  const bool times = run.label_map().time_points() > 1 ||
+                     std::any_of(run.findings().begin(), run.findings().end(),
+                                 [](const v1::Finding& finding) { return finding.time_point() > 0; });
+  std::printf("  %-3s %-10s %6s  %-26s %9s %9s %6s%s\n", "#", "label", "score", "centre L,P,S mm", "longest",
+              "volume", "slice", times ? "  time" : "");
   int number = 0;
   for (const v1::Finding& finding : run.findings()) {
     const v1::PointLps& centre = finding.centre_lps();
-    std::printf("  %-3d %-10s %6.3f  %-26s %6.1f mm %6.2f ml %6u\n", ++number, finding.label().c_str(),
+    std::printf("  %-3d %-10s %6.3f  %-26s %6.1f mm %6.2f ml %6u", ++number, finding.label().c_str(),
                 finding.score(),
                 absl::StrFormat("%.1f, %.1f, %.1f", centre.x_mm(), centre.y_mm(), centre.z_mm()).c_str(),
                 finding.longest_diameter_3d_mm().value(), finding.volume_ml().value(), finding.key_slice_k());
+    if (times) std::printf(" %5u", finding.time_point());
+    std::putchar('\n');
   }
 }
 

@@ -16,6 +16,9 @@ std::shared_ptr<grpc::Channel> Connect(const std::string& server);
 // NAME or NAME@VERSION.
 v1::ModelSelector ParseModel(const std::string& text);
 
+// The server's reason code; "code N" where there is none.
+std::string ReasonOf(const grpc::Status& status);
+
 // Prints "tomoctl: REASON: text" on stderr and returns the exit code: kUnreachable where no server answered,
 // kFailed otherwise.
 int Report(const grpc::Status& status, const std::string& server);

@@ -20,6 +20,7 @@ int Run(int argc, char** argv) {
   CLI::App* model = app.add_subcommand("model", "Work on models of a repository");
   model->require_subcommand(1);
   tomoserve::tomoctl::AddModelImport(*model, context);
+  tomoserve::tomoctl::AddModelCheck(*model, context);
   tomoserve::tomoctl::AddModelActivation(*model, context);
   tomoserve::tomoctl::AddPhantom(app, context);
   tomoserve::tomoctl::AddAnalyze(app, context);
@@ -27,6 +28,7 @@ int Run(int argc, char** argv) {
   tomoserve::tomoctl::AddClose(app, context);
   tomoserve::tomoctl::AddFlags(app, context);
   tomoserve::tomoctl::AddHealth(app, context);
+  tomoserve::tomoctl::AddLoad(app, context);
   tomoserve::tomoctl::AddModels(app, context);
   tomoserve::tomoctl::AddPlan(app, context);
   tomoserve::tomoctl::AddRerun(app, context);

@@ -75,7 +75,7 @@ int Phantom(Options options) {
     const auto helpers = StartHelpers();
     if (!helpers.ok()) return fail(helpers.status());
     status = WriteSeries(folder, options.phantom, *made,
-                         {options.syntax, options.date.empty() ? Today() : options.date}, **helpers);
+                         {options.syntax, options.date.empty() ? Today() : options.date, ""}, **helpers);
   }
   if (status.ok()) status = WriteText(folder / "truth.json", phantom::TruthJson(options.phantom, *made));
   if (status.ok() && !options.raw.empty()) status = WriteNpy(options.raw, *made);

@@ -48,7 +48,8 @@ ipc::v1::SyntheticInstance Common(const phantom::Options& options, const phantom
   instance.set_frame_of_reference_uid(base::UidFromSeed(absl::StrCat(study_seed, "|frame")));
   // An encoding is other content: it never shares a UID.
   instance.set_series_instance_uid(
-      base::UidFromSeed(absl::StrCat(study_seed, "|series|", series.transfer_syntax)));
+      base::UidFromSeed(absl::StrCat(study_seed, "|series|", series.transfer_syntax,
+                                     series.description.empty() ? "" : "|", series.description)));
   instance.set_patient_id(absl::StrCat("PHANTOM-", options.seed));
   instance.set_patient_name(ct ? "Phantom^Chest" : "Phantom^Head");
   instance.set_accession_number(absl::StrCat("P", options.seed).substr(0, 16));
@@ -67,7 +68,9 @@ ipc::v1::SyntheticInstance Common(const phantom::Options& options, const phantom
   for (std::size_t axis = 0; axis < 2; ++axis) {
     for (const double cosine : grid.directions()[axis]) instance.add_image_orientation(cosine);
   }
-  instance.set_series_description(ct ? "Synthetic chest" : "Synthetic head");
+  instance.set_series_description(!series.description.empty() ? series.description
+                                  : ct                        ? "Synthetic chest"
+                                                              : "Synthetic head");
   instance.set_acquisition_number(1);
   instance.set_body_part(ct ? "CHEST" : "HEAD");
   return instance;

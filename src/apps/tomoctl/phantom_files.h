@@ -13,6 +13,7 @@ namespace tomoserve::tomoctl {
 struct SeriesOptions {
   std::string transfer_syntax;  // UID
   std::string date;             // YYYYMMDD, of the study
+  std::string description;      // of the series, another one for each of a study; empty: what the phantom is
 };
 
 // Writes IM0001.dcm, ... along k. UIDs are seeded with everything that decides the bytes, so the same call

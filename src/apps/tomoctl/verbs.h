@@ -23,7 +23,8 @@ struct Context {
 void AddInspect(CLI::App& app, Context& context);
 void AddPhantom(CLI::App& app, Context& context);
 void AddPlan(CLI::App& app, Context& context);  // or with one
-// `tomoctl model`: import without a server, activate and history with one.
+// `tomoctl model`: import without a server, check with one that it starts, activate and history with one.
+void AddModelCheck(CLI::App& model, Context& context);
 void AddModelImport(CLI::App& model, Context& context);
 void AddModelActivation(CLI::App& model, Context& context);
 // With one:
@@ -32,6 +33,7 @@ void AddCancel(CLI::App& app, Context& context);
 void AddClose(CLI::App& app, Context& context);
 void AddFlags(CLI::App& app, Context& context);
 void AddHealth(CLI::App& app, Context& context);
+void AddLoad(CLI::App& app, Context& context);
 void AddModels(CLI::App& app, Context& context);
 void AddRerun(CLI::App& app, Context& context);
 void AddWatch(CLI::App& app, Context& context);
