@@ -7,7 +7,9 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
 #include <string>
+#include <vector>
 
 #include "tomoserve/base/status.h"
 
@@ -64,6 +66,53 @@ absl::Status ScanBlock(const torch::jit::Block& block) {
   return absl::OkStatus();
 }
 
+bool HoldsTensors(const c10::Type& type) {
+  if (type.kind() == c10::TypeKind::TensorType || type.kind() == c10::TypeKind::ClassType) return true;
+  const auto contained = type.containedTypes();
+  return std::any_of(contained.begin(), contained.end(), [](const auto& of) { return HoldsTensors(*of); });
+}
+
+// Whether a tensor depends on what a function is given, and not on sizes and constants only.
+bool ComesFromInput(const torch::jit::Value* tensor) {
+  std::vector<const torch::jit::Value*> left{tensor};
+  std::set<const torch::jit::Value*> seen{tensor};
+  while (!left.empty()) {
+    const torch::jit::Node& node = *left.back()->node();
+    left.pop_back();
+    const c10::Symbol kind = node.kind();
+    if (kind == c10::prim::Param || !node.blocks().empty()) return true;
+    if (kind == c10::prim::NumToTensor || kind == c10::prim::GetAttr) continue;
+    for (const torch::jit::Value* input : node.inputs()) {
+      if (HoldsTensors(*input->type()) && seen.insert(input).second) left.push_back(input);
+    }
+  }
+  return false;
+}
+
+bool MakesNumber(const torch::jit::Node& node) {
+  static constexpr std::array<std::string_view, 13> kToNumber = {
+      "aten::Bool",        "aten::Int",           "aten::Float",          "aten::Complex",
+      "aten::IntImplicit", "aten::FloatImplicit", "aten::ScalarImplicit", "aten::item",
+      "aten::is_nonzero",  "aten::equal",         "aten::allclose",       "aten::_local_scalar_dense",
+      "prim::tolist"};
+  const std::string_view name = node.kind().toQualString();
+  if (std::find(kToNumber.begin(), kToNumber.end(), name) == kToNumber.end()) return false;
+  const auto inputs = node.inputs();
+  return std::any_of(inputs.begin(), inputs.end(), [](const torch::jit::Value* input) {
+    return HoldsTensors(*input->type()) && ComesFromInput(input);
+  });
+}
+
+bool BlockBranches(const torch::jit::Block& block) {
+  const auto nodes = block.nodes();
+  return std::any_of(nodes.begin(), nodes.end(), [](const torch::jit::Node* node) {
+    const auto blocks = node->blocks();
+    return MakesNumber(*node) ||
+           std::any_of(blocks.begin(), blocks.end(),
+                       [](const torch::jit::Block* inner) { return BlockBranches(*inner); });
+  });
+}
+
 }  // namespace
 
 bool OperationAllowed(std::string_view qualified_name) {
@@ -80,6 +129,13 @@ absl::Status ScanGraphs(const torch::jit::Module& module) {
     TS_RETURN_IF_ERROR(ScanBlock(*torch::jit::toGraphFunction(*function).graph()->block()));
   }
   return absl::OkStatus();
+}
+
+bool BranchesOnValues(const torch::jit::Module& module) {
+  const auto functions = module._ivalue()->compilation_unit()->get_functions();
+  return std::any_of(functions.begin(), functions.end(), [](torch::jit::Function* function) {
+    return BlockBranches(*torch::jit::toGraphFunction(*function).graph()->block());
+  });
 }
 
 }  // namespace tomoserve::engine

@@ -20,4 +20,8 @@ bool OperationAllowed(std::string_view qualified_name);
 // Errors: kInvalidArgument MODEL_FORBIDDEN_OP (value: operation or class).
 absl::Status ScanGraphs(const torch::jit::Module& module);
 
+// Whether any of these functions makes a plain number or a bool of what it computes ("if x.max() > 100"),
+// which would be one for all windows of a batch. Of a tensor's size, of constants and of parameters it may.
+bool BranchesOnValues(const torch::jit::Module& module);
+
 }  // namespace tomoserve::engine

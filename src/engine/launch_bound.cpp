@@ -4,17 +4,17 @@
 
 namespace tomoserve::engine {
 
-LaunchBound::LaunchBound(std::optional<c10::Stream> stream, std::size_t windows)
-    : stream_(stream), windows_(std::max<std::size_t>(windows, 1)) {}
+LaunchBound::LaunchBound(std::optional<c10::Stream> stream, std::size_t batches)
+    : stream_(stream), batches_(std::max<std::size_t>(batches, 1)) {}
 
-void LaunchBound::AwaitRoom() { AwaitFewerThan(windows_); }
+void LaunchBound::AwaitRoom() { AwaitFewerThan(batches_); }
 
 void LaunchBound::AwaitAll() { AwaitFewerThan(1); }
 
-void LaunchBound::AwaitFewerThan(std::size_t windows) {
+void LaunchBound::AwaitFewerThan(std::size_t batches) {
   if (!stream_) return;
   const std::lock_guard lock(mutex_);
-  while (unfinished_.size() >= windows) {
+  while (unfinished_.size() >= batches) {
     // Gone before it is waited for: an event of a broken device would throw for ever.
     const c10::Event oldest = std::move(unfinished_.front());
     unfinished_.pop_front();

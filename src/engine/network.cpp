@@ -25,6 +25,7 @@
 #include "engine/graph_scan.h"
 #include "engine/half_precision.h"
 #include "engine/network_output.h"
+#include "engine/output_bits.h"
 #include "engine/test_pattern.h"
 #include "engine/window_shape.h"
 #include "tomoserve/base/clock.h"
@@ -106,7 +107,8 @@ torch::jit::Module Frozen(const torch::jit::Module& module) {
 }
 
 absl::StatusOr<torch::jit::Module> LoadModule(int fd, std::string_view name, std::string_view sha256,
-                                              c10::Device device, std::uint64_t& weight_bytes) {
+                                              c10::Device device, std::uint64_t& weight_bytes,
+                                              bool& branches) {
   try {
     TS_ASSIGN_OR_RETURN(const std::shared_ptr<FileInMemory> file, FileInMemory::Read(fd, name));
     if (file->HexDigest() != sha256) {
@@ -116,6 +118,7 @@ absl::StatusOr<torch::jit::Module> LoadModule(int fd, std::string_view name, std
     TS_RETURN_IF_ERROR(ScanArchive(file));
     torch::jit::Module module = torch::jit::load(file, device, /*load_debug_files=*/false);
     TS_RETURN_IF_ERROR(ScanGraphs(module));
+    branches = branches || BranchesOnValues(module);
     if (!module.find_method("forward")) return Unreadable(name, "no method forward");
     module.eval();
     weight_bytes += WeightBytes(module);
@@ -124,16 +127,6 @@ absl::StatusOr<torch::jit::Module> LoadModule(int fd, std::string_view name, std
     return CurrentException(absl::StatusCode::kInvalidArgument, "MODEL_UNREADABLE", name,
                             "no TorchScript archive that this version reads");
   }
-}
-
-std::string BitsOf(const std::vector<at::Tensor>& outputs) {
-  base::Sha256 digest;
-  for (const at::Tensor& output : outputs) {
-    const at::Tensor host = output.cpu();
-    digest.Update(
-        std::span<const std::byte>(static_cast<const std::byte*>(host.const_data_ptr()), host.nbytes()));
-  }
-  return digest.HexDigest();
 }
 
 struct Pass {
@@ -149,6 +142,7 @@ struct Network::State {
   std::vector<std::int64_t> window_shape;
   std::vector<torch::jit::Module> modules;
   std::uint64_t weight_bytes = 0;
+  bool branches_on_values = false;
   std::mutex mutex;
   std::string warm_up_bits;  // of the first warm-up's output; guarded by mutex
 
@@ -223,7 +217,7 @@ absl::StatusOr<std::shared_ptr<Network>> Network::Load(std::span<const int> fds,
   for (std::size_t i = 0; i < files; ++i) {
     TS_ASSIGN_OR_RETURN(torch::jit::Module module,
                         LoadModule(fds[i], recipe.network().files(static_cast<int>(i)), file_sha256[i],
-                                   device.device(), state->weight_bytes));
+                                   device.device(), state->weight_bytes, state->branches_on_values));
     state->modules.push_back(std::move(module));
   }
   return std::shared_ptr<Network>(new Network(std::move(state)));
@@ -278,5 +272,8 @@ absl::StatusOr<std::vector<at::Tensor>> Network::Forward(const at::Tensor& input
 }
 
 std::uint64_t Network::weight_bytes() const { return state_->weight_bytes; }
+std::span<const std::int64_t> Network::window_shape() const { return state_->window_shape; }
+const ComputeDevice& Network::device() const { return state_->device; }
+bool Network::branches_on_values() const { return state_->branches_on_values; }
 
 }  // namespace tomoserve::engine

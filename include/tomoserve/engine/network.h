@@ -39,13 +39,14 @@ class Network {
   // two threads, gave different bits), OUT_OF_MEMORY.
   absl::StatusOr<double> WarmUp() const;
 
-  // One window: float32 [N, C, a, b(, c)] with C, and the order of a, b, c, as the recipe's network says; the
-  // caller's thread must have warmed up. Returns one contiguous float32 [N, output_channels, a, b(, c)];
-  // for a recipe with layout SLICES the z axis of the output is 1 (the answered slice). For a recipe that
-  // detects boxes: per level the classification map [N, anchors * output_channels, cells], then per level the
-  // box map [N, anchors * 6, cells]. A network may wrap its answer in tuples, lists and MONAI's dict. Values
-  // that are not finite pass through. The input is not changed. One intra-op thread; no gradient: the results
-  // are inference tensors, to be changed in place inside c10::InferenceMode only.
+  // One window, or N at once: float32 [N, C, a, b(, c)] with C, and the order of a, b, c, as the recipe's
+  // network says; the caller's thread must have warmed up. Returns one contiguous float32 [N,
+  // output_channels, a, b(, c)]; for a recipe with layout SLICES the z axis of the output is 1 (the answered
+  // slice). For a recipe that detects boxes: per level the classification map [N, anchors * output_channels,
+  // cells], then per level the box map [N, anchors * 6, cells]. A network may wrap its answer in tuples,
+  // lists and MONAI's dict. Values that are not finite pass through. The input is not changed. One intra-op
+  // thread; no gradient: the results are inference tensors, to be changed in place inside c10::InferenceMode
+  // only.
   //
   // Input and output lie on the network's device. On a GPU the call launches on the device's stream and
   // returns: an error of the device may come with a later call. Convolutions and matrix products of a
@@ -57,6 +58,11 @@ class Network {
 
   // Bytes of parameters and buffers of all files.
   std::uint64_t weight_bytes() const;
+  // Of the windows that it was warmed up with: [1, C, a, b(, c)].
+  std::span<const std::int64_t> window_shape() const;
+  const ComputeDevice& device() const;
+  // Whether its code decides by what it computes: such decisions would be made for all windows of a batch.
+  bool branches_on_values() const;
 
  private:
   struct State;

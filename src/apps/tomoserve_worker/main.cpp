@@ -8,6 +8,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdlib>
+#include <functional>
 #include <optional>
 #include <string>
 #include <thread>
@@ -39,7 +40,8 @@ constexpr timespec kHeartbeat{1, 0};
 struct Arguments {
   std::string device = "cpu";
   std::uint32_t lanes = 1;
-  std::uint32_t threads = 0;  // 0: as many as lanes
+  std::uint32_t threads = 0;           // 0: as many as lanes
+  std::vector<std::uint32_t> buckets;  // empty: the device's default
   std::string lock_dir;
   std::string lock;
 };
@@ -151,15 +153,23 @@ int RunWorker(const Arguments& arguments) {
     ipc::ExitOnDeviceLoss([device = runtime->device] { return device.Works(); });
   }
   const std::uint32_t threads = arguments.threads > 0 ? arguments.threads : arguments.lanes;
-  Worker worker(front, runtime->device, runtime->info.memory_bytes, arguments.lanes, threads);
+  BucketChoice buckets = DefaultBuckets(runtime->device, runtime->info.memory_bytes);
+  if (!arguments.buckets.empty()) buckets = {.sizes = arguments.buckets};
+  Worker worker(front, runtime->device, runtime->info.memory_bytes, arguments.lanes, threads,
+                std::move(buckets));
   if (const absl::Status sent = front.Send(HelloOf(runtime->info, arguments.lanes)); !sent.ok()) {
     return Fail(sent, kExitFailed);
   }
   std::jthread heartbeat([&](const std::stop_token& stop) { Beat(stop, signals, front, worker); });
   const absl::Status ended = worker.Serve();
   const bool ordinary = base::ReasonOf(ended) == "PEER_GONE";
+  const executor::Counters counters = worker.counters();
   base::Log(ordinary ? base::LogLevel::kInfo : base::LogLevel::kError, "worker_ends",
-            {{"reason", base::ReasonOf(ended)}});
+            {{"reason", base::ReasonOf(ended)},
+             {"batches", static_cast<std::int64_t>(counters.batches)},
+             {"windows", static_cast<std::int64_t>(counters.windows)},
+             {"slots", static_cast<std::int64_t>(counters.slots)},
+             {"retried_batches", static_cast<std::int64_t>(counters.retried_batches)}});
   // A window in flight may take long and nobody waits for it. Nothing here needs to be undone.
   std::_Exit(ordinary ? EXIT_SUCCESS : kExitFailed);
 }
@@ -180,10 +190,19 @@ int main(int argc, char** argv) {
   app.add_option("--lanes", arguments.lanes, "windows computed at a time")->check(CLI::Range(1, 256));
   app.add_option("--threads", arguments.threads, "that prepare and finish a run; 0: one for each lane")
       ->check(CLI::Range(0, 256));
+  app.add_option("--buckets", arguments.buckets,
+                 "sizes of batches to try, ascending from 1, as 1,2,4; default: 1 on a CPU, up to 8 on a GPU")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 64));
   auto* lock_dir = app.add_option("--lock-dir", arguments.lock_dir, "folder of the host's device locks");
   app.add_option("--lock", arguments.lock, "name of the lock to hold")->needs(lock_dir);
   try {
     app.parse(argc, argv);
+    const std::vector<std::uint32_t>& buckets = arguments.buckets;
+    const bool ascending = std::is_sorted(buckets.begin(), buckets.end(), std::less_equal<>());
+    if (!buckets.empty() && (buckets.front() != 1 || !ascending)) {
+      throw CLI::ValidationError("--buckets", "sizes ascend from 1, as 1,2,4");
+    }
   } catch (const CLI::ParseError& error) {
     const int code = app.exit(error);
     return code == 0 ? 0 : tomoserve::worker::kExitUsage;

@@ -104,7 +104,10 @@ struct Run::State {
   std::optional<volume::HounsfieldCounts> hounsfield;
 
   std::once_flag begun;
-  double begun_ms = 0;      // first window
+  double begun_ms = 0;  // first window
+  void NoteBegun() {
+    std::call_once(begun, [&] { begun_ms = base::MonotonicMs(); });
+  }
   double last_fold_ms = 0;  // end of the last window
 
   // The time point that a window of the run belongs to.
@@ -163,7 +166,7 @@ absl::StatusOr<std::shared_ptr<Run>> Run::Prepare(const ipc::v1::StartRun& start
 std::uint32_t Run::windows() const { return state_->windows; }
 
 absl::Status Run::Forward(std::uint32_t index, std::uint32_t, std::unique_ptr<Output>& output) {
-  std::call_once(state_->begun, [&] { state_->begun_ms = base::MonotonicMs(); });
+  state_->NoteBegun();
   state_->resources.device.Use();
   state_->resources.in_flight->AwaitRoom();
   const engine::Network& network = *state_->model->network;
@@ -174,8 +177,22 @@ absl::Status Run::Forward(std::uint32_t index, std::uint32_t, std::unique_ptr<Ou
     return network.Forward(input);
   }));
   state_->resources.in_flight->Mark();
-  output = std::make_unique<WindowOutput>(std::move(outputs));
+  output = OutputOf(std::move(outputs));
   return absl::OkStatus();
+}
+
+absl::StatusOr<at::Tensor> Run::Gather(std::uint32_t index) {
+  state_->NoteBegun();
+  const std::size_t time_point = state_->TimePointOf(index);
+  return state_->prepared[time_point]->Gather(index - state_->first_window[time_point]);
+}
+
+const std::vector<std::int64_t>& Run::mirror_dimensions() const {
+  return state_->prepared.front()->plan().mirror_dimensions;
+}
+
+std::unique_ptr<executor::Job::Output> Run::OutputOf(pipeline::Outputs outputs) {
+  return std::make_unique<WindowOutput>(std::move(outputs));
 }
 
 absl::Status Run::Fold(std::uint32_t index, std::unique_ptr<Output> output) {

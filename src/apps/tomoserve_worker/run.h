@@ -13,6 +13,7 @@
 #include "tomoserve/engine/network.h"
 #include "tomoserve/executor/executor.h"
 #include "tomoserve/ipc/v1/worker.pb.h"
+#include "tomoserve/pipeline/forward.h"
 #include "tomoserve/v1/recipe.pb.h"
 
 namespace tomoserve::worker {
@@ -21,13 +22,14 @@ namespace tomoserve::worker {
 struct LoadedModel {
   v1::Recipe recipe;
   std::shared_ptr<const engine::Network> network;
-  std::uint64_t forward_bytes = 0;  // of the device, that a window's forward pass takes; 0: not known
+  std::shared_ptr<executor::Batcher> batcher;  // of all its runs
+  std::uint64_t forward_bytes = 0;  // of the device, that a pass of its largest batch takes; 0: not known
 };
 
 // What the runs of a worker share.
 struct RunResources {
   engine::ComputeDevice device;
-  std::shared_ptr<engine::LaunchBound> in_flight;  // of windows, over all runs
+  std::shared_ptr<engine::LaunchBound> in_flight;  // of batches, over all runs
   std::uint64_t memory_bytes = 0;                  // of the device, for runs
   int threads = 1;                                 // that prepare and finish a run
 };
@@ -51,6 +53,12 @@ class Run final : public executor::Job {
   std::uint32_t windows() const override;
   absl::Status Forward(std::uint32_t index, std::uint32_t lane, std::unique_ptr<Output>& output) override;
   absl::Status Fold(std::uint32_t index, std::unique_ptr<Output> output) override;
+
+  // Forward's halves, for a batch with windows of the model's other runs. The network's input for a window,
+  // as pipeline::PreparedRun::Gather; mirror images are of these dimensions; what Fold takes, and judges.
+  absl::StatusOr<at::Tensor> Gather(std::uint32_t index);
+  const std::vector<std::int64_t>& mirror_dimensions() const;
+  static std::unique_ptr<Output> OutputOf(pipeline::Outputs outputs);
 
   // After the last Fold: labels and measurements; the label map is filled.
   absl::StatusOr<ipc::v1::RunDone> Finish();

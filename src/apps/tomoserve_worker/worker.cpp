@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <utility>
 
+#include "absl/strings/str_join.h"
+#include "apps/tomoserve_worker/model_batcher.h"
 #include "tomoserve/base/clock.h"
 #include "tomoserve/base/log.h"
 #include "tomoserve/base/out_of_memory.h"
@@ -16,7 +18,7 @@ namespace {
 
 constexpr double kProgressMs = 200;
 // Launched on a GPU and not finished: enough that it never waits for the next one.
-constexpr std::size_t kWindowsInFlight = 4;
+constexpr std::size_t kBatchesInFlight = 4;
 
 absl::Status Cancelled() {
   return base::Error(absl::StatusCode::kCancelled, "CANCELLED", "", "the run was cancelled");
@@ -37,14 +39,16 @@ auto Guarded(const Call& call) -> decltype(call()) {
 }  // namespace
 
 Worker::Worker(Front& front, engine::ComputeDevice device, std::uint64_t memory_bytes, std::uint32_t lanes,
-               std::uint32_t threads)
+               std::uint32_t threads, BucketChoice buckets)
     : front_(front),
       resources_{.device = device,
-                 .in_flight = std::make_shared<engine::LaunchBound>(device.stream(), kWindowsInFlight),
+                 .in_flight = std::make_shared<engine::LaunchBound>(device.stream(), kBatchesInFlight),
                  .memory_bytes = memory_bytes,
                  .threads = static_cast<int>(threads)},
-      // As many outputs may wait as there are lanes: no lane idles behind a slower one.
-      executor_(executor::Executor::Create(lanes, lanes)) {}
+      buckets_(std::move(buckets)),
+      // As many outputs may wait as the lanes compute at a time: none idles behind a slower one, and a run
+      // alone fills its batches.
+      executor_(executor::Executor::Create(lanes, lanes * buckets_.sizes.back())) {}
 
 Worker::~Worker() {
   const std::lock_guard lock(mutex_);
@@ -120,32 +124,27 @@ absl::StatusOr<ipc::v1::ModelState> Worker::LoadAndWarmUp(const ipc::v1::LoadMod
                       engine::Network::Load(files, load.recipe(), digests, resources_.device));
   // What a run beside it takes would be counted, too.
   const std::optional<std::uint64_t> runs_before = RunsWhenIdle();
-  const std::uint64_t bytes_before = resources_.device.RestartPeak();
-  std::mutex mutex;
-  std::vector<double> ms;
-  absl::Status failed;
-  executor_->OnEveryLane([&](std::uint32_t) {
-    const auto median = network->WarmUp();
-    const std::lock_guard lock(mutex);
-    if (median.ok()) {
-      ms.push_back(*median);
-    } else if (failed.ok()) {
-      failed = median.status();
-    }
-  });
-  TS_RETURN_IF_ERROR(failed);
-  std::sort(ms.begin(), ms.end());
+  TS_ASSIGN_OR_RETURN(const WarmNetwork warm, WarmUp(*network, load.recipe(), *executor_, buckets_));
+  base::Log(base::LogLevel::kInfo, "buckets_proved",
+            {{"model_digest", load.model_digest()},
+             {"buckets", absl::StrJoin(warm.buckets, ",")},
+             {"ms_per_window", warm.ms_per_window},
+             {"reason", base::ReasonOf(warm.not_proved)},
+             {"value", base::ValueOf(warm.not_proved)}});
   ipc::v1::ModelState state;
   state.set_warm(true);
   state.set_weight_bytes(network->weight_bytes());
-  state.set_ms_per_window(ms[ms.size() / 2]);
+  state.set_ms_per_window(warm.ms_per_window);
   auto model = std::make_shared<LoadedModel>();
   if (runs_before && runs_before == RunsWhenIdle()) {
-    const std::uint64_t peak_bytes = resources_.device.PeakBytes();
-    model->forward_bytes = peak_bytes - std::min(peak_bytes, bytes_before);
+    model->forward_bytes = warm.forward_bytes;
     state.set_forward_bytes(model->forward_bytes);
   }
   model->recipe = load.recipe();
+  // A pass on a CPU is computed when it returns: what it took is measured then.
+  const bool is_cuda = resources_.device.is_cuda();
+  const double window_ms = is_cuda ? warm.ms_per_window * PassesPerWindow(load.recipe()) : 0;
+  model->batcher = std::make_shared<ModelBatcher>(warm.buckets, window_ms, network, resources_);
   model->network = std::move(network);
   const std::lock_guard lock(mutex_);
   models_[load.model_digest()] = std::move(model);
@@ -198,27 +197,30 @@ void Worker::Prepare(const std::shared_ptr<ActiveRun>& active, const ipc::v1::St
     if (active->cancelled) return;  // answered
     active->begun = true;
   }
+  std::shared_ptr<executor::Batcher> batcher;
   auto run = Guarded([&]() -> absl::StatusOr<std::shared_ptr<Run>> {
     auto model = FindModel(start.model_digest());
     if (model == nullptr) {
       return base::Error(absl::StatusCode::kFailedPrecondition, "MODEL_NOT_LOADED", start.model_digest(),
                          "the run's model is not loaded");
     }
+    batcher = model->batcher;
     return Run::Prepare(start, std::move(fds), std::move(model), resources_, ResidentBytes(),
                         [active] { return active->cancelled.load(); });
   });
   if (run.ok()) {
-    Submit(active, start.urgency(), *std::move(run));
+    Submit(active, start.urgency(), std::move(batcher), *std::move(run));
   } else {
     Answer(*active, run.status());
   }
 }
 
 void Worker::Submit(const std::shared_ptr<ActiveRun>& active, std::uint32_t urgency,
-                    std::shared_ptr<Run> run) {
+                    std::shared_ptr<executor::Batcher> batcher, std::shared_ptr<Run> run) {
   executor::JobOptions options;
   options.run_id = active->run_id;
   options.urgency = urgency;
+  options.batcher = std::move(batcher);
   options.progress = [this, active, next_ms = 0.0](std::uint32_t done, std::uint32_t total) mutable {
     NoteMemoryUsed();
     const double now_ms = base::MonotonicMs();

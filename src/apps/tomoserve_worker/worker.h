@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "apps/tomoserve_worker/front.h"
 #include "apps/tomoserve_worker/run.h"
+#include "apps/tomoserve_worker/warm_up.h"
 #include "apps/tomoserve_worker/work_thread.h"
 #include "tomoserve/base/unique_fd.h"
 #include "tomoserve/engine/compute_device.h"
@@ -24,10 +25,10 @@ namespace tomoserve::worker {
 
 class Worker {
  public:
-  // `front` must outlive the worker. `lanes` compute windows; `threads` prepare and finish a run; runs may
-  // use `memory_bytes` of the device.
+  // `front` must outlive the worker. `lanes` compute windows, in batches of `buckets`; `threads` prepare and
+  // finish a run; runs may use `memory_bytes` of the device.
   Worker(Front& front, engine::ComputeDevice device, std::uint64_t memory_bytes, std::uint32_t lanes,
-         std::uint32_t threads);
+         std::uint32_t threads, BucketChoice buckets);
   // Cancels what is left; waits for the windows in flight.
   ~Worker();
 
@@ -36,6 +37,7 @@ class Worker {
 
   // Windows computed so far. Thread-safe.
   std::uint64_t windows_done() const { return executor_->windows_done(); }
+  executor::Counters counters() const { return executor_->counters(); }
   // Memory of the GPU that this process held after the last window, run or load, bytes; 0 on a CPU. Never
   // blocks: LibTorch's allocator holds its lock while the driver works, and a heartbeat must not wait for it.
   std::uint64_t device_memory_used_bytes() const { return device_memory_used_bytes_; }
@@ -54,7 +56,8 @@ class Worker {
   absl::StatusOr<ipc::v1::ModelState> LoadAndWarmUp(const ipc::v1::LoadModel& load, const Fds& fds);
   void Start(ipc::v1::StartRun start, Fds fds);
   void Prepare(const std::shared_ptr<ActiveRun>& active, const ipc::v1::StartRun& start, Fds fds);
-  void Submit(const std::shared_ptr<ActiveRun>& active, std::uint32_t urgency, std::shared_ptr<Run> run);
+  void Submit(const std::shared_ptr<ActiveRun>& active, std::uint32_t urgency,
+              std::shared_ptr<executor::Batcher> batcher, std::shared_ptr<Run> run);
   void Finish(const std::shared_ptr<ActiveRun>& active, std::shared_ptr<Run> run);
   void Cancel(const std::string& run_id);
   // After an error, before it is answered. Ends the process when it left the device unusable: nothing that it
@@ -72,6 +75,7 @@ class Worker {
 
   Front& front_;
   const RunResources resources_;
+  const BucketChoice buckets_;
   std::mutex mutex_;
   std::map<std::string, std::shared_ptr<const LoadedModel>> models_;  // by digest; guarded by mutex_
   std::map<std::string, std::shared_ptr<ActiveRun>> runs_;            // by run id; guarded by mutex_

@@ -1,0 +1,44 @@
+// What a network is tried with before runs may use it, and in batches of which sizes they may.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "tomoserve/engine/network.h"
+#include "tomoserve/executor/executor.h"
+#include "tomoserve/v1/recipe.pb.h"
+
+namespace tomoserve::worker {
+
+// Sizes of batches that are tried, ascending, the first one 1.
+struct BucketChoice {
+  std::vector<std::uint32_t> sizes{1};
+  // Whether a size is used only where it, or a larger one, makes windows cheaper, its pass is short enough
+  // for a STAT run to wait for, and it takes no more than a quarter of `memory_bytes`.
+  bool only_worthwhile = false;
+  std::uint64_t memory_bytes = 0;  // of the device
+};
+
+// The sizes that a worker tries where nobody says any: 1, 2, 4, 8 on a GPU, where they are worthwhile, 1 on a
+// CPU, whose lanes fill it.
+BucketChoice DefaultBuckets(const engine::ComputeDevice& device, std::uint64_t memory_bytes);
+
+struct WarmNetwork {
+  std::vector<std::uint32_t> buckets{1};  // that may be used, ascending
+  double ms_per_window = 0;               // of one pass, in the largest of them
+  std::uint64_t forward_bytes = 0;        // of the device, of a pass in the largest of them
+  absl::Status not_proved;                // why the first size that was not proved was not
+};
+
+// Warms the network up on every lane, and proves batches of the sizes on each. A recipe whose windows differ
+// in shape from run to run has batches of 1. Not from a lane. Errors: those of engine::Network::WarmUp;
+// engine::ProveBatch's where it left the device unusable.
+absl::StatusOr<WarmNetwork> WarmUp(const engine::Network& network, const v1::Recipe& recipe,
+                                   executor::Executor& lanes, const BucketChoice& choice);
+
+// Forward passes of a window: mirror images are passes, too.
+std::uint32_t PassesPerWindow(const v1::Recipe& recipe);
+
+}  // namespace tomoserve::worker
