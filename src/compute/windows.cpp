@@ -15,6 +15,7 @@
 
 #include "compute/copy_tiles.h"
 #include "tomoserve/base/status.h"
+#include "tomoserve/volume/window_cells.h"
 
 namespace tomoserve::compute {
 namespace {
@@ -26,21 +27,6 @@ absl::Status Invalid(const char* field, const char* text) {
 absl::Status TooMany(std::int64_t windows) {
   return base::Error(absl::StatusCode::kResourceExhausted, "TOO_MANY_WINDOWS", std::to_string(windows),
                      "the volume would be cut into too many windows");
-}
-
-// Starts along one axis, counted in the unpadded volume.
-std::vector<std::int64_t> MonaiStarts(std::int64_t volume, std::int64_t window, double overlap) {
-  const std::int64_t padded = std::max(volume, window);
-  const std::int64_t pad_before = (padded - volume) / 2;
-  const std::int64_t interval =
-      window == padded
-          ? window
-          : std::max<std::int64_t>(static_cast<std::int64_t>(static_cast<double>(window) * (1 - overlap)), 1);
-  std::vector<std::int64_t> starts;
-  for (std::int64_t start = 0;; start += interval) {
-    starts.push_back(std::min(start, padded - window) - pad_before);
-    if (start + window >= padded) return starts;
-  }
 }
 
 // The part of [start, start + size) that lies in [0, volume): first position and length.
@@ -79,7 +65,7 @@ absl::StatusOr<WindowPlan> MonaiWindows(const Xyz& volume_size, const Xyz& windo
   std::int64_t count = 1;
   for (std::size_t axis = 0; axis < 3; ++axis) {
     if (window_size[axis] < 1 || volume_size[axis] < 1) return Invalid("size", "a size is zero");
-    starts[axis] = MonaiStarts(volume_size[axis], window_size[axis], overlap);
+    starts[axis] = volume::MonaiStarts(volume_size[axis], window_size[axis], overlap);
     count *= static_cast<std::int64_t>(starts[axis].size());
     if (count > kMaxWindows) return TooMany(count);
   }

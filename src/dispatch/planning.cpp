@@ -101,6 +101,7 @@ absl::StatusOr<Prediction> Predict(const v1::Recipe& recipe, const volume::Geome
   volume::CountPreparation(recipe, arrays);
   arrays.window = models::WholeWindowVoxels(recipe, prepared.size);
   arrays.head_values = volume::HeadValues(recipe, prepared.size);
+  arrays.open_voxels = volume::OpenVoxels(recipe, prepared.size);
   prediction.cpu_bytes = volume::LoopBytes(arrays) * time_points;
   prediction.gpu_bytes = volume::DeviceBytes(arrays) * time_points;
   prediction.window_ratio = models::WarmUpRatio(recipe, prepared.size);

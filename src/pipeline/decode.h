@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "pipeline/score_field.h"
@@ -21,5 +22,13 @@ template <typename Label>
 absl::Status DecodeLabels(const v1::Recipe& recipe, const RunPlan& plan, const compute::GridMap& to_volume,
                           const at::Tensor& region, ScoreField& scores, std::span<Label> labels,
                           const compute::Parallel& parallel);
+
+// The steps from arg_max or threshold on, where `model_labels` are what it has made on the model grid, or,
+// empty, `labels` are. They are resampled by nearest. Otherwise as DecodeLabels.
+template <typename Label>
+absl::Status DecodeMadeLabels(const v1::Recipe& recipe, const RunPlan& plan,
+                              const compute::GridMap& to_volume, const at::Tensor& region,
+                              std::vector<Label> model_labels, std::span<Label> labels,
+                              const compute::Parallel& parallel);
 
 }  // namespace tomoserve::pipeline

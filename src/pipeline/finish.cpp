@@ -9,6 +9,7 @@
 #include "pipeline/decode.h"
 #include "pipeline/decode_on_device.h"
 #include "pipeline/decode_rules.h"
+#include "pipeline/label_scores.h"
 #include "pipeline/score_field.h"
 #include "pipeline/tensor_scores.h"
 #include "tomoserve/base/status.h"
@@ -37,19 +38,26 @@ at::Tensor OnVolumeGrid(const RunPlan& plan, const at::Tensor& labels) {
   return whole;
 }
 
+// Has `decode` fill the labels of what a crop leaves, and inserts them into the label map.
+template <typename Label, typename DecodeCrop>
+absl::Status InLabelMap(const RunPlan& plan, std::span<Label> label_map, DecodeCrop decode) {
+  if (!plan.IsCropped()) return decode(label_map);
+  std::vector<Label> of_crop(plan.cropped.voxels());
+  TS_RETURN_IF_ERROR(decode(std::span(of_crop)));
+  compute::InsertInto<Label>(plan.volume, plan.box, of_crop, label_map);
+  return absl::OkStatus();
+}
+
 template <typename Label>
 absl::StatusOr<Decoded> DecodeWithLoops(const DecodeInput& input, at::Tensor sums, at::Tensor weights,
                                         std::span<Label> label_map) {
   auto scores = std::make_unique<ScoreField>(std::move(sums), SumsInHalf(input.recipe));
   if (weights.defined()) TS_RETURN_IF_ERROR(scores->Divide(weights, input.parallel));
   weights.reset();
-  std::vector<Label> of_crop(input.plan.IsCropped() ? input.plan.cropped.voxels() : 0);
-  const std::span<Label> labels = of_crop.empty() ? label_map : std::span(of_crop);
-  TS_RETURN_IF_ERROR(DecodeLabels<Label>(input.recipe, input.plan, input.to_volume, input.region, *scores,
-                                         labels, input.parallel));
-  if (!of_crop.empty()) {
-    compute::InsertInto<Label>(input.plan.volume, input.plan.box, of_crop, label_map);
-  }
+  TS_RETURN_IF_ERROR(InLabelMap<Label>(input.plan, label_map, [&](std::span<Label> labels) {
+    return DecodeLabels<Label>(input.recipe, input.plan, input.to_volume, input.region, *scores, labels,
+                               input.parallel);
+  }));
   return Decoded{OnVolumeGrid(input.plan, std::move(scores)), {}};
 }
 
@@ -78,9 +86,27 @@ absl::StatusOr<Decoded> Decode(const DecodeInput& input, at::Tensor sums, at::Te
   return DecodeWithTensors<Label>(input, std::move(sums), std::move(weights), label_map);
 }
 
+template <typename Label>
+absl::StatusOr<Decoded> DecodePieced(const DecodeInput& input, PiecedLabels made,
+                                     std::span<Label> label_map) {
+  std::vector<Label> model_labels(made.labels.begin(), made.labels.end());
+  made.labels = {};
+  TS_RETURN_IF_ERROR(InLabelMap<Label>(input.plan, label_map, [&](std::span<Label> labels) {
+    return DecodeMadeLabels<Label>(input.recipe, input.plan, input.to_volume, input.region,
+                                   std::move(model_labels), labels, input.parallel);
+  }));
+  return Decoded{
+      OnVolumeGrid(input.plan, std::make_unique<LabelScores>(std::move(made.scores), input.to_volume)), {}};
+}
+
 template absl::StatusOr<Decoded> Decode<std::uint8_t>(const DecodeInput&, at::Tensor, at::Tensor,
                                                       std::span<std::uint8_t>);
 template absl::StatusOr<Decoded> Decode<std::uint16_t>(const DecodeInput&, at::Tensor, at::Tensor,
                                                        std::span<std::uint16_t>);
+
+template absl::StatusOr<Decoded> DecodePieced<std::uint8_t>(const DecodeInput&, PiecedLabels,
+                                                            std::span<std::uint8_t>);
+template absl::StatusOr<Decoded> DecodePieced<std::uint16_t>(const DecodeInput&, PiecedLabels,
+                                                             std::span<std::uint16_t>);
 
 }  // namespace tomoserve::pipeline

@@ -7,6 +7,7 @@
 #include <span>
 
 #include "absl/status/statusor.h"
+#include "pipeline/labels_in_pieces.h"
 #include "pipeline/score_reader.h"
 #include "tomoserve/compute/grid_map.h"
 #include "tomoserve/compute/parallel.h"
@@ -39,5 +40,9 @@ struct Decoded {
 template <typename Label>
 absl::StatusOr<Decoded> Decode(const DecodeInput& input, at::Tensor sums, at::Tensor weights,
                                std::span<Label> label_map);
+
+// The same from labels and scores on the model grid, with plain loops.
+template <typename Label>
+absl::StatusOr<Decoded> DecodePieced(const DecodeInput& input, PiecedLabels made, std::span<Label> label_map);
 
 }  // namespace tomoserve::pipeline

@@ -11,6 +11,7 @@
 #include "pipeline/decode_rules.h"
 #include "pipeline/detector.h"
 #include "pipeline/finish.h"
+#include "pipeline/labels_in_pieces.h"
 #include "pipeline/object_findings.h"
 #include "tomoserve/base/clock.h"
 #include "tomoserve/base/status.h"
@@ -21,6 +22,7 @@
 #include "tomoserve/compute/on_device/components.h"
 #include "tomoserve/models/recipe.h"
 #include "tomoserve/models/tensor_axes.h"
+#include "tomoserve/volume/run_bytes.h"
 
 namespace tomoserve::pipeline {
 namespace {
@@ -85,6 +87,8 @@ PreparedRun::PreparedRun(v1::Recipe recipe, RunPlan plan, compute::Parallel para
       plan_(std::move(plan)),
       parallel_(std::move(parallel)),
       placement_(placement) {}
+
+PreparedRun::~PreparedRun() = default;
 
 absl::StatusOr<std::unique_ptr<PreparedRun>> PreparedRun::Create(
     const v1::Recipe& recipe, const volume::Geometry& volume, std::span<const compute::StoredSlice> slices,
@@ -182,7 +186,15 @@ absl::StatusOr<Outputs> PreparedRun::ForwardWindow(std::uint32_t window, const F
   return outputs;
 }
 
+bool PreparedRun::InPieces() const {
+  return placement_.UsesLoops() && !placement_.whole_sums && volume::MakesLabelsInPieces(recipe_);
+}
+
 void PreparedRun::AddToSums(std::uint32_t window, const at::Tensor& output) {
+  if (InPieces()) {
+    if (!pieces_) pieces_ = std::make_unique<LabelsInPieces>(recipe_, plan_, importance_);
+    return pieces_->Add(window, FromNetwork(recipe_.network(), output));
+  }
   if (!sums_.defined()) {
     const std::array<std::int64_t, 3> size = compute::MemorySize(plan_.grid);
     sums_ = at::zeros({recipe_.network().output_channels(), size[0], size[1], size[2]},
@@ -211,7 +223,7 @@ absl::Status PreparedRun::Fold(std::uint32_t window, Outputs outputs) {
 }
 
 absl::StatusOr<RunResult> PreparedRun::Finish(std::span<std::byte> label_map, std::uint32_t bytes_per_voxel) {
-  if (folded_ != windows() || !(sums_.defined() || maps_))
+  if (folded_ != windows() || !(sums_.defined() || pieces_ || maps_))
     return FoldOrder("the run is not complete, or finished already");
   const bool known = bytes_per_voxel == 1 || bytes_per_voxel == 2;
   if (!known || label_map.size() != plan_.volume.voxels() * bytes_per_voxel ||
@@ -241,15 +253,24 @@ at::Tensor PreparedRun::Weights() const {
 }
 
 template <typename Label>
+absl::StatusOr<Decoded> PreparedRun::DecodeAs(const DecodeInput& input, std::span<Label> label_map) {
+  if (pieces_) {
+    PiecedLabels made = pieces_->Take();
+    pieces_.reset();
+    return DecodePieced<Label>(input, std::move(made), label_map);
+  }
+  at::Tensor weights;  // undefined where each voxel has been answered once
+  if (recipe_.windows().layout() != v1::WINDOW_LAYOUT_SLICES) weights = Weights();
+  return Decode<Label>(input, std::exchange(sums_, at::Tensor()), std::move(weights), label_map);
+}
+
+template <typename Label>
 absl::StatusOr<RunResult> PreparedRun::FinishAs(std::span<Label> label_map) {
   const double start = base::MonotonicMs();
   prepared_.clear();
-  at::Tensor weights;  // undefined where each voxel has been answered once
-  if (recipe_.windows().layout() != v1::WINDOW_LAYOUT_SLICES) weights = Weights();
   const compute::GridMap to_volume = compute::MapToVolume(plan_.cropped, plan_.grid);
   const DecodeInput input{recipe_, plan_, to_volume, placement_, parallel_, region_};
-  TS_ASSIGN_OR_RETURN(Decoded decoded, Decode<Label>(input, std::exchange(sums_, at::Tensor()),
-                                                     std::move(weights), label_map));
+  TS_ASSIGN_OR_RETURN(Decoded decoded, DecodeAs<Label>(input, label_map));
   region_.reset();
   const double labelled = base::MonotonicMs();
 

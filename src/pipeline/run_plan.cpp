@@ -230,6 +230,9 @@ absl::StatusOr<RunPlan> PlanRun(const v1::Recipe& recipe, const volume::Geometry
   volume::CountPreparation(recipe, arrays);
   arrays.window = models::WholeWindowVoxels(recipe, {prepared[0], prepared[1], prepared[2]});
   arrays.head_values = volume::HeadValues(recipe, {prepared[0], prepared[1], prepared[2]});
+  if (!placement.whole_sums) {
+    arrays.open_voxels = volume::OpenVoxels(recipe, {prepared[0], prepared[1], prepared[2]});
+  }
   plan.device_peak_bytes = volume::DeviceBytes(arrays);
   if (placement.UsesLoops()) {
     plan.peak_bytes = volume::LoopBytes(arrays);

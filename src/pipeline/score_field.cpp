@@ -1,14 +1,13 @@
 #include "pipeline/score_field.h"
 
 #include <ATen/ops/from_blob.h>
-#include <ATen/ops/softmax.h>
-#include <c10/core/InferenceMode.h>
 #include <c10/util/Half.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cmath>
 
+#include "pipeline/activation.h"
 #include "pipeline/decode_rules.h"
 #include "tomoserve/base/status.h"
 #include "tomoserve/compute/intensity.h"
@@ -16,16 +15,6 @@
 
 namespace tomoserve::pipeline {
 namespace {
-
-// In place on [C][...], any strides.
-void ActivateAll(v1::Activation activation, at::Tensor scores) {
-  const c10::InferenceMode inference;  // per thread
-  if (activation == v1::ACTIVATION_SIGMOID) {
-    scores.sigmoid_();
-  } else if (activation == v1::ACTIVATION_SOFTMAX) {
-    scores.copy_(at::softmax(scores, 0));
-  }
-}
 
 // In place, the scores of one voxel.
 void ActivateOne(v1::Activation activation, std::span<float> scores) {
@@ -80,8 +69,10 @@ absl::Status ScoreField::Activate(v1::Activation activation, const compute::Para
     return absl::OkStatus();
   }
   half_ = false;
+  float* const scores = scores_.mutable_data_ptr<float>();
   return compute::ParallelFor(parallel, scores_.size(1), [&](std::int64_t slice, int) {
-    ActivateAll(activation, scores_.select(1, slice));
+    ActivateVoxels(activation, scores + slice * scores_.stride(1), channels(), scores_.stride(0),
+                   scores_.stride(1));
   });
 }
 
@@ -101,8 +92,8 @@ void ScoreField::Read(std::int64_t k, std::span<float> out, std::vector<float>& 
   }
   if (half_) compute::RoundToHalf(Wrapped(out));
   for (const v1::Activation activation : later_) {
-    ActivateAll(activation, at::from_blob(out.data(), {channels(), static_cast<std::int64_t>(slice_size)},
-                                          at::TensorOptions().dtype(at::kFloat)));
+    const auto voxels = static_cast<std::int64_t>(slice_size);
+    ActivateVoxels(activation, out.data(), channels(), voxels, voxels);
   }
 }
 

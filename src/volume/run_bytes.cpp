@@ -5,6 +5,7 @@
 #include <string>
 
 #include "tomoserve/base/status.h"
+#include "tomoserve/volume/window_cells.h"
 
 namespace tomoserve::volume {
 namespace {
@@ -18,6 +19,7 @@ constexpr std::uint64_t kMostVoxels = std::uint64_t{1} << 40;
 constexpr std::uint64_t kMostOnAxis = std::uint64_t{1} << 20;
 constexpr std::uint64_t kMostChannels = std::uint64_t{1} << 16;
 constexpr std::uint64_t kMostInputs = 64;
+constexpr std::uint32_t kFewestChannelsInPieces = 4;
 
 std::uint64_t OnAxis(std::uint64_t n) { return std::min(n, kMostOnAxis); }
 
@@ -144,8 +146,56 @@ std::uint64_t HeadValues(const v1::Recipe& recipe, const std::array<std::uint64_
   return static_cast<std::uint64_t>(std::min(values, static_cast<double>(kMostVoxels)));
 }
 
+bool MakesLabelsInPieces(const v1::Recipe& recipe) {
+  const v1::Windows& windows = recipe.windows();
+  if (windows.layout() != v1::WINDOW_LAYOUT_MONAI && windows.layout() != v1::WINDOW_LAYOUT_SLICES)
+    return false;
+  if (recipe.network().output_channels() < kFewestChannelsInPieces) return false;
+  const bool resampled = recipe.preparation().has_spacing();
+  bool labelled = false;
+  bool on_volume_grid = false;
+  for (const v1::DecodeStep& step : recipe.decode()) {
+    if (step.has_fill_holes() || step.has_detect_boxes()) return false;
+    if (step.has_activation() && on_volume_grid) return false;
+    on_volume_grid = on_volume_grid || step.has_to_volume_grid();
+    if (on_volume_grid && resampled && !labelled) return false;
+    labelled = labelled || step.has_arg_max() || step.has_threshold();
+  }
+  return labelled;
+}
+
+std::uint64_t OpenVoxels(const v1::Recipe& recipe, const std::array<std::uint64_t, 3>& prepared_xyz) {
+  if (!MakesLabelsInPieces(recipe)) return 0;
+  const v1::Windows& windows = recipe.windows();
+  std::array<std::uint64_t, 3> size{};
+  for (std::size_t axis = 0; axis < 3; ++axis) {
+    size[axis] = std::max<std::uint64_t>(OnAxis(prepared_xyz[axis]), 1);
+  }
+  if (windows.layout() == v1::WINDOW_LAYOUT_SLICES) return size[0] * size[1];
+  if (windows.size_size() != 3 || !(windows.overlap() >= 0 && windows.overlap() < 1)) return 0;
+  std::array<std::uint64_t, 3> window{};
+  for (std::size_t axis = 0; axis < 3; ++axis) {
+    window[axis] = windows.size(static_cast<int>(axis));
+    if (window[axis] == 0) window[axis] = size[axis];
+  }
+  // What a crop leaves may be more at a time, as its last windows overlap more, but never more than this.
+  if (recipe.preparation().has_crop()) return std::min(window[0], size[0]) * size[1] * size[2];
+  std::array<AxisCells, 3> cells;
+  std::int64_t count = 1;
+  for (std::size_t axis = 0; axis < 3; ++axis) {
+    const auto voxels = static_cast<std::int64_t>(size[axis]);
+    const auto of_window = static_cast<std::int64_t>(window[axis]);
+    const std::vector<std::int64_t> starts = MonaiStarts(voxels, of_window, windows.overlap());
+    count *= static_cast<std::int64_t>(starts.size());
+    if (count > kMaxWindows) return 0;  // no run has so many
+    cells[axis] = CellsOf(starts, of_window, voxels);
+  }
+  return MostOpenVoxels(cells);
+}
+
 // Before the windows the volumes and the prepared copies or the region, then the prepared volumes, the sums
-// and a window, after them the prepared volumes, the sums, the weights and labels on the model grid.
+// and a window, after them the prepared volumes, the sums, the weights and labels on the model grid. In
+// pieces labels and scores take the place of what is not open.
 std::uint64_t LoopBytes(const RunArrays& arrays) {
   const std::uint64_t of_prepared = Voxels(arrays.prepared_ijk);
   const std::uint64_t of_volume = Voxels(arrays.volume_ijk);
@@ -155,9 +205,16 @@ std::uint64_t LoopBytes(const RunArrays& arrays) {
                (of_volume + of_prepared) * kFloat + (arrays.nonzero_region ? of_volume : 0)) +
       OtherInputBytes(arrays);
   if (arrays.head_values > 0) return std::max(before, (of_prepared * inputs + HeadValues(arrays)) * kFloat);
-  const std::uint64_t after = of_prepared * ((Channels(arrays) + 1 + inputs) * kFloat + kLabel) +
-                              (arrays.cropped ? of_volume * kLabel : 0);
-  const std::uint64_t between = of_prepared * (Channels(arrays) + inputs) * kFloat + WindowBytes(arrays);
+  const std::uint64_t of_crop = arrays.cropped ? of_volume * kLabel : 0;
+  std::uint64_t between = of_prepared * (Channels(arrays) + inputs) * kFloat + WindowBytes(arrays);
+  std::uint64_t after = of_prepared * ((Channels(arrays) + 1 + inputs) * kFloat + kLabel) + of_crop;
+  if (arrays.open_voxels > 0) {
+    const std::uint64_t open = std::min(arrays.open_voxels, of_prepared);
+    // Of a cell that has become final also its labels.
+    between = of_prepared * (inputs * kFloat + kLabel + kFloat) +
+              open * ((Channels(arrays) + 1) * kFloat + kLabel) + WindowBytes(arrays);
+    after = of_prepared * (inputs * kFloat + 2 * kLabel + kFloat) + of_crop;
+  }
   return std::max({before, between, after}) + KeptRegionBytes(arrays);
 }
 

@@ -359,11 +359,12 @@ TEST_F(RepositoryTest, SharedModelsScriptWritesARepository) {
   ASSERT_EQ(std::system(command.c_str()), 0) << ReadText(root_ / "log");
   ASSERT_EQ(std::system(command.c_str()), 0) << "a second run: " << ReadText(root_ / "log");
   const Repository repository = Scan();
-  ASSERT_EQ(repository.models().size(), 2U);
+  ASSERT_EQ(repository.models().size(), 3U);
   for (const Model& model : repository.models())
     EXPECT_TRUE(model.good()) << model.name << model.refused.text();
   EXPECT_TRUE(repository.Find("lung_2d", "1").ok());
   EXPECT_TRUE(repository.Find("nodule_finder_d8", "1").ok());
+  EXPECT_TRUE(repository.Find("nodule_finder_in_lung", "1").ok()) << "a cascade of the two";
 }
 
 TEST_F(RepositoryTest, SharedModelsScriptSaysWhatIsAbsentOrWrong) {

@@ -75,6 +75,40 @@ TEST(RunBytesTest, TheRegionThatLabelsAreKeptInIsHeld) {
   EXPECT_EQ(DeviceBytes(arrays), DeviceBytes(plain) + 1'000'000u);
 }
 
+TEST(RunBytesTest, LoopsHoldTheSumsOfOpenVoxelsAndLabelsAndScoresOfAll) {
+  RunArrays arrays = Cube(100, 25);
+  arrays.open_voxels = 300'000;
+  EXPECT_EQ(LoopBytes(arrays), 1'000'000u * (4 + 2 + 4) + 300'000u * (26 * 4 + 2));
+  EXPECT_EQ(DeviceBytes(arrays), DeviceBytes(Cube(100, 25)));
+  arrays.open_voxels = 1;
+  EXPECT_EQ(LoopBytes(arrays), 1'000'000u * (4 + 2 * 2 + 4)) << "labels of two types at the end";
+}
+
+// 105 classes of a chest CT at 1.5 mm: a third of the sums at a time.
+TEST(OpenVoxelsTest, AreThoseOfCellsThatWindowsStillAddTo) {
+  v1::Recipe recipe;
+  recipe.mutable_windows()->set_layout(v1::WINDOW_LAYOUT_MONAI);
+  for (int axis = 0; axis < 3; ++axis) recipe.mutable_windows()->add_size(96);
+  recipe.mutable_windows()->set_overlap(0.25);
+  recipe.mutable_network()->set_output_channels(105);
+  recipe.mutable_preparation()->mutable_spacing();
+  recipe.add_decode()->mutable_arg_max();
+  recipe.add_decode()->mutable_to_volume_grid()->set_interpolation(v1::INTERPOLATION_NEAREST);
+  const std::uint64_t voxels = OpenVoxels(recipe, {239, 239, 250});
+  EXPECT_GT(voxels, 96u * 96 * 96);
+  EXPECT_LT(voxels, 239u * 239 * 250 / 3);
+  EXPECT_EQ(OpenVoxels(recipe, {96, 96, 96}), 96u * 96 * 96) << "one window";
+  EXPECT_EQ(OpenVoxels(recipe, {std::uint64_t{1} << 60, 1, 1}), OpenVoxels(recipe, {1 << 20, 1, 1}));
+  recipe.mutable_windows()->set_size(2, 0);
+  EXPECT_GE(OpenVoxels(recipe, {239, 239, 250}), 96u * 96 * 250);
+  recipe.mutable_preparation()->mutable_crop();
+  EXPECT_EQ(OpenVoxels(recipe, {239, 239, 250}), 96u * 239 * 250) << "whatever is left";
+  recipe.mutable_windows()->set_layout(v1::WINDOW_LAYOUT_SLICES);
+  EXPECT_EQ(OpenVoxels(recipe, {239, 239, 250}), 239u * 239);
+  recipe.mutable_decode()->SwapElements(0, 1);
+  EXPECT_EQ(OpenVoxels(recipe, {239, 239, 250}), 0u) << "scores are resampled before: those of all voxels";
+}
+
 TEST(RunBytesTest, ADeviceHoldsTheArraysAndPiecesOfThem) {
   const RunArrays chest{.volume_ijk = {512, 512, 300}, .prepared_ijk = {512, 512, 300}, .channels = 25};
   const std::uint64_t arrays = 512ull * 512 * 300 * (26 * 4 + 2 * 2);

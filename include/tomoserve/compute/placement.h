@@ -10,6 +10,9 @@ namespace tomoserve::compute {
 struct Placement {
   c10::Device device{c10::kCPU};
   bool plain_loops = true;  // of a CPU
+  // Hold the sums of all windows until the end, whatever the recipe (volume::MakesLabelsInPieces): the
+  // specification of labels in pieces, which are the same to the bit.
+  bool whole_sums = false;
   bool UsesLoops() const { return device.is_cpu() && plain_loops; }
 };
 

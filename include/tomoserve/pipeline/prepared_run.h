@@ -33,6 +33,10 @@
 
 namespace tomoserve::pipeline {
 
+class LabelsInPieces;
+struct Decoded;
+struct DecodeInput;
+
 // What a finished run says.
 struct RunResult {
   std::vector<v1::Finding> findings;         // highest score first; without UIDs
@@ -53,6 +57,7 @@ struct RegionLabels {
 
 class PreparedRun {
  public:
+  ~PreparedRun();
   // Reads the slices (not needed afterwards), converts, crops, reorients, resamples and normalises.
   // `slices`: those of each input's volume, k ascending, the first input's first; neighbours of an
   // interpolated slice are counted within its own volume. `region` is what a recipe with a region needs, and
@@ -106,8 +111,11 @@ class PreparedRun {
   absl::Status CheckOutputs(const Outputs& outputs) const;
   absl::Status CheckFinite(std::uint32_t window, const Outputs& outputs) const;
   absl::Status CheckAllFinite() const;
+  bool InPieces() const;
   void AddToSums(std::uint32_t window, const at::Tensor& output);
   at::Tensor Weights() const;
+  template <typename Label>
+  absl::StatusOr<Decoded> DecodeAs(const DecodeInput& input, std::span<Label> label_map);
   template <typename Label>
   absl::StatusOr<RunResult> FinishAs(std::span<Label> label_map);
   absl::StatusOr<RunResult> FinishBoxes();
@@ -123,6 +131,7 @@ class PreparedRun {
   std::vector<at::Tensor> prepared_;        // of each input [d0][d1][d2], the model grid in memory order
   at::Tensor importance_;                   // [x][y][z] of a window; undefined where all weights are 1
   at::Tensor sums_;                         // [C_out][d0][d1][d2]
+  std::unique_ptr<LabelsInPieces> pieces_;  // in place of the sums, where the recipe allows
   at::Tensor finite_;  // bool [windows], whether the output was; undefined with plain loops
   std::optional<compute::HeadMaps> maps_;  // of a detector, in place of the sums
   std::uint32_t folded_ = 0;
