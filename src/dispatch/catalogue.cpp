@@ -79,7 +79,8 @@ absl::StatusOr<Reloaded> Catalogue::Read(const v1::ActivationRecord& of_new_ones
   for (const models::Model& model : reading->models()) {
     if (!model.good()) continue;
     TS_ASSIGN_OR_RETURN(const auto row, store_.GetActivation(model.name, model.version));
-    if (row) continue;
+    // What somebody has activated were other files.
+    if (row && !IsChanged(model)) continue;
     TS_RETURN_IF_ERROR(store_.SetActivation(model.name, model.version, of_new_ones));
   }
   Reloaded reloaded;
@@ -90,6 +91,18 @@ absl::StatusOr<Reloaded> Catalogue::Read(const v1::ActivationRecord& of_new_ones
   reloaded.removed = Missing(before, *reading);
   readings_.push_back(std::move(reading));
   return reloaded;
+}
+
+bool Catalogue::IsChanged(const models::Model& model) const {
+  const std::lock_guard lock(mutex_);
+  // The newest reading that had it says what it was.
+  for (auto reading = readings_.rbegin(); reading != readings_.rend(); ++reading) {
+    for (const models::Model& before : (*reading)->models()) {
+      if (before.good() && before.name == model.name && before.version == model.version)
+        return before.model_digest != model.model_digest || before.recipe_digest != model.recipe_digest;
+    }
+  }
+  return false;
 }
 
 absl::StatusOr<v1::ActivationRecord> Catalogue::Activation(const models::Model& model) const {

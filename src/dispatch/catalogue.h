@@ -62,6 +62,8 @@ class Catalogue {
                             std::string_view model_digest) const;
 
  private:
+  // Whether the version had other files or another recipe when it was last read.
+  bool IsChanged(const models::Model& model) const;
   absl::StatusOr<Reloaded> Read(const v1::ActivationRecord& of_new_ones);
   std::vector<const models::Model*> WithRegions(std::vector<const models::Model*> wanted) const;
   absl::StatusOr<const models::Model*> Pick(const v1::ModelSelector& selector) const;

@@ -107,6 +107,7 @@ bool Devices::WillLoadAgain(std::size_t index, const models::Model& model) {
                          [this, index, wanted = &model, life = worker.life] {
                            Worker& later = workers_[index];
                            if (later.life != life || !later.hello) return;
+                           if (!later.models.contains(wanted->model_digest)) return;  // unloaded meanwhile
                            later.to_load_again.push_back(wanted);
                            LoadAgain(later);
                            Publish();

@@ -21,9 +21,6 @@ constexpr int kLoadDeaths = 2;
 constexpr std::size_t kMostThreads = 8;
 // A window may take so many times as long as at the warm-up: the machine has other work too.
 constexpr double kStallWindows = 20;
-// Runs on a device at a time, and with more urgent ones that do not wait for a place.
-constexpr std::size_t kRuns = 2;
-constexpr std::size_t kMostRuns = 4;
 
 // What a worker's libraries look for in the environment, where this process was given it.
 std::vector<std::string> WorkerEnvironment() {
@@ -78,31 +75,6 @@ void Devices::Stop() {
     if (worker.handle) worker.handle->Stop();
   }
   for (Worker& worker : workers_) worker.handle.reset();
-}
-
-bool Devices::HasRoom(std::size_t index, const RunDemand& demand) const {
-  const Worker& worker = workers_[index];
-  if (!worker.hello || (worker.loading != nullptr && LoadsAlone(worker, *worker.loading))) return false;
-  if (worker.runs.empty()) return true;
-  const auto [most_urgent, others_share] = [&worker] {
-    std::pair<std::uint32_t, bool> seen{0, true};
-    for (const auto& [run_id, run] : worker.runs) {
-      seen = {std::max(seen.first, run.demand.urgency), seen.second && !run.demand.alone};
-    }
-    return seen;
-  }();
-  // A model that waits for an idle worker gets one: no run follows those that are there.
-  if (demand.alone || !others_share || !worker.to_load_again.empty()) return false;
-  const std::uint64_t memory = MemoryBytesOf(index);
-  const std::uint64_t taken = ModelBytesOn(index) + RunBytesOn(index);
-  if (demand.bytes > memory - std::min(memory, taken)) return false;
-  return worker.runs.size() < (demand.urgency > most_urgent ? kMostRuns : kRuns);
-}
-
-std::uint64_t Devices::RunBytesOn(std::size_t worker) const {
-  std::uint64_t bytes = 0;
-  for (const auto& [run_id, run] : workers_[worker].runs) bytes += run.demand.bytes;
-  return bytes;
 }
 
 bool Devices::IsLoading(std::size_t worker) const { return workers_[worker].loading != nullptr; }
@@ -164,7 +136,9 @@ absl::Status Devices::StartRun(std::size_t index, const ipc::v1::StartRun& start
   *request.mutable_start() = start;
   worker.runs[start.run_id()] = {
       .demand = demand,
-      .window_ms = ModelOn(index, start.model_digest()).window_ms * std::max(window_ratio, 1.0)};
+      .window_ms = ModelOn(index, start.model_digest()).window_ms * std::max(window_ratio, 1.0),
+      .number = ++runs_started_,
+      .moved_ms = base::MonotonicMs()};
   Watch(worker);
   absl::Status sent = worker.handle->Send(worker.life, request, fds);
   if (!sent.ok()) {
@@ -212,7 +186,10 @@ void Devices::HandleReply(std::size_t index, std::uint64_t life, const ipc::v1::
       HandleModel(index, reply.model());
       break;
     case ipc::v1::WorkerReply::kProgress:
-      if (IsItsRun(worker, reply.progress().run_id())) events_->OnProgress(reply.progress());
+      if (!IsItsRun(worker, reply.progress().run_id())) return;
+      worker.runs.at(reply.progress().run_id()).moved_ms = base::MonotonicMs();
+      CheckFirst(worker);
+      events_->OnProgress(reply.progress());
       return;
     case ipc::v1::WorkerReply::kDone:
       if (!IsItsRun(worker, reply.done().run_id())) return;
@@ -240,6 +217,7 @@ bool Devices::IsItsRun(Worker& worker, const std::string& run_id) {
 
 void Devices::Forget(Worker& worker, const std::string& run_id) {
   worker.runs.erase(run_id);
+  CheckFirst(worker);
   Watch(worker);
   LoadAgain(worker);
 }
@@ -282,7 +260,7 @@ void Devices::HandleHello(Worker& worker, std::uint64_t life, const ipc::v1::Hel
   LoadNext(worker);
 }
 
-void Devices::Watch(Worker& worker) {
+StallBounds Devices::BoundsOf(const Worker& worker) const {
   const Patience& patience = options_.patience;
   StallBounds bounds;
   for (const auto& [run_id, run] : worker.runs) {
@@ -296,8 +274,10 @@ void Devices::Watch(Worker& worker) {
     bounds = {.window = std::max(bounds.window, patience.load_stall),
               .stage = std::max(bounds.stage, patience.load_stall)};
   }
-  worker.handle->Watch(worker.life, bounds);
+  return bounds;
 }
+
+void Devices::Watch(Worker& worker) { worker.handle->Watch(worker.life, BoundsOf(worker)); }
 
 void Devices::HandleUnusable(Worker& worker, v1::Reason reason) {
   base::Log(base::LogLevel::kError, "device_unusable",

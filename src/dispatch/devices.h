@@ -67,6 +67,7 @@ class Devices {
     std::string lock_folder;
     std::uint32_t min_devices = 0;       // fewest that must be able to serve; 0: all, and at least one
     std::chrono::milliseconds grace{0};  // after which fewer are too few
+    std::uint64_t host_bytes = 0;        // of the machine's memory that is not the workers'
     Patience patience;
   };
 
@@ -81,7 +82,7 @@ class Devices {
   std::size_t count() const { return workers_.size(); }
   // Whether it may have this run now: alive, and not loading a model that is to be alone. An idle one may
   // have any. Beside others it needs memory for all, and a place: two runs keep a device busy while one of
-  // them is prepared or finished; more than that only for runs that are more urgent than all there.
+  // them is prepared or finished. Runs that are less urgent do not take a place, up to four in all.
   bool HasRoom(std::size_t worker, const RunDemand& demand) const;
   bool IsLoading(std::size_t worker) const;
   bool IsCpu(std::size_t worker) const;
@@ -101,6 +102,8 @@ class Devices {
   std::uint64_t ModelBytesOn(std::size_t worker) const;
   // Memory that runs may use there; 0 until the worker has said hello.
   std::uint64_t MemoryBytesOf(std::size_t worker) const;
+  // Of it, what several runs at a time may use.
+  std::uint64_t SharedBytesOf(std::size_t worker) const;
   // Memory that the worker holds of its GPU, as it says; 0 of a CPU.
   std::uint64_t GpuBytesUsedOn(std::size_t worker) const;
   // 0: no process lives.
@@ -145,6 +148,8 @@ class Devices {
   struct RunOnDevice {
     RunDemand demand;
     double window_ms = 0;
+    std::uint64_t number = 0;  // in the order of their starts
+    double moved_ms = 0;       // last sign of it
   };
 
   struct Worker {
@@ -160,6 +165,8 @@ class Devices {
     std::deque<const models::Model*> to_load_again;  // once nothing else goes on there
     const models::Model* loading = nullptr;
     std::map<std::string, RunOnDevice> runs;  // by run id
+    std::string first;                        // of several: whose windows go before those of the others
+    double first_since_ms = 0;
     std::uint32_t restarts = 0;
     std::optional<v1::Reason> unusable;  // why it could not start; nothing from its hello on
     bool lost = false;                   // for good
@@ -183,6 +190,10 @@ class Devices {
   absl::Status SendLoad(Worker& worker, const models::Model& model);
   // Tells the handle what the worker computes now.
   void Watch(Worker& worker);
+  StallBounds BoundsOf(const Worker& worker) const;
+  // The worker's own motion hides a run that stands still beside others: the one whose turn comes first has
+  // to move.
+  void CheckFirst(Worker& worker);
   // Whether the reply is about a run of the worker; one that speaks of another run is killed.
   bool IsItsRun(Worker& worker, const std::string& run_id);
   // The worker has answered it.
@@ -196,6 +207,7 @@ class Devices {
   TaskQueue& coordinator_;
   DeviceEvents* events_ = nullptr;
   std::vector<Worker> workers_;
+  std::uint64_t runs_started_ = 0;
 
   struct View {
     std::vector<DeviceInfo> infos;

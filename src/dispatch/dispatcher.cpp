@@ -67,6 +67,7 @@ Devices::Options DeviceOptions(const DispatcherOptions& options) {
                     visible == nullptr ? std::nullopt : std::optional<std::string_view>(visible));
   devices.program = options.worker_program;
   devices.lock_folder = options.lock_folder;
+  devices.host_bytes = options.config.limits().arena_bytes();
   devices.min_devices = options.config.min_devices();
   devices.grace = std::chrono::milliseconds(options.config.device_grace_ms());
   devices.patience = options.patience;

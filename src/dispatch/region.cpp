@@ -3,6 +3,8 @@
 #include <zstd.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -10,6 +12,7 @@
 #include "dispatch/instance_rules.h"
 #include "tomoserve/base/digest.h"
 #include "tomoserve/base/status.h"
+#include "tomoserve/base/strings.h"
 #include "tomoserve/ipc/arena.h"
 #include "tomoserve/models/recipe.h"
 
@@ -28,12 +31,48 @@ const models::Model* ModelOf(const store::StoredRun& run, const Catalogue& catal
   return catalogue.Find(run.run.model(), run.run.version(), run.model_digest);
 }
 
-bool Labels(const models::Model& model, const v1::Region& region) {
-  const auto& labels = model.recipe.labels();
-  return std::all_of(region.labels().begin(), region.labels().end(), [&](std::uint32_t value) {
-    return std::any_of(labels.begin(), labels.end(),
-                       [value](const v1::Label& label) { return label.value() == value; });
-  });
+// Whether its label map can have the label: known to the recipe, and not merged into another one.
+bool Gives(const v1::Recipe& recipe, std::uint32_t value) {
+  const bool merged =
+      std::any_of(recipe.decode().begin(), recipe.decode().end(), [&](const v1::DecodeStep& step) {
+        const auto& from = step.merge_labels().from();
+        return std::find(from.begin(), from.end(), value) != from.end();
+      });
+  return !merged && std::any_of(recipe.labels().begin(), recipe.labels().end(),
+                                [value](const v1::Label& label) { return label.value() == value; });
+}
+
+// As the repository asks of the highest version: the one that runs may be another.
+bool Gives(const models::Model& model, const v1::Region& region) {
+  const v1::Recipe& recipe = model.recipe;
+  if (recipe.has_region() || models::DetectorOf(recipe) != nullptr) return false;
+  if (std::any_of(recipe.inputs().begin(), recipe.inputs().end(),
+                  [](const v1::Input& input) { return input.every_time_point(); })) {
+    return false;
+  }
+  return std::all_of(region.labels().begin(), region.labels().end(),
+                     [&](std::uint32_t value) { return Gives(recipe, value); });
+}
+
+bool IsFinal(const v1::Run& run) {
+  return run.state() != v1::RUN_STATE_QUEUED && run.state() != v1::RUN_STATE_RUNNING;
+}
+
+// An error of the machine, which says nothing about the run.
+absl::Status MayPass(const absl::Status& status) {
+  if (absl::IsNotFound(status) || absl::IsDataLoss(status) || absl::IsFailedPrecondition(status))
+    return status;
+  return base::Error(absl::StatusCode::kUnavailable, base::ReasonOf(status), base::ValueOf(status),
+                     base::ToStd(status.message()));
+}
+
+// No region to look in, with a digest of its own: a later submission may find another reason, or one.
+RunInput WithoutRegion(RunInput input, const v1::Reason& reason) {
+  base::Sha256 digest;
+  digest.Update(absl::StrCat(input.digest, " ", reason.code(), " ", reason.value()));
+  input = Inconclusive(std::move(input), reason);
+  input.digest = digest.HexDigest();
+  return input;
 }
 
 // A run that may still answer, or has, of a version that knows the region's labels.
@@ -45,7 +84,7 @@ const store::StoredRun* RegionRun(const v1::Region& region,
   for (const store::StoredRun& run : runs_of_study) {
     if (run.run.model() != region.model() || run.run.state() == v1::RUN_STATE_CANCELLED) continue;
     const models::Model* model = ModelOf(run, catalogue);
-    if (model == nullptr || !Labels(*model, region)) continue;
+    if (model == nullptr || !Gives(*model, region)) continue;
     best = &run;  // ascending versions
     if (model == preferred) break;
   }
@@ -62,8 +101,9 @@ absl::Status CheckAnswer(const v1::Run& run, const RegionSource& region, const v
       break;
     case v1::RUN_STATE_QUEUED:
     case v1::RUN_STATE_RUNNING:
-      return base::Error(absl::StatusCode::kUnavailable, "REGION_OPEN", region.run_id,
-                         "the run whose labels are the region is not finished");
+    case v1::RUN_STATE_CANCELLED:
+      return base::Error(absl::StatusCode::kUnavailable, "REGION_CHANGED", region.run_id,
+                         "the run whose labels are the region is not finished, or was cancelled");
     default:
       return Impossible("REGION_FAILED", run.failure().code(),
                         "the run whose labels are the region has no result");
@@ -99,22 +139,28 @@ RunInput WithRegion(RunInput input, const models::Model& model,
   const std::string& name = model.recipe.region().model();
   const store::StoredRun* run = RegionRun(model.recipe.region(), runs_of_study, catalogue);
   if (run == nullptr) {
-    return Inconclusive(std::move(input), MakeReason("REGION_NOT_RUN", name,
-                                                     "the model whose labels are the region does not run"));
+    return WithoutRegion(std::move(input), MakeReason("REGION_NOT_RUN", name,
+                                                      "the model whose labels are the region does not run"));
   }
   const models::Model* region_model = ModelOf(*run, catalogue);
   const RunInput region_input = ChooseInput(region_model->recipe, input.study);
   const series::Volume* region_volume = region_input.selection.volume();
   if (region_volume == nullptr) {
     const auto& reasons = region_input.selection.reasons;
-    return Inconclusive(std::move(input),
-                        MakeReason("REGION_NOT_APPLICABLE", reasons.empty() ? name : reasons.front().code(),
-                                   "the model whose labels are the region takes no volume of the study"));
+    return WithoutRegion(std::move(input),
+                         MakeReason("REGION_NOT_APPLICABLE", reasons.empty() ? name : reasons.front().code(),
+                                    "the model whose labels are the region takes no volume of the study"));
   }
   if (!Takes(input.selection, region_volume)) {
     return Inconclusive(
         std::move(input),
         MakeReason(kElsewhere, name, "the model whose labels are the region takes another volume"));
+  }
+  if (IsFinal(run->run) && run->input_digest != region_input.digest) {
+    // It was not asked again when the study changed: its labels are those of other images.
+    return WithoutRegion(
+        std::move(input),
+        MakeReason("REGION_NOT_RUN", name, "the model whose labels are the region does not run any more"));
   }
   base::Sha256 digest;
   digest.Update(absl::StrCat(input.digest, " region ", run->model_digest, " ", run->recipe_digest, " ",
@@ -132,18 +178,19 @@ std::uint64_t RegionBytes(const RegionSource& region, const volume::Geometry& gr
 
 absl::StatusOr<base::UniqueFd> ReadRegion(store::JobStore& store, const RegionSource& region,
                                           const volume::Geometry& grid) {
-  TS_ASSIGN_OR_RETURN(const store::StoredRun run, store.GetRun(region.run_id));
-  TS_RETURN_IF_ERROR(CheckAnswer(run.run, region, grid));
-  TS_ASSIGN_OR_RETURN(const store::ResultBlob blob, store.GetLabelMap(region.run_id));
+  const auto run = store.GetRun(region.run_id);
+  if (!run.ok()) return MayPass(run.status());
+  TS_RETURN_IF_ERROR(CheckAnswer(run->run, region, grid));
+  const auto blob = store.GetLabelMap(region.run_id);
+  if (!blob.ok()) return MayPass(blob.status());
   const std::uint64_t bytes = RegionBytes(region, grid);
   auto fd = ipc::CreateSealedMemfd("region", bytes);
-  if (!fd.ok()) {
-    return base::Error(absl::StatusCode::kUnavailable, base::ReasonOf(fd.status()),
-                       base::ValueOf(fd.status()), "no memory for the labels of the region");
-  }
-  TS_ASSIGN_OR_RETURN(const ipc::Mapping mapping, ipc::Mapping::Map(fd->get(), 0, bytes, /*writable=*/true));
+  if (!fd.ok()) return MayPass(fd.status());
+  const auto mapped = ipc::Mapping::Map(fd->get(), 0, bytes, /*writable=*/true);
+  if (!mapped.ok()) return MayPass(mapped.status());
+  const std::span<std::byte> voxels = mapped->bytes();
   const std::size_t size =
-      ZSTD_decompress(mapping.bytes().data(), mapping.bytes().size(), blob.zstd.data(), blob.zstd.size());
+      ZSTD_decompress(voxels.data(), voxels.size(), blob->zstd.data(), blob->zstd.size());
   if (ZSTD_isError(size) || size != bytes) {
     return base::Error(absl::StatusCode::kDataLoss, "RESULT_CORRUPT", region.run_id,
                        "the labels of the region are not what was stored");

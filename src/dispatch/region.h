@@ -29,7 +29,7 @@ std::uint64_t RegionBytes(const RegionSource& region, const volume::Geometry& gr
 
 // The region's label map as a sealed memfd of RegionBytes. Blocks on the store. Errors: kFailedPrecondition
 // REGION_ABSENT (the run has no label map; value: why) and REGION_ELSEWHERE, after which the run is
-// INCONCLUSIVE; REGION_FAILED (value: its reason); kUnavailable REGION_OPEN, REGION_CHANGED (it is being
+// INCONCLUSIVE; REGION_FAILED (value: its reason); kUnavailable REGION_CHANGED (it is being
 // computed again) and HOST_MEMORY; those of the store.
 absl::StatusOr<base::UniqueFd> ReadRegion(store::JobStore& store, const RegionSource& region,
                                           const volume::Geometry& grid);

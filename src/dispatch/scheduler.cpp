@@ -129,8 +129,9 @@ void Scheduler::FillDevices() {
     std::stable_sort(workers.begin(), workers.end(), [this](std::size_t a, std::size_t b) {
       return devices_.RunsOn(a) < devices_.RunsOn(b);
     });
-    started =
-        std::any_of(workers.begin(), workers.end(), [this](std::size_t worker) { return StartBest(worker); });
+    std::set<const Entry*> waiting;
+    started = std::any_of(workers.begin(), workers.end(),
+                          [&](std::size_t worker) { return StartBest(worker, waiting); });
   }
 }
 
@@ -141,18 +142,24 @@ RunDemand Scheduler::DemandOf(const Entry& entry, std::size_t worker) const {
           .alone = entry.stored.suspect || entry.memory_failures > 0};
 }
 
-bool Scheduler::StartBest(std::size_t worker) {
+bool Scheduler::StartBest(std::size_t worker, std::set<const Entry*>& waiting) {
   Entry* entry = MostUrgent(Phase::kPrepared, [&](const Entry& candidate) {
-    const RunDemand demand = DemandOf(candidate, worker);
-    // One that is to be alone has no model loaded beside it either.
-    if (demand.alone && devices_.IsLoading(worker)) return false;
     // Rather on another device than on the one that it saw the end of.
     const bool avoids = candidate.lost_device && candidate.device == worker;
-    return devices_.HasRoom(worker, demand) &&
+    return !waiting.contains(&candidate) &&
            !(avoids && devices_.IsWarmSomewhere(candidate.stored.model_digest, worker)) &&
            devices_.ModelOn(worker, candidate.stored.model_digest).readiness == v1::MODEL_READINESS_WARM;
   });
   if (entry == nullptr) return false;
+  // One that is to be alone has no model loaded beside it either.
+  const bool has_room = devices_.HasRoom(worker, DemandOf(*entry, worker)) &&
+                        !(DemandOf(*entry, worker).alone && devices_.IsLoading(worker));
+  if (!has_room) {
+    // The device is kept for it, while others may have the next one: those that need less do not go on before
+    // it.
+    waiting.insert(entry);
+    return false;
+  }
   const std::string run_id = entry->stored.run.run_id();
   const RunDemand demand = DemandOf(*entry, worker);
   const absl::Status status = devices_.StartRun(worker, entry->prepared->start, demand,
@@ -252,12 +259,30 @@ void Scheduler::HandlePrepared(const std::string& run_id, Prepared& prepared) {
     MakeRoomFor(*entry);
   } else if (absl::IsUnavailable(prepared.status())) {
     Rest(run_id, prepared.status());
+  } else if (base::ReasonOf(prepared.status()) == "REGION_CHANGED") {
+    PlanAgain(*entry);
   } else if (IsWithoutRegion(base::ReasonOf(prepared.status()))) {
     AnswerWithoutRegion(*entry, ReasonFrom(prepared.status()));
   } else {
     Fail(run_id, ReasonFrom(prepared.status()));
   }
   Pump();
+}
+
+void Scheduler::PlanAgain(Entry& entry) {
+  const std::string run_id = entry.stored.run.run_id();
+  if (const absl::Status status = services_.store.Requeue(run_id); absl::IsFailedPrecondition(status))
+    return End(run_id);
+  entry.marked = false;
+  entry.stored.run.set_state(v1::RUN_STATE_QUEUED);
+  Release(entry);
+  entry.resting = true;  // until it has another input
+  services_.coordinator.PostAfter(kRetry, [this, run_id, study_uid = entry.stored.study_uid] {
+    Entry* again = Find(run_id);
+    if (again == nullptr || stopped_) return;
+    again->resting = false;
+    StudyChanged(study_uid);
+  });
 }
 
 void Scheduler::Rest(const std::string& run_id, const absl::Status& status) {

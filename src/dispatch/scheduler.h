@@ -154,14 +154,17 @@ class Scheduler final : public DeviceEvents {
   void FailRefused();
   void FillDevices();
   RunDemand DemandOf(const Entry& entry, std::size_t worker) const;
-  // Gives the device its most urgent run, if it may have one; whether anything has changed.
-  bool StartBest(std::size_t worker);
+  // Gives the device its most urgent run that is not `waiting` for another one; whether anything has changed.
+  // A run that finds no room is then waiting for this device.
+  bool StartBest(std::size_t worker, std::set<const Entry*>& waiting);
   void StartPreparations();
   bool IsMoreUrgent(const Entry& a, const Entry& b) const;
   Entry* MostUrgent(Phase phase, const std::function<bool(const Entry&)>& fits);
   void Prepare(Entry& entry);
   void HandlePrepared(const std::string& run_id, Prepared& prepared);
   void MakeRoomFor(const Entry& entry);
+  // Its input is not what it was: back to QUEUED, and planned anew.
+  void PlanAgain(Entry& entry);
   // Prepares it again after a while; FAILED with this reason once that has been tried often enough.
   void Rest(const std::string& run_id, const absl::Status& status);
   void RestFor(Entry& entry, std::chrono::milliseconds delay);

@@ -16,8 +16,8 @@
 namespace tomoserve::ipc {
 namespace {
 
-// Two descriptors of a record are left: for the label map or the spool, and for a large message.
-constexpr std::uint64_t kMaxArenaMemfds = kMaxRecordFds - 2;
+// Three descriptors of a record are left: for label map or spool, for a region's label map, for a large message.
+constexpr std::uint64_t kMaxArenaMemfds = kMaxRecordFds - 3;
 // Larger sizes are refused before arithmetic on them could overflow.
 constexpr std::uint64_t kMaxSlotBytes = 1ull << 40;
 constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;

@@ -7,6 +7,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "series/internal.h"
 
 namespace tomoserve::series {
@@ -194,6 +195,33 @@ bool NamesAgent(const Header& header) {
   return true;
 }
 
+// Whether description or protocol speak of contrast, in words of their own: the agent's attribute is often
+// left out.
+bool SpeaksOfContrast(const Header& header) {
+  for (const std::string& text : {Upper(header.series_description()), Upper(header.protocol_name())}) {
+    bool speaks = absl::StrContains(text, "+C") || absl::StrContains(text, "C+");
+    bool denies = absl::StrContains(text, "W/O") || absl::StrContains(text, "C-");
+    std::string spaced = text;
+    std::replace_if(
+        spaced.begin(), spaced.end(), [](unsigned char c) { return !absl::ascii_isalnum(c); }, ' ');
+    const std::vector<std::string> words = absl::StrSplit(spaced, ' ');
+    for (const std::string& word : words) {
+      for (const std::string_view yes : {"GD", "GAD", "GADO", "CE", "KM", "CONTRAST", "POSTGAD", "POSTGD",
+                                         "POSTCONTRAST", "T1C", "T1CE", "T1GD"}) {
+        speaks = speaks || word == yes;
+      }
+      // Of MR a phase, of CT also an operation.
+      speaks = speaks || (word == "POST" && header.modality() == "MR");
+      for (const std::string_view no : {"PRE", "NON", "NO", "WITHOUT", "WO", "OHNE", "NATIVE", "NATIV",
+                                        "SANS", "NONCONTRAST", "PRECONTRAST"}) {
+        denies = denies || word == no;
+      }
+    }
+    if (speaks && !denies) return true;
+  }
+  return false;
+}
+
 void CheckContrast(const Input& input, const Header& header, Checks& checks) {
   const bool with = NamesAgent(header);
   switch (input.contrast()) {
@@ -204,6 +232,8 @@ void CheckContrast(const Input& input, const Header& header, Checks& checks) {
     case tomoserve::v1::CONTRAST_WITHOUT:
       // The agent itself is free text.
       if (with) return checks.Fail("CONTRAST", "AGENT", "the images are said to be with contrast");
+      if (SpeaksOfContrast(header))
+        return checks.Fail("CONTRAST", "DESCRIPTION", "description or protocol speak of contrast");
       return checks.Pass();
     default:
       return checks.Pass();

@@ -29,6 +29,8 @@ struct Match {
   std::size_t order = 0;        // of the series, then the volume
 
   auto Rank() const { return std::tie(synthetic, resampled, kernel, spacing_um, slices, time_points, order); }
+  // Without the order, which says nothing of a volume.
+  auto Quality() const { return std::tie(synthetic, resampled, kernel, spacing_um, slices, time_points); }
 };
 
 // The first thing that made `other` come after `best`.

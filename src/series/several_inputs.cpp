@@ -84,9 +84,15 @@ const Match& MatchOf(const Judged& judged, std::size_t input, const Volume* volu
                        [&](const Match& match) { return match.volumes.front() == volume; });
 }
 
-// The matches of all inputs, on the grid whose first one is best; empty where no grid has them all.
-std::vector<Match> BestOf(const Judged& judged, const std::vector<Grid>& grids) {
-  std::vector<Match> best;
+// The matches of all inputs on one grid; empty where no grid has them all.
+struct Best {
+  std::vector<Match> matches;
+  const Grid* grid = nullptr;
+};
+
+// Of the grids the one whose first match is best.
+Best BestOf(const Judged& judged, const std::vector<Grid>& grids) {
+  Best best;
   const auto is_better = [](const Match& a, const Match& b) { return a.Rank() < b.Rank(); };
   for (const Grid& grid : grids) {
     std::vector<Match> own;
@@ -94,12 +100,37 @@ std::vector<Match> BestOf(const Judged& judged, const std::vector<Grid>& grids) 
       own.push_back(MatchOf(judged, own.size(), volume));
     }
     if (own.empty()) continue;
-    if (best.empty() ||
-        std::lexicographical_compare(own.begin(), own.end(), best.begin(), best.end(), is_better)) {
-      best = std::move(own);
+    if (best.matches.empty() || std::lexicographical_compare(own.begin(), own.end(), best.matches.begin(),
+                                                             best.matches.end(), is_better)) {
+      best = {std::move(own), &grid};
     }
   }
   return best;
+}
+
+// An input that another volume of the grid would serve as well, so that only the order of series has decided:
+// b values, echoes, phases of contrast, two series of one name. Which one the network means is not known
+// then.
+std::optional<std::size_t> AmbiguousInput(const Judged& judged, const Best& best) {
+  Choices equal(best.matches.size());
+  for (std::size_t input = 0; input < equal.size(); ++input) {
+    for (const Volume* volume : best.grid->choices[input]) {
+      if (MatchOf(judged, input, volume).Quality() == best.matches[input].Quality())
+        equal[input].push_back(volume);
+    }
+  }
+  for (std::size_t input = 0; input < equal.size(); ++input) {
+    Choices others = equal;
+    std::erase(others[input], best.matches[input].volumes.front());
+    if (!AssignBest(std::move(others)).empty()) return input;
+  }
+  return std::nullopt;
+}
+
+Reason Ambiguous(const tomoserve::v1::Recipe& recipe, std::size_t input) {
+  return MakeReason(
+      "INPUT_AMBIGUOUS", recipe.inputs(static_cast<int>(input)).name(),
+      "several volumes fit this input of the recipe equally well: nothing says which one is meant");
 }
 
 Reason Differ(std::string_view value) {
@@ -145,7 +176,8 @@ void AddRejections(const Judged& judged, std::size_t input, std::vector<Reason>&
 
 std::string_view Difference(const StudySeries& study, const Judged& judged) {
   if (study.identity_conflict) return "IDENTITY";
-  return BestOf(judged, GridsOf(judged, /*same_frame=*/false)).empty() ? "GRID" : "FRAME_OF_REFERENCE";
+  return BestOf(judged, GridsOf(judged, /*same_frame=*/false)).matches.empty() ? "GRID"
+                                                                               : "FRAME_OF_REFERENCE";
 }
 
 // Why nothing can be analysed; returns the one reason of series that match an input.
@@ -216,11 +248,20 @@ Selection SelectSeveral(const tomoserve::v1::Recipe& recipe, const StudySeries& 
   const Judged judged = JudgeAll(recipe, study);
   Selection selection;
   selection.channels = std::max(1u, static_cast<std::uint32_t>(recipe.inputs_size()));
-  std::vector<Match> chosen;
+  const std::vector<Grid> grids = GridsOf(judged, /*same_frame=*/true);
+  Best best;
   // Volumes of two patients share no grid, whatever it says.
-  if (!study.identity_conflict) chosen = BestOf(judged, GridsOf(judged, /*same_frame=*/true));
+  if (!study.identity_conflict) best = BestOf(judged, grids);
   std::optional<Reason> nothing;
-  if (chosen.empty()) nothing = ExplainNothing(recipe, study, judged, selection);
+  if (best.matches.empty()) {
+    nothing = ExplainNothing(recipe, study, judged, selection);
+  } else if (const auto input = AmbiguousInput(judged, best)) {
+    nothing = Ambiguous(recipe, *input);
+    selection.inconclusive = true;
+    selection.reasons.push_back(*nothing);
+    best.matches.clear();
+  }
+  const std::vector<Match>& chosen = best.matches;
   for (const Match& match : chosen) {
     selection.volumes.push_back(match.volumes.front());
     selection.series.push_back(match.series);

@@ -178,8 +178,11 @@ std::uint64_t OpenVoxels(const v1::Recipe& recipe, const std::array<std::uint64_
     window[axis] = windows.size(static_cast<int>(axis));
     if (window[axis] == 0) window[axis] = size[axis];
   }
-  // What a crop leaves may be more at a time, as its last windows overlap more, but never more than this.
-  if (recipe.preparation().has_crop()) return std::min(window[0], size[0]) * size[1] * size[2];
+  // What a crop leaves may be more at a time, as its last windows overlap more: never more than two windows
+  // begin and end in the cells that are open along the first axis, and these are joined where they are small.
+  if (recipe.preparation().has_crop()) {
+    return std::min(2 * window[0] + 2 * (window[0] / 8), size[0]) * size[1] * size[2];
+  }
   std::array<AxisCells, 3> cells;
   std::int64_t count = 1;
   for (std::size_t axis = 0; axis < 3; ++axis) {
@@ -203,16 +206,17 @@ std::uint64_t LoopBytes(const RunArrays& arrays) {
   const std::uint64_t before =
       std::max(ResamplingBytes(arrays),
                (of_volume + of_prepared) * kFloat + (arrays.nonzero_region ? of_volume : 0)) +
-      OtherInputBytes(arrays);
+      OtherInputBytes(arrays) + (arrays.nonzero_region && inputs > 1 ? of_volume : 0);
   if (arrays.head_values > 0) return std::max(before, (of_prepared * inputs + HeadValues(arrays)) * kFloat);
   const std::uint64_t of_crop = arrays.cropped ? of_volume * kLabel : 0;
   std::uint64_t between = of_prepared * (Channels(arrays) + inputs) * kFloat + WindowBytes(arrays);
   std::uint64_t after = of_prepared * ((Channels(arrays) + 1 + inputs) * kFloat + kLabel) + of_crop;
   if (arrays.open_voxels > 0) {
     const std::uint64_t open = std::min(arrays.open_voxels, of_prepared);
-    // Of a cell that has become final also its labels.
+    // Of a cell that has become final also its labels and scores; the weights of one window.
     between = of_prepared * (inputs * kFloat + kLabel + kFloat) +
-              open * ((Channels(arrays) + 1) * kFloat + kLabel) + WindowBytes(arrays);
+              open * ((Channels(arrays) + 2) * kFloat + kLabel) + WindowBytes(arrays) +
+              std::min(arrays.window, kMostVoxels) * kFloat;
     after = of_prepared * (inputs * kFloat + 2 * kLabel + kFloat) + of_crop;
   }
   return std::max({before, between, after}) + KeptRegionBytes(arrays);

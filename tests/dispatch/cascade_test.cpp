@@ -33,6 +33,15 @@ class CascadeTest : public StudyInPartsTest {
     }
     return finder;
   }
+  void Retire(const std::string& name) { SetStage(name, v1::ACTIVATION_STAGE_RETIRED); }
+  void SetStage(const std::string& name, v1::ActivationStage stage) {
+    v1::SetActivationRequest request;
+    request.set_name(name);
+    request.set_version("1");
+    request.set_stage(stage);
+    request.set_by("chief physicist");
+    EXPECT_TRUE(dispatcher_->SetActivation(request).ok());
+  }
   static std::string ReasonOf(const v1::Run& run) {
     return run.flag().reasons_size() == 0 ? "" : run.flag().reasons(0).code();
   }
@@ -114,17 +123,28 @@ TEST_F(CascadeTest, ARegionThatWasRetiredIsInconclusive) {
   AddModel("lung", "ok");
   AddCascade("finder", "ok");
   Start();
-  v1::SetActivationRequest request;
-  request.set_name("lung");
-  request.set_version("1");
-  request.set_stage(v1::ACTIVATION_STAGE_RETIRED);
-  request.set_by("chief physicist");
-  ASSERT_TRUE(dispatcher_->SetActivation(request).ok());
+  Retire("lung");
   const auto receipt = MustSubmit(Wanting({"finder"}), FakeStudy().Files());
   ASSERT_THAT(receipt.run_ids(), SizeIs(1));
   const v1::Run finder = WaitForRun(receipt.run_ids(0));
   EXPECT_EQ(finder.flag().state(), v1::FLAG_STATE_INCONCLUSIVE);
   EXPECT_EQ(ReasonOf(finder), "REGION_NOT_RUN");
+  SetStage("lung", v1::ACTIVATION_STAGE_ACTIVE);
+  EXPECT_THAT(Find().findings(), SizeIs(1)) << "asked again, it runs again";
+}
+
+TEST_F(CascadeTest, LateInstancesAfterTheRegionWasRetiredAreInconclusive) {
+  AddModel("lung", "ok");
+  AddCascade("finder", "ok");
+  Start();
+  const auto early = MustSubmit(Wanting({"finder"}), Part(study_, 0, 8));
+  for (const std::string& run_id : early.run_ids()) EXPECT_EQ(WaitForRun(run_id).state(), v1::RUN_STATE_DONE);
+  Retire("lung");
+  const auto late = MustSubmit(Wanting({"finder"}), Part(study_, 8, 16));
+  ASSERT_THAT(late.run_ids(), SizeIs(1));
+  const v1::Run finder = WaitForRun(late.run_ids(0));
+  EXPECT_EQ(finder.flag().state(), v1::FLAG_STATE_INCONCLUSIVE) << finder.failure().ShortDebugString();
+  EXPECT_EQ(ReasonOf(finder), "REGION_NOT_RUN") << "the labels that are there are of fewer slices";
 }
 
 TEST_F(CascadeTest, LateInstancesMakeAGenerationOfBoth) {

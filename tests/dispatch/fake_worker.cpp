@@ -9,6 +9,7 @@
 //   stall_late    the same after the first of many windows
 //   quiet MS      as slow, but only its heartbeats show that windows are computed
 //   not_hu        as ok, and half of the values are as dense as bone
+//   stuck         never answers; others beside it go on
 //   lower         as ok, but sees the lower half of the slices only
 //   blind         as ok, but sees nothing
 //   key K         as ok, and the finding is largest on slice K
@@ -195,6 +196,10 @@ class FakeWorker {
     waiting_.pop_front();
     const ipc::v1::StartRun& start = run_->start;
     const Script& script = scripts_[start.model_digest()];
+    if (script.verb == "stuck") {
+      stuck_.push_back(*std::exchange(run_, std::nullopt));
+      return BeginNext();
+    }
     if (script.verb == "crash") {
       ::signal(SIGSEGV, SIG_DFL);  // a sanitizer would turn the signal into an exit code
       ::raise(SIGSEGV);
@@ -414,6 +419,7 @@ class FakeWorker {
   std::map<std::string, Script> scripts_;
   std::optional<Run> run_;
   std::deque<Run> waiting_;
+  std::deque<Run> stuck_;
   std::uint64_t windows_ = 0;
 };
 

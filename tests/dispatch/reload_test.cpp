@@ -71,6 +71,7 @@ TEST_F(ReloadTest, ARunEndsOnTheVersionThatItBeganWith) {
   const Reloaded reloaded = Reload();
   EXPECT_THAT(Names(reloaded.added), ElementsAre("m@1"));
   EXPECT_THAT(Names(reloaded.removed), ElementsAre("m@1"));
+  EXPECT_EQ(StageOf("m"), v1::ACTIVATION_STAGE_OFF) << "what was activated were other files";
   const v1::Run run = WaitForRun(run_id);
   EXPECT_EQ(run.state(), v1::RUN_STATE_DONE) << run.failure().ShortDebugString();
   EXPECT_EQ(run.provenance().model_digest(), before);

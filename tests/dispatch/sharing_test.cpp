@@ -1,6 +1,10 @@
 // Runs that share a device: how many, beside whom, and what a death says of them.
 #include <gmock/gmock.h>
 
+#include <algorithm>
+#include <fstream>
+
+#include "absl/strings/str_cat.h"
 #include "dispatch/fixture.h"
 #include "tomoserve/base/status.h"
 
@@ -77,6 +81,49 @@ TEST_F(SharingTest, WhoSharedADeviceWithACulpritLosesNothingButTime) {
   const auto stored = dispatcher_->store().GetRun(good);
   ASSERT_TRUE(stored.ok());
   EXPECT_EQ(stored->strikes, 0u);
+}
+
+TEST_F(SharingTest, SmallerRunsDoNotGoOnBeforeOneThatIsToBeAlone) {
+  const std::string times = (folder_ / "times").string();
+  std::ofstream(times) << 1;
+  AddModel("big", "short " + times);
+  AddModel("m", "slow 200");
+  options_.patience.first_memory_retry = std::chrono::milliseconds(10);
+  Start();
+  const std::string big = Submitted("big", "1.2.1");
+  std::vector<std::string> backlog;
+  for (int n = 10; n < 22; ++n) backlog.push_back(Submitted("m", absl::StrCat("1.2.", n)));
+  EXPECT_EQ(WaitForRun(big).state(), v1::RUN_STATE_DONE);
+  const auto open = std::count_if(backlog.begin(), backlog.end(), [&](const std::string& run_id) {
+    return StateOf(run_id) != v1::RUN_STATE_DONE;
+  });
+  EXPECT_GE(open, 6) << "the device was kept for it";
+}
+
+TEST_F(SharingTest, ARunThatStandsStillIsSeenBesideOthersThatMove) {
+  AddModel("stuck", "stuck");
+  AddModel("m", "slow 300");
+  options_.patience.window_stall = std::chrono::milliseconds(700);
+  options_.patience.stage_stall = std::chrono::milliseconds(700);
+  Start();
+  const std::string stuck = Submitted("stuck", "1.2.1");
+  ASSERT_TRUE(Eventually([&] { return InFlight(v1::PRIORITY_ROUTINE) == 1; }));
+  // One after the other beside it: the worker as a whole never stands still.
+  std::vector<std::string> others;
+  for (int n = 10; n < 22; ++n) others.push_back(Submitted("m", absl::StrCat("1.2.", n)));
+  ASSERT_TRUE(Eventually([&] { return dispatcher_->store().GetRun(stuck)->suspect; }));
+  EXPECT_NE(StateOf(others.back()), v1::RUN_STATE_DONE) << "before the others were through";
+  EXPECT_EQ(WaitForRun(stuck).state(), v1::RUN_STATE_QUARANTINED);
+  for (const std::string& run_id : others) EXPECT_EQ(WaitForRun(run_id).state(), v1::RUN_STATE_DONE);
+}
+
+TEST_F(SharingTest, LessUrgentRunsTakeNoPlace) {
+  AddModel("m", "slow 60000");
+  Start();
+  for (const char* study_uid : {"1.2.1", "1.2.2"}) Submitted("m", study_uid);
+  ASSERT_TRUE(Eventually([&] { return InFlight(v1::PRIORITY_ROUTINE) == 2; }));
+  for (const char* study_uid : {"1.2.3", "1.2.4"}) Submitted("m", study_uid, v1::PRIORITY_STAT);
+  EXPECT_TRUE(Eventually([&] { return InFlight(v1::PRIORITY_STAT) == 2; }));
 }
 
 TEST_F(SharingTest, OneIsCancelledAndTheOtherGoesOn) {

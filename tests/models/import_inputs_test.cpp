@@ -114,12 +114,19 @@ TEST_F(ImportInputsTest, WhatTellsNothingTakesNoSeriesUntilItIsStated) {
   LoadOne();
   Channels() = {{"0", "T1"}, {"1", "arterial"}, {"2", "MRI"}};
   ImportedModel model = Model();
-  EXPECT_EQ(model.recipe.inputs(0).contrast(), v1::CONTRAST_UNSPECIFIED) << "nothing says which T1";
-  EXPECT_THAT(model.notes, Contains(HasSubstr("Input t1: whether with or without contrast agent")));
+  EXPECT_EQ(model.recipe.inputs(0).contrast(), v1::CONTRAST_WITHOUT) << "a wrong answer is worse than none";
+  EXPECT_THAT(model.notes, Contains(HasSubstr("Input t1: taken as without contrast agent")));
   EXPECT_THAT(model.recipe.inputs(1).phase_texts(), ElementsAre("arterial"));
   EXPECT_THAT(model.recipe.inputs(2).phase_texts(), ElementsAre("state phase_texts of mri"));
   EXPECT_THAT(model.recipe.card().limitations(),
               Contains(HasSubstr("Input mri: its channel's name tells no")));
+
+  // Of these letters one stands in "AXIAL", the other in "DERIVED".
+  Channels() = {{"0", "A"}, {"1", "V"}, {"2", "T1 pre"}};
+  model = Model();
+  EXPECT_THAT(model.recipe.inputs(0).phase_texts(), ElementsAre("state phase_texts of a"));
+  EXPECT_THAT(model.recipe.inputs(1).phase_texts(), ElementsAre("state phase_texts of v"));
+  EXPECT_EQ(model.recipe.inputs(2).contrast(), v1::CONTRAST_WITHOUT);
 
   Channels() = {{"0", "T2"}, {"1", "T2w"}, {"2", "phase"}};
   model = Model();

@@ -126,12 +126,13 @@ Instance AnyInstance(Random& random, std::uint32_t index) {
   return instance;
 }
 
-// Two time points, mostly whole ones.
+// Two time points, mostly whole ones, the second one with contrast.
 void AddTimeSeries(Random& random, std::vector<Instance>& instances) {
   for (std::uint32_t n = 0; n < 8; ++n) {
     Instance& instance = instances.emplace_back(Slice(100 + n, 2.5 * (n / 2)));
     instance.header.set_series_instance_uid("1.2.3.5");
     instance.header.set_temporal_position(static_cast<int>(n % 2));
+    if (n % 2 == 1) instance.header.set_contrast_agent("OMNIPAQUE");
     if (random.OneIn(40)) instance.header.set_image_position(0, random.Of(kNumbers));
     if (random.OneIn(40)) instance.header.set_lossy(true);
   }
@@ -153,6 +154,11 @@ TEST(HostileHeadersTest, EveryInstanceIsAccountedForOnce) {
   times.mutable_inputs(0)->set_every_time_point(true);
   tomoserve::v1::Recipe several = one;
   *several.add_inputs() = one.inputs(0);
+  several.mutable_inputs(0)->set_contrast(tomoserve::v1::CONTRAST_WITHOUT);
+  several.mutable_inputs(1)->set_contrast(tomoserve::v1::CONTRAST_WITH);
+  several.mutable_inputs(1)->set_when_missing(tomoserve::v1::WHEN_MISSING_REFUSE);
+  several.mutable_inputs(1)->clear_kvp();
+  several.mutable_inputs(1)->clear_age_years();
 
   Random random(11);
   int accepted = 0;

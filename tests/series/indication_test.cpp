@@ -108,6 +108,25 @@ TEST(IndicationTest, Contrast) {
   // The standard has the attribute only where contrast was used.
   EXPECT_EQ(Judged(without), "fits");
   EXPECT_EQ(Judged(without, agent(" No ")), "fits");
+  // Nor is it always there where it was.
+  const auto says = [](const char* text, const char* modality = "CT") {
+    return [text, modality](Header& h) {
+      h.set_series_description(text);
+      h.set_modality(modality);
+    };
+  };
+  for (const char* text : {"AX T1 +C", "T1 MPRAGE GD", "THORAX MIT KM", "CONTRAST", "t1ce"})
+    EXPECT_EQ(Judged(without, says(text)), "CONTRAST(DESCRIPTION)") << text;
+  for (const char* text :
+       {"THORAX OHNE KM", "T1 PRE GD", "HEAD W/O CONTRAST", "NON-CONTRAST", "POST OP", "SPACE"})
+    EXPECT_EQ(Judged(without, says(text)), "fits") << text;
+  EXPECT_EQ(Judged(
+                [&](Input& i) {
+                  without(i);
+                  i.add_modalities("MR");
+                },
+                says("AX T1 POST", "MR")),
+            "CONTRAST(DESCRIPTION)");
   // The agent is free text and is not repeated.
   EXPECT_EQ(Judged(without, agent("OMNIPAQUE 350")), "CONTRAST(AGENT)");
   EXPECT_EQ(Judged([](Input&) {}, agent("OMNIPAQUE 350")), "fits");

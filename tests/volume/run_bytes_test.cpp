@@ -78,7 +78,8 @@ TEST(RunBytesTest, TheRegionThatLabelsAreKeptInIsHeld) {
 TEST(RunBytesTest, LoopsHoldTheSumsOfOpenVoxelsAndLabelsAndScoresOfAll) {
   RunArrays arrays = Cube(100, 25);
   arrays.open_voxels = 300'000;
-  EXPECT_EQ(LoopBytes(arrays), 1'000'000u * (4 + 2 + 4) + 300'000u * (26 * 4 + 2));
+  EXPECT_EQ(LoopBytes(arrays), 1'000'000u * (4 + 2 + 4) + 300'000u * (27 * 4 + 2))
+      << "and of a cell labels and scores";
   EXPECT_EQ(DeviceBytes(arrays), DeviceBytes(Cube(100, 25)));
   arrays.open_voxels = 1;
   EXPECT_EQ(LoopBytes(arrays), 1'000'000u * (4 + 2 * 2 + 4)) << "labels of two types at the end";
@@ -102,7 +103,15 @@ TEST(OpenVoxelsTest, AreThoseOfCellsThatWindowsStillAddTo) {
   recipe.mutable_windows()->set_size(2, 0);
   EXPECT_GE(OpenVoxels(recipe, {239, 239, 250}), 96u * 96 * 250);
   recipe.mutable_preparation()->mutable_crop();
-  EXPECT_EQ(OpenVoxels(recipe, {239, 239, 250}), 96u * 239 * 250) << "whatever is left";
+  EXPECT_EQ(OpenVoxels(recipe, {239, 239, 250}), 216u * 239 * 250) << "whatever is left";
+  // Windows whose last ones overlap by more than an eighth join cells: more than a window is open then.
+  recipe.mutable_windows()->set_overlap(0.1);
+  recipe.mutable_windows()->set_size(2, 96);
+  const std::uint64_t of_crop = OpenVoxels(recipe, {268, 200, 200});
+  recipe.mutable_preparation()->clear_crop();
+  for (std::uint64_t left = 96; left <= 268; ++left) {
+    EXPECT_LE(OpenVoxels(recipe, {left, 200, 200}), of_crop) << left;
+  }
   recipe.mutable_windows()->set_layout(v1::WINDOW_LAYOUT_SLICES);
   EXPECT_EQ(OpenVoxels(recipe, {239, 239, 250}), 239u * 239);
   recipe.mutable_decode()->SwapElements(0, 1);

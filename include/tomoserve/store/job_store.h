@@ -161,12 +161,12 @@ class JobStore {
   // second call returns the first one's receipt and changes nothing. Runs: a wanted model has one newest
   // generation per (study, model digest, recipe digest). QUEUED: it is shared (news clear its input). DONE,
   // RUNNING or QUARANTINED: shared, unless there is news or the header says force_rerun; then a new
-  // generation is QUEUED, which SetRunInput drops again where its input is the old one. FAILED, CANCELLED, or
-  // STALE_STUDY where the model is solicited now: a new generation. News (new instances, or a series of which
-  // more is announced than before) do the same for the runs that other living submissions want. Priority and
-  // role of the study: the higher, and CURRENT before PRIOR; lines of the worklist follow. Errors:
-  // UNKNOWN_SUBMISSION, kAlreadyExists INSTANCE_CONFLICT (value: the UID; same UID, other content),
-  // kInvalidArgument STUDY_UID_MISSING.
+  // generation is QUEUED, which SetRunInput drops again where its input is the old one. FAILED, CANCELLED,
+  // REGION_NOT_RUN, or STALE_STUDY where the model is solicited now: a new generation. News (new instances,
+  // or a series of which more is announced than before) do the same for the runs that other living
+  // submissions want. Priority and role of the study: the higher, and CURRENT before PRIOR; lines of the
+  // worklist follow. Errors: UNKNOWN_SUBMISSION, kAlreadyExists INSTANCE_CONFLICT (value: the UID; same UID,
+  // other content), kInvalidArgument STUDY_UID_MISSING.
   virtual absl::StatusOr<v1::SubmissionReceipt> Acknowledge(const Acknowledgement& acknowledgement) = 0;
   // Forgets unacknowledged submissions that were begun or resumed before `before_us`; returns their ids so
   // that the caller removes their spool files.

@@ -78,9 +78,11 @@ std::string LettersOf(std::string_view name) {
   return letters;
 }
 
-// "image_0", "MRI": true of every series.
+// "image_0", "MRI": true of every series; "A": so short that it stands in other words.
 bool TellsNothing(std::string_view name) {
+  constexpr std::size_t kShortest = 4;
   std::string letters = LettersOf(name);
+  if (letters.size() < kShortest) return true;
   std::erase_if(letters, [](char c) { return std::isdigit(static_cast<unsigned char>(c)) != 0; });
   if (letters.empty()) return true;
   for (const std::string_view word :
@@ -138,10 +140,11 @@ void Teller::Narrow(Sequence sequence, v1::Input* input) {
   input->add_phase_texts(std::string(word.text));
   if (sequence == Sequence::kT1Contrast) input->set_contrast(v1::CONTRAST_WITH);
   if (sequence == Sequence::kT1) {
-    if (IsThere(Sequence::kT1Contrast)) {
-      input->set_contrast(v1::CONTRAST_WITHOUT);
-    } else {
-      Note(*input, "whether with or without contrast agent is not said: the owner has to state contrast.");
+    // One with an agent, taken for a native one, would be a wrong answer; the other way round none is given.
+    input->set_contrast(v1::CONTRAST_WITHOUT);
+    if (!IsThere(Sequence::kT1Contrast)) {
+      Note(*input,
+           "taken as without contrast agent, as its name does not say: the owner has to state contrast.");
     }
   }
   if (!word.other.empty()) {

@@ -59,10 +59,17 @@ bool IsStale(const v1::Run& run) {
                      [](const v1::Reason& reason) { return reason.code() == "STALE_STUDY"; });
 }
 
+// A cascade whose other model did not run then: it may now.
+bool LacksRegion(const v1::Run& run) {
+  return run.flag().state() == v1::FLAG_STATE_INCONCLUSIVE &&
+         std::any_of(run.flag().reasons().begin(), run.flag().reasons().end(),
+                     [](const v1::Reason& reason) { return reason.code() == "REGION_NOT_RUN"; });
+}
+
 // Whether a wanted run needs a new generation, given its newest one.
 bool NeedsNewGeneration(const v1::Run& newest, bool news, bool forced, bool solicited) {
   // The study was not looked at because nobody had asked for it.
-  if (solicited && IsStale(newest)) return true;
+  if ((solicited && IsStale(newest)) || LacksRegion(newest)) return true;
   switch (newest.state()) {
     case v1::RUN_STATE_QUEUED:
       return false;  // it will see the news
