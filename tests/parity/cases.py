@@ -42,8 +42,12 @@ class Case:
         target = pathlib.Path(target)
         archive = self.folder / "dicom.tar.gz"
         if archive.exists():
+            # Debian 12's Python has no filters for archives yet: regular files alone, side by side.
+            target.mkdir(parents=True, exist_ok=True)
             with tarfile.open(archive) as tar:
-                tar.extractall(target, filter="data")
+                for member in tar:
+                    if member.isfile():
+                        (target / member.name.replace("/", "_")).write_bytes(tar.extractfile(member).read())
             return target
         source = self.data / "dicom" / self.document["series"]
         names = self.document.get("files")
