@@ -163,8 +163,9 @@ TEST(ArenaTest, SlotLargerThanAMemfdsUsualSizeHasOneOfItsOwn) {
 }
 
 TEST(ArenaTest, NeedsNoMoreThanOneRecordsDescriptors) {
-  EXPECT_TRUE(Arena::Create(kMaxMemfdBytes, 30, nullptr).ok());
-  const auto refused = Arena::Create(kMaxMemfdBytes, 31, nullptr);
+  // Beside a label map, a region's label map and a large message.
+  EXPECT_TRUE(Arena::Create(kMaxMemfdBytes, 29, nullptr).ok());
+  const auto refused = Arena::Create(kMaxMemfdBytes, 30, nullptr);
   EXPECT_EQ(ReasonOf(refused.status()), "ARENA_TOO_LARGE");
   EXPECT_EQ(ReasonOf(Arena::Create(~0ull, 1, nullptr).status()), "ARENA_TOO_LARGE");
   EXPECT_EQ(ReasonOf(Arena::Create(0, 1, nullptr).status()), "ARENA_EMPTY");
