@@ -59,8 +59,8 @@ class HostLedger {
 // ledger at the end. Immutable after Create; thread-safe.
 class Arena {
  public:
-  // `ledger` may be null (offline use). At most 30 memfds (one record's descriptors, less the label map and a
-  // large message): ARENA_TOO_LARGE.
+  // `ledger` may be null (offline use). At most 29 memfds (one record's descriptors, less two label maps and
+  // a large message): ARENA_TOO_LARGE.
   static absl::StatusOr<std::unique_ptr<Arena>> Create(std::uint64_t slot_bytes, std::uint32_t slots,
                                                        HostLedger* ledger);
   ~Arena();
