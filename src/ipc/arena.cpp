@@ -16,7 +16,8 @@
 namespace tomoserve::ipc {
 namespace {
 
-// Three descriptors of a record are left: for label map or spool, for a region's label map, for a large message.
+// Three descriptors of a record are left: for label map or spool, for a region's label map, for a large
+// message.
 constexpr std::uint64_t kMaxArenaMemfds = kMaxRecordFds - 3;
 // Larger sizes are refused before arithmetic on them could overflow.
 constexpr std::uint64_t kMaxSlotBytes = 1ull << 40;
