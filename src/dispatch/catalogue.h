@@ -30,8 +30,9 @@ class Catalogue {
   // As the folders were read last.
   const models::Repository& repository() const;
 
-  // Reads the folders again, and digests every file: blocks. A version without a row gets OFF by "reload":
-  // nothing answers because a folder appeared. After an error nothing has changed.
+  // Reads the folders again, and digests every file: blocks. A version without a row, or with
+  // other files than before, gets OFF by "reload": nothing answers because a folder appeared. After an error
+  // nothing has changed.
   absl::StatusOr<Reloaded> Reload();
 
   // Models that a submission wants, each once. No selectors: of every name that is no demonstration the

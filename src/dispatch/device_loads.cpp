@@ -5,10 +5,10 @@
 #include "absl/strings/str_cat.h"
 #include "dispatch/devices.h"
 #include "dispatch/instance_rules.h"
-#include "dispatch/planning.h"
 #include "dispatch/worker_reply.h"
 #include "tomoserve/base/log.h"
 #include "tomoserve/base/status.h"
+#include "tomoserve/models/window_size.h"
 
 namespace tomoserve::dispatch {
 namespace {
@@ -137,7 +137,7 @@ void Devices::HandleModel(std::size_t index, const ipc::v1::ModelState& reply) {
     state.forward_bytes = std::min(reply.forward_bytes(), kMostBytes);
     state.ms_per_window =
         reply.ms_per_window() >= 0 && reply.ms_per_window() < 1e9 ? reply.ms_per_window() : 0;
-    state.window_ms = state.ms_per_window * PassesPerWindow(model.recipe);
+    state.window_ms = state.ms_per_window * models::PassesPerWindow(model.recipe);
     base::Log(base::LogLevel::kInfo, "model_warm",
               {{"device", worker.device},
                {"model", model.name},

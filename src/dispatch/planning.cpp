@@ -81,11 +81,6 @@ std::uint32_t CountWindows(const v1::Windows& windows, const std::array<std::uin
   return Clamped(count);
 }
 
-std::uint32_t PassesPerWindow(const v1::Recipe& recipe) {
-  // A recipe that passed its checks names each of three axes at most once.
-  return 1u << std::min(recipe.network().mirror_axes_size(), 3);
-}
-
 absl::StatusOr<Prediction> Predict(const v1::Recipe& recipe, const volume::Geometry& grid,
                                    const std::optional<WindowSpeed>& speed, std::uint32_t time_points) {
   Prediction prediction;
@@ -109,7 +104,7 @@ absl::StatusOr<Prediction> Predict(const v1::Recipe& recipe, const volume::Geome
                                     : recipe.profile().cpu_seconds_per_window();
   const std::uint32_t lanes = speed ? std::max(1u, speed->lanes) : 1;
   const double rounds = std::ceil(static_cast<double>(prediction.windows) / lanes);
-  prediction.device_seconds = pass_seconds * PassesPerWindow(recipe) * rounds;
+  prediction.device_seconds = pass_seconds * models::PassesPerWindow(recipe) * rounds;
   return prediction;
 }
 

@@ -35,9 +35,6 @@ absl::StatusOr<std::array<std::uint64_t, 3>> PreparedSize(const v1::Recipe& reci
 // int(size * (1 - overlap)), at least 1), nnU-Net's compute_steps_for_sliding_window, or one per slice.
 std::uint32_t CountWindows(const v1::Windows& windows, const std::array<std::uint64_t, 3>& size);
 
-// Forward passes of one window: each subset of the mirrored axes is one.
-std::uint32_t PassesPerWindow(const v1::Recipe& recipe);
-
 // What a worker has measured at warm-up: one forward pass on one lane while all lanes compute.
 struct WindowSpeed {
   double ms_per_window = 0;

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "absl/strings/str_cat.h"
+#include "dispatch/preparation_errors.h"
 #include "dispatch/region.h"
 #include "tomoserve/base/clock.h"
 #include "tomoserve/base/status.h"
@@ -14,16 +15,6 @@
 
 namespace tomoserve::dispatch {
 namespace {
-
-absl::Status Impossible(std::string_view code, std::string_view value, std::string_view text) {
-  return base::Error(absl::StatusCode::kFailedPrecondition, code, value, text);
-}
-
-// The same error as one that says nothing about the run.
-absl::Status MayPass(const absl::Status& status) {
-  return base::Error(absl::StatusCode::kUnavailable, base::ReasonOf(status), base::ValueOf(status),
-                     base::ToStd(status.message()));
-}
 
 // All volumes have the same stored size.
 std::uint64_t SlotBytes(const series::Selection& selection) {

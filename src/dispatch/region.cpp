@@ -10,11 +10,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "dispatch/instance_rules.h"
+#include "dispatch/preparation_errors.h"
 #include "tomoserve/base/digest.h"
 #include "tomoserve/base/status.h"
-#include "tomoserve/base/strings.h"
 #include "tomoserve/ipc/arena.h"
 #include "tomoserve/models/recipe.h"
+#include "tomoserve/models/region.h"
 
 namespace tomoserve::dispatch {
 namespace {
@@ -23,47 +24,19 @@ constexpr char kAbsent[] = "REGION_ABSENT";
 constexpr char kElsewhere[] = "REGION_ELSEWHERE";
 constexpr char kEmpty[] = "REGION_EMPTY";
 
-absl::Status Impossible(std::string_view code, std::string_view value, std::string_view text) {
-  return base::Error(absl::StatusCode::kFailedPrecondition, code, value, text);
-}
-
 const models::Model* ModelOf(const store::StoredRun& run, const Catalogue& catalogue) {
   return catalogue.Find(run.run.model(), run.run.version(), run.model_digest);
-}
-
-// Whether its label map can have the label: known to the recipe, and not merged into another one.
-bool Gives(const v1::Recipe& recipe, std::uint32_t value) {
-  const bool merged =
-      std::any_of(recipe.decode().begin(), recipe.decode().end(), [&](const v1::DecodeStep& step) {
-        const auto& from = step.merge_labels().from();
-        return std::find(from.begin(), from.end(), value) != from.end();
-      });
-  return !merged && std::any_of(recipe.labels().begin(), recipe.labels().end(),
-                                [value](const v1::Label& label) { return label.value() == value; });
-}
-
-// As the repository asks of the highest version: the one that runs may be another.
-bool Gives(const models::Model& model, const v1::Region& region) {
-  const v1::Recipe& recipe = model.recipe;
-  if (recipe.has_region() || models::DetectorOf(recipe) != nullptr) return false;
-  if (std::any_of(recipe.inputs().begin(), recipe.inputs().end(),
-                  [](const v1::Input& input) { return input.every_time_point(); })) {
-    return false;
-  }
-  return std::all_of(region.labels().begin(), region.labels().end(),
-                     [&](std::uint32_t value) { return Gives(recipe, value); });
 }
 
 bool IsFinal(const v1::Run& run) {
   return run.state() != v1::RUN_STATE_QUEUED && run.state() != v1::RUN_STATE_RUNNING;
 }
 
-// An error of the machine, which says nothing about the run.
-absl::Status MayPass(const absl::Status& status) {
+// What says nothing about the run may pass.
+absl::Status OfMachine(const absl::Status& status) {
   if (absl::IsNotFound(status) || absl::IsDataLoss(status) || absl::IsFailedPrecondition(status))
     return status;
-  return base::Error(absl::StatusCode::kUnavailable, base::ReasonOf(status), base::ValueOf(status),
-                     base::ToStd(status.message()));
+  return MayPass(status);
 }
 
 // No region to look in, with a digest of its own: a later submission may find another reason, or one.
@@ -84,7 +57,9 @@ const store::StoredRun* RegionRun(const v1::Region& region,
   for (const store::StoredRun& run : runs_of_study) {
     if (run.run.model() != region.model() || run.run.state() == v1::RUN_STATE_CANCELLED) continue;
     const models::Model* model = ModelOf(run, catalogue);
-    if (model == nullptr || !Gives(*model, region)) continue;
+    if (model == nullptr) continue;
+    // The repository asks it of the highest version only.
+    if (!models::CheckRegionModel(region, model->name, model->recipe).ok()) continue;
     best = &run;  // ascending versions
     if (model == preferred) break;
   }
@@ -152,7 +127,7 @@ RunInput WithRegion(RunInput input, const models::Model& model,
                                     "the model whose labels are the region takes no volume of the study"));
   }
   if (!Takes(input.selection, region_volume)) {
-    return Inconclusive(
+    return WithoutRegion(
         std::move(input),
         MakeReason(kElsewhere, name, "the model whose labels are the region takes another volume"));
   }
@@ -179,15 +154,15 @@ std::uint64_t RegionBytes(const RegionSource& region, const volume::Geometry& gr
 absl::StatusOr<base::UniqueFd> ReadRegion(store::JobStore& store, const RegionSource& region,
                                           const volume::Geometry& grid) {
   const auto run = store.GetRun(region.run_id);
-  if (!run.ok()) return MayPass(run.status());
+  if (!run.ok()) return OfMachine(run.status());
   TS_RETURN_IF_ERROR(CheckAnswer(run->run, region, grid));
   const auto blob = store.GetLabelMap(region.run_id);
-  if (!blob.ok()) return MayPass(blob.status());
+  if (!blob.ok()) return OfMachine(blob.status());
   const std::uint64_t bytes = RegionBytes(region, grid);
   auto fd = ipc::CreateSealedMemfd("region", bytes);
-  if (!fd.ok()) return MayPass(fd.status());
+  if (!fd.ok()) return OfMachine(fd.status());
   const auto mapped = ipc::Mapping::Map(fd->get(), 0, bytes, /*writable=*/true);
-  if (!mapped.ok()) return MayPass(mapped.status());
+  if (!mapped.ok()) return OfMachine(mapped.status());
   const std::span<std::byte> voxels = mapped->bytes();
   const std::size_t size =
       ZSTD_decompress(voxels.data(), voxels.size(), blob->zstd.data(), blob->zstd.size());

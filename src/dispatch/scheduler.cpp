@@ -109,7 +109,7 @@ void Scheduler::FailRefused() {
     if (entry.phase != Phase::kReady && entry.phase != Phase::kPrepared) continue;
     const std::string& digest = entry.stored.model_digest;
     // No worker that comes up will load it.
-    if (!IsInRepository(digest) && !devices_.IsWarmSomewhere(digest)) {
+    if (!devices_.IsWarmSomewhere(digest) && !IsInRepository(digest)) {
       refused.emplace(run_id,
                       MakeReason("MODEL_GONE", entry.stored.run.model(),
                                  "the version was removed from the repository, or changed there, and no "

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <chrono>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "dispatch/instance_rules.h"
@@ -75,17 +76,17 @@ void Scheduler::StartPlan(const std::string& study_uid) {
     std::optional<v1::Reason> stale;
     if (row.ok()) stale = StaleStudy(row->ref, services_.max_study_age_days, base::NowUs());
     const auto plan = std::make_shared<absl::StatusOr<Plan>>(Plan());
-    if (const auto study_input = LoadStudyInput(services_.store, study_uid); study_input.ok()) {
+    const bool has_cascade = std::any_of(wishes.begin(), wishes.end(), [](const auto& wish) {
+      return wish.second.model->recipe.has_region();
+    });
+    absl::StatusOr<std::vector<store::StoredRun>> runs = std::vector<store::StoredRun>();
+    if (has_cascade) runs = services_.store.RunsOfStudy(study_uid);
+    if (!runs.ok()) {
+      *plan = runs.status();
+    } else if (const auto study_input = LoadStudyInput(services_.store, study_uid); study_input.ok()) {
       for (const auto& [run_id, wish] : wishes) {
-        RunInput input = ChooseInput(wish.model->recipe, *study_input);
-        if (wish.model->recipe.has_region()) {
-          const auto runs = services_.store.RunsOfStudy(study_uid);
-          if (!runs.ok()) {
-            *plan = runs.status();
-            break;
-          }
-          input = WithRegion(std::move(input), *wish.model, *runs, services_.catalogue);
-        }
+        RunInput input = WithRegion(ChooseInput(wish.model->recipe, *study_input), *wish.model, *runs,
+                                    services_.catalogue);
         if (stale && !wish.solicited) input = WithoutVolume(std::move(input), *stale);
         (*plan)->emplace(run_id, std::make_shared<RunInput>(std::move(input)));
       }

@@ -44,10 +44,6 @@ absl::Status CheckFindings(const v1::Recipe& recipe);
 absl::Status CheckFlags(const v1::Recipe& recipe);
 absl::Status CheckCoverage(const v1::Recipe& recipe);
 
-// Whether `source`, the recipe of the model `name`, makes what `region` asks of it: RECIPE_INVALID with
-// "region.model" or "region.labels[i]".
-absl::Status CheckRegionModel(const v1::Region& region, std::string_view name, const v1::Recipe& source);
-
 // What the schema can say and the engine does not run yet: RECIPE_UNSUPPORTED with the field's path.
 absl::Status CheckSupported(const v1::Recipe& recipe);
 

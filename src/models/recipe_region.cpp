@@ -5,6 +5,7 @@
 #include "models/names.h"
 #include "models/recipe_checks.h"
 #include "tomoserve/models/recipe.h"
+#include "tomoserve/models/region.h"
 
 namespace tomoserve::models {
 

@@ -20,6 +20,7 @@
 #include "tomoserve/base/status.h"
 #include "tomoserve/base/strings.h"
 #include "tomoserve/models/recipe.h"
+#include "tomoserve/models/region.h"
 
 namespace tomoserve::models {
 namespace {

@@ -112,6 +112,12 @@ inline double WarmUpRatio(const v1::Recipe& recipe, const std::array<std::uint64
   return ratio;
 }
 
+// Forward passes of one window: each subset of the mirrored axes is one.
+inline std::uint32_t PassesPerWindow(const v1::Recipe& recipe) {
+  // A recipe that passed its checks names each of three axes at most once.
+  return 1u << std::min(recipe.network().mirror_axes_size(), 3);
+}
+
 // Voxels of a window on such a volume where its size depends on the volume; else 0. A detector's are counted
 // with its maps, see HeadValues.
 inline std::uint64_t WholeWindowVoxels(const v1::Recipe& recipe,

@@ -70,10 +70,6 @@ BucketChoice DefaultBuckets(const engine::ComputeDevice& device, std::uint64_t m
   return {.sizes = {1, 2, 4, 8}, .only_worthwhile = true, .memory_bytes = memory_bytes};
 }
 
-std::uint32_t PassesPerWindow(const v1::Recipe& recipe) {
-  return 1u << std::min(recipe.network().mirror_axes_size(), 3);
-}
-
 absl::StatusOr<WarmNetwork> WarmUp(const engine::Network& network, const v1::Recipe& recipe,
                                    executor::Executor& lanes, const BucketChoice& choice) {
   const engine::ComputeDevice& device = network.device();
@@ -83,7 +79,7 @@ absl::StatusOr<WarmNetwork> WarmUp(const engine::Network& network, const v1::Rec
   for (const std::uint32_t bucket : choice.sizes) {
     if (bucket == 1) continue;
     if (!HasOneWindowShape(recipe)) break;
-    const double longest_ms = proved.back().ms_per_window * bucket * PassesPerWindow(recipe);
+    const double longest_ms = proved.back().ms_per_window * bucket * models::PassesPerWindow(recipe);
     if (choice.only_worthwhile && longest_ms > kLongestPassMs) break;
     const auto trial =
         OnEveryLane(lanes, device, bucket, [&] { return engine::ProveBatch(network, bucket); });

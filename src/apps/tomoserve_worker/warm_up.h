@@ -38,7 +38,4 @@ struct WarmNetwork {
 absl::StatusOr<WarmNetwork> WarmUp(const engine::Network& network, const v1::Recipe& recipe,
                                    executor::Executor& lanes, const BucketChoice& choice);
 
-// Forward passes of a window: mirror images are passes, too.
-std::uint32_t PassesPerWindow(const v1::Recipe& recipe);
-
 }  // namespace tomoserve::worker

@@ -12,6 +12,7 @@
 #include "tomoserve/base/status.h"
 #include "tomoserve/ipc/worker_exit.h"
 #include "tomoserve/models/recipe.h"
+#include "tomoserve/models/window_size.h"
 
 namespace tomoserve::worker {
 namespace {
@@ -143,7 +144,7 @@ absl::StatusOr<ipc::v1::ModelState> Worker::LoadAndWarmUp(const ipc::v1::LoadMod
   model->recipe = load.recipe();
   // A pass on a CPU is computed when it returns: what it took is measured then.
   const bool is_cuda = resources_.device.is_cuda();
-  const double window_ms = is_cuda ? warm.ms_per_window * PassesPerWindow(load.recipe()) : 0;
+  const double window_ms = is_cuda ? warm.ms_per_window * models::PassesPerWindow(load.recipe()) : 0;
   model->batcher = std::make_shared<ModelBatcher>(warm.buckets, window_ms, network, resources_);
   model->network = std::move(network);
   const std::lock_guard lock(mutex_);
