@@ -103,8 +103,9 @@ absl::StatusOr<Pass> Direct(const dicom::Runtime& runtime, const Spool& spool) {
   TS_ASSIGN_OR_RETURN(pass.arena, ArenaFor(pass.bytes));
   const std::vector<int> fds = pass.arena->fds();
   for (std::size_t i = 0; i < spool.ranges.size(); ++i) {
-    // As a helper does: it sees the file anew and maps its slot.
+    // As front and helper do: pages are made, the file is seen anew, the slot is mapped.
     TS_ASSIGN_OR_RETURN(const dicom::FileLayout layout, dicom::Inspect(spool.file(i), dicom::Limits{}));
+    TS_RETURN_IF_ERROR(pass.arena->MakePages(static_cast<std::uint32_t>(i), pass.bytes[i]));
     const ipc::v1::Slot slot = pass.arena->slot(static_cast<std::uint32_t>(i));
     TS_ASSIGN_OR_RETURN(const ipc::Mapping mapping,
                         ipc::Mapping::Map(fds[slot.arena()], slot.offset(), slot.bytes(), true, true, true));

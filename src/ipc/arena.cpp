@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <string>
@@ -21,6 +22,8 @@ namespace {
 constexpr std::uint64_t kMaxArenaMemfds = kMaxRecordFds - 3;
 // Larger sizes are refused before arithmetic on them could overflow.
 constexpr std::uint64_t kMaxSlotBytes = 1ull << 40;
+// Stays in the fastest cache while it is copied from.
+constexpr std::size_t kZeroBytes = 16384;
 constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 
 std::uint64_t PageBytes() { return static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)); }
@@ -169,6 +172,24 @@ std::vector<int> Arena::fds() const {
   fds.reserve(memfds_.size());
   for (const base::UniqueFd& memfd : memfds_) fds.push_back(memfd.get());
   return fds;
+}
+
+absl::Status Arena::MakePages(std::uint32_t index, std::uint64_t bytes) const {
+  if (index >= slots_) return SlotInvalid(index, "the arena has no such slot");
+  if (bytes > slot_bytes_) return SlotInvalid(bytes, "more bytes than the slot has");
+  static constexpr std::array<char, kZeroBytes> kZeros{};
+  const v1::Slot place = slot(index);
+  // Whole pages: of a part of one the kernel would clear the rest.
+  const std::uint64_t end =
+      place.offset() + std::min((bytes + PageBytes() - 1) / PageBytes() * PageBytes(), stride_);
+  for (std::uint64_t at = place.offset(); at < end;) {
+    const ssize_t written = ::pwrite(memfds_[place.arena()].get(), kZeros.data(),
+                                     std::min<std::uint64_t>(kZeroBytes, end - at), static_cast<off_t>(at));
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) return SystemError("pwrite", written < 0 ? errno : ENOSPC);
+    at += static_cast<std::uint64_t>(written);
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<Mapping> Arena::Read(std::uint32_t index) const {

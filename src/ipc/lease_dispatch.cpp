@@ -166,6 +166,24 @@ struct LeaseDispatch::Hand {
   Clock::time_point item_started = started;
 };
 
+// Items that a child is asked for in one record, each of which it answers with one of its own.
+struct LeaseDispatch::Batch {
+  LeaseRecord record = {};
+  std::size_t items = 0;
+
+  bool Fits(const LeaseRecord& next) const {
+    return items == 0 || (next.fds == record.fds &&
+                          record.request.ByteSizeLong() + next.request.ByteSizeLong() <= kMaxRecordBytes);
+  }
+  void Add(LeaseRecord next) {
+    if (items++ == 0) {
+      record = std::move(next);
+    } else {
+      record.request.MergeFrom(next.request);
+    }
+  }
+};
+
 void LeaseDispatch::Run(LeaseWork& work, const std::function<bool()>& cancelled) {
   Call call(work, cancelled, options_.leases);
   const std::size_t useful = (call.waiting() + kItemsInHand - 1) / kItemsInHand;
@@ -232,6 +250,7 @@ LeaseDispatch::Outcome LeaseDispatch::Serve(Call& call, RecordSocket& socket, Ha
 }
 
 LeaseDispatch::Outcome LeaseDispatch::HandOut(Call& call, RecordSocket& socket, Hand& hand) {
+  Batch batch;
   while (hand.items.size() < kItemsInHand) {
     std::optional<std::size_t> item = std::exchange(hand.first, std::nullopt);
     const Clock::time_point now = Clock::now();
@@ -239,19 +258,39 @@ LeaseDispatch::Outcome LeaseDispatch::HandOut(Call& call, RecordSocket& socket, 
         now - hand.started < options_.lease_time) {
       item = call.Next();
     }
-    if (!item) return Outcome::kServed;
-    if (hand.items.empty()) hand.item_started = now;
-    hand.items.push_back(*item);
+    if (!item) break;
     ++hand.handed_out;
-    const LeaseRecord record = call.work().Ask(*item);
-    absl::Status sent = socket.Send(record.request, record.fds);
-    if (sent.ok()) continue;
-    const std::string reason = base::ReasonOf(sent);
-    if (reason == "PEER_GONE") return Outcome::kDied;
-    if (reason == "TIMEOUT") return Outcome::kTimeout;
-    // This item cannot be asked for.
+    if (absl::Status prepared = call.work().Prepare(*item); !prepared.ok()) {
+      call.work().Fail(*item, std::move(prepared));
+      continue;
+    }
+    LeaseRecord record = call.work().Ask(*item);
+    if (!batch.Fits(record)) {
+      const Outcome outcome = SendBatch(call, socket, hand, std::exchange(batch, {}));
+      if (outcome != Outcome::kServed) {
+        call.GiveBack(*item, hand.alone);
+        return outcome;
+      }
+    }
+    hand.items.push_back(*item);
+    batch.Add(std::move(record));
+  }
+  return SendBatch(call, socket, hand, std::move(batch));
+}
+
+LeaseDispatch::Outcome LeaseDispatch::SendBatch(Call& call, RecordSocket& socket, Hand& hand, Batch batch) {
+  if (batch.items == 0) return Outcome::kServed;
+  // The child's time, not that of our preparations.
+  if (hand.items.size() == batch.items) hand.item_started = Clock::now();
+  const absl::Status sent = socket.Send(batch.record.request, batch.record.fds);
+  if (sent.ok()) return Outcome::kServed;
+  const std::string reason = base::ReasonOf(sent);
+  if (reason == "PEER_GONE") return Outcome::kDied;
+  if (reason == "TIMEOUT") return Outcome::kTimeout;
+  // These items, the last ones, cannot be asked for.
+  for (; batch.items > 0; --batch.items) {
+    call.work().Fail(hand.items.back(), sent);
     hand.items.pop_back();
-    call.work().Fail(*item, std::move(sent));
   }
   return Outcome::kServed;
 }

@@ -42,12 +42,14 @@ class LeaseDispatch {
  private:
   class Call;
   struct Hand;
+  struct Batch;
   enum class Outcome { kServed, kDied, kTimeout, kLied };  // kServed: so far
 
   void Work(Call& call);
   void RunLease(Call& call, std::size_t first, bool alone);
   Outcome Serve(Call& call, RecordSocket& socket, Hand& hand);
   Outcome HandOut(Call& call, RecordSocket& socket, Hand& hand);
+  Outcome SendBatch(Call& call, RecordSocket& socket, Hand& hand, Batch batch);
   Outcome TakeReply(Call& call, RecordSocket& socket, Hand& hand);
   void Blame(Call& call, Hand& hand, Outcome outcome, const LeaseEnd& end);
 

@@ -143,6 +143,10 @@ absl::Status DecodeWork::Check(std::size_t item) const {
                     arena_.slot(frame.slot).bytes());
 }
 
+absl::Status DecodeWork::Prepare(std::size_t item) const {
+  return arena_.MakePages(frames_[item].slot, SlotBytes(frames_[item]));
+}
+
 LeaseRecord DecodeWork::Ask(std::size_t item) const {
   const HelperPool::Frame& frame = frames_[item];
   LeaseRecord record;

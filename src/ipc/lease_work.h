@@ -29,6 +29,8 @@ class LeaseWork {
   virtual LeaseRecord Opening() const = 0;
   // Whether the item can be asked for at all; an error is its result.
   virtual absl::Status Check(std::size_t item) const = 0;
+  // What it takes before the item is asked for; an error is its result.
+  virtual absl::Status Prepare(std::size_t) const { return absl::OkStatus(); }
   virtual LeaseRecord Ask(std::size_t item) const = 0;
   // Takes the result of an item whose index was right and which was not refused; false if it cannot be the
   // answer to what was asked.
@@ -75,6 +77,7 @@ class DecodeWork final : public LeaseWork {
   std::size_t size() const override { return frames_.size(); }
   LeaseRecord Opening() const override;
   absl::Status Check(std::size_t item) const override;
+  absl::Status Prepare(std::size_t item) const override;
   LeaseRecord Ask(std::size_t item) const override;
   bool Take(std::size_t item, v1::HelperReply& reply) override;
   void Fail(std::size_t item, absl::Status status) override;

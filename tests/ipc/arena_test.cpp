@@ -186,6 +186,28 @@ TEST(ArenaTest, CountsWholePagesInTheLedgerAndGivesThemBack) {
   EXPECT_EQ(OpenDescriptors(), before);
 }
 
+TEST(ArenaTest, PagesOfASlotAreMadeZeroedAndOnlyThose) {
+  const auto arena = Arena::Create(5 * kPage + 1, 3, nullptr);
+  ASSERT_TRUE(arena.ok());
+  const int fd = (*arena)->fds()[0];
+  const v1::Slot slot = (*arena)->slot(1);
+  auto writer = Mapping::Map(fd, slot.offset(), slot.bytes(), true);
+  ASSERT_TRUE(writer.ok());
+  writer->bytes()[5 * kPage] = std::byte{7};
+  ASSERT_TRUE((*arena)->MakePages(1, 5 * kPage + 1).ok());
+  struct stat file {};
+  ASSERT_EQ(::fstat(fd, &file), 0);
+  EXPECT_EQ(static_cast<std::uint64_t>(file.st_blocks) * 512, 6 * kPage);
+  for (const std::byte byte : writer->bytes()) ASSERT_EQ(byte, std::byte{0});
+}
+
+TEST(ArenaTest, PagesOutsideASlotAreRefused) {
+  const auto arena = Arena::Create(kPage, 2, nullptr);
+  ASSERT_TRUE(arena.ok());
+  EXPECT_EQ(ReasonOf((*arena)->MakePages(2, 1)), "SLOT_INVALID");
+  EXPECT_EQ(ReasonOf((*arena)->MakePages(1, kPage + 1)), "SLOT_INVALID");
+}
+
 TEST(ArenaTest, ReadsTheSlotThatAnotherMappingWrote) {
   const auto arena = Arena::Create(100, 5, nullptr);
   ASSERT_TRUE(arena.ok());

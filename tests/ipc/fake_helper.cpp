@@ -48,6 +48,7 @@ class FakeLease {
         spool_ = std::move(fds_[0]);
       }
       for (const v1::HeaderItem& item : request.header().items()) {
+        if (returned_) return;
         v1::HelperReply reply;
         reply.set_index(item.index());
         v1::InstanceHeader& header = *reply.mutable_header();
@@ -57,6 +58,7 @@ class FakeLease {
         Answer(item.range(), reply);
       }
       for (const v1::DecodeItem& item : request.decode().items()) {
+        if (returned_) return;
         v1::HelperReply reply;
         reply.set_index(item.index());
         *reply.mutable_decoded()->mutable_slot() = item.slot();
@@ -67,6 +69,7 @@ class FakeLease {
         Answer(item.range(), reply);
       }
       for (const v1::WriteItem& item : request.write().items()) {
+        if (returned_) return;
         auto pixels = Mapping::Map(fds_.at(item.pixels().arena()).get(), item.pixels().offset(),
                                    item.pixels().bytes(), false);
         if (!pixels.ok()) std::abort();

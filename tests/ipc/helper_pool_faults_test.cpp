@@ -1,6 +1,8 @@
 #include <signal.h>
 #include <sys/resource.h>
 
+#include <fstream>
+#include <string>
 #include <thread>
 
 #include "pool_fixture.h"
@@ -207,12 +209,22 @@ class DisturbedPoolTest : public HelperPoolTest {
     caller.join();
     return results;
   }
-  // Sends `signal` to a running child, once there is one.
+  // Sends `signal` to a running child, once there is one that does not ignore it: just forked, it has the
+  // zygote's handlers.
   void SignalAChild(int signal) {
     ASSERT_TRUE(Eventually([&] {
       const std::vector<pid_t> children = ChildrenOf(pool_->zygote_pid());
-      return !children.empty() && ::kill(children[0], signal) == 0;
+      return !children.empty() && !Ignores(children[0], signal) && ::kill(children[0], signal) == 0;
     }));
+  }
+  static bool Ignores(pid_t pid, int signal) {
+    std::ifstream status("/proc/" + std::to_string(pid) + "/status");
+    std::string word;
+    std::uint64_t ignored = ~std::uint64_t{0};
+    while (status >> word) {
+      if (word == "SigIgn:") status >> std::hex >> ignored;
+    }
+    return (ignored >> (signal - 1) & 1) != 0;
   }
 };
 

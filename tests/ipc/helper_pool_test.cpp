@@ -190,6 +190,25 @@ TEST_F(HelperPoolTest, TheFirstHeaderIsReadHoweverLarge) {
   }
 }
 
+// Items are asked for several in a record, which brings the descriptors of all of them.
+TEST_F(HelperPoolTest, FramesOfSeveralMemfdsGoIntoTheirOwnSlots) {
+  options_.leases = 1;
+  Start();
+  const auto arena = Arena::Create(kMaxMemfdBytes / 2, 6, nullptr);
+  ASSERT_TRUE(arena.ok());
+  ASSERT_EQ((*arena)->fds().size(), 3u);
+  std::vector<HelperPool::Frame> frames;
+  for (const std::uint32_t slot : {4u, 0u, 1u, 5u, 2u, 3u}) {
+    frames.push_back({Ranges({fake::kFine})[0], slot, slot, v1::STORED_TYPE_U8, 1, 9});
+  }
+  for (const absl::Status& status : pool_->Decode(spool_.get(), frames, **arena)) {
+    EXPECT_TRUE(status.ok()) << status;
+  }
+  for (std::uint32_t slot = 0; slot < 6; ++slot) {
+    EXPECT_EQ(Text(**arena, slot, 10), std::string(9, static_cast<char>('a' + slot)) + '\0');
+  }
+}
+
 TEST_F(HelperPoolTest, TilesAreAskedForWithTheirOwnSize) {
   Start();
   const auto arena = Arena::Create(100, 3, nullptr);

@@ -70,6 +70,37 @@ TEST_F(OpenTest, DatabaseOfANewerServerIsRefused) {
   EXPECT_EQ(Reason(OpenSqliteStore(folder_.path())), "DATABASE_NEWER");
 }
 
+// A database of schema version 1, with a finished and an open run, goes on where it was.
+TEST_F(OpenTest, DatabaseOfTheFirstSchemaIsMigrated) {
+  const std::string finished = OneRun("1.2");
+  const std::string open = OneRun("1.3");
+  Start(finished, "input");
+  Finish(finished, v1::FLAG_STATE_FLAGGED, v1::FLAG_LEVEL_URGENT);
+  store_.reset();
+  sqlite3* database = nullptr;
+  ASSERT_EQ(sqlite3_open((folder_.path() + "/tomoserve.db").c_str(), &database), SQLITE_OK);
+  // Version 2 has these columns more.
+  for (const char* sql : {"ALTER TABLE wants DROP COLUMN solicited", "ALTER TABLE runs DROP COLUMN same_as",
+                          "PRAGMA user_version = 1"}) {
+    ASSERT_EQ(sqlite3_exec(database, sql, nullptr, nullptr, nullptr), SQLITE_OK) << sqlite3_errmsg(database);
+  }
+  sqlite3_close(database);
+
+  Reopen();
+  ASSERT_NE(store_, nullptr);
+  EXPECT_EQ(StateOf(finished), v1::RUN_STATE_DONE);
+  EXPECT_EQ(Run(finished).run.findings_size(), 2);
+  EXPECT_EQ(FlagRuns(), std::vector<std::string>{finished});
+  Start(open, "other");
+  Finish(open, v1::FLAG_STATE_NO_FINDING);
+  EXPECT_EQ(StateOf(open), v1::RUN_STATE_DONE);
+  // A late instance of a study of then that changes no input.
+  const std::string late = Submit("1.2", {"1.2.2"}, {Model("lung")}).run_ids(0);
+  EXPECT_NE(late, finished);
+  EXPECT_TRUE(store_->SetRunInput(late, "input")->taken_over);
+  EXPECT_EQ(Run(late).same_as, finished);
+}
+
 TEST_F(OpenTest, FolderThatCannotBeMadeIsTyped) {
   std::ofstream(folder_.path() + "/file") << "x";
   EXPECT_EQ(Reason(OpenSqliteStore(folder_.path() + "/file/data")), "DISK_FAILED");

@@ -19,7 +19,7 @@ namespace tomoserve::ipc {
 struct HelperPoolOptions {
   std::string program;                            // path of tomoserve-dicom
   std::uint32_t leases = 2;                       // children at a time
-  std::uint32_t lease_items = 64;                 // items per lease
+  std::uint32_t lease_items = 512;                // items per lease
   std::chrono::milliseconds lease_time{2000};     // items are handed out for this long, then a new lease
   std::chrono::milliseconds item_timeout{30000};  // an item that takes longer is HELPER_TIMEOUT
   std::uint64_t memory_bytes = 2ull << 30;
