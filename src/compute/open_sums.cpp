@@ -77,7 +77,6 @@ OpenSums::OpenCell OpenSums::Open(const std::array<std::size_t, 3>& cell, const 
 
 void OpenSums::Add(std::uint32_t window, const at::Tensor& output,
                    const std::function<void(FinalCell)>& use) {
-  if (importance_.defined()) output.mul_(importance_);
   Xyz start = windows_.starts[window];
   std::array<std::array<std::size_t, 2>, 3> touched{};
   for (std::size_t axis = 0; axis < 3; ++axis) {
@@ -97,7 +96,7 @@ void OpenSums::Add(std::uint32_t window, const at::Tensor& output,
         FinalCell& cell = found->second.cell;
         const Xyz in_cell{start[0] - axes_[0].bounds[x], start[1] - axes_[1].bounds[y],
                           start[2] - axes_[2].bounds[z]};
-        AddWindow(output, {}, in_cell, cell.sums);
+        AddWindow(output, importance_, in_cell, cell.sums);
         if (cell.weights.defined()) AddWindow(weights_of_window_, {}, in_cell, cell.weights);
         if (--found->second.windows_left > 0) continue;
         open_voxels_ -= VoxelsOf(cell);

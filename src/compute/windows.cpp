@@ -13,6 +13,7 @@
 #include <cmath>
 #include <string>
 
+#include "compute/add_tiles.h"
 #include "compute/copy_tiles.h"
 #include "tomoserve/base/status.h"
 #include "tomoserve/volume/window_cells.h"
@@ -154,9 +155,9 @@ at::Tensor Covered(const at::Tensor& volume, const Xyz& start, const Xyz& size) 
 }
 
 void AddWindow(const at::Tensor& window, const at::Tensor& importance, const Xyz& start, at::Tensor& sums) {
-  if (importance.defined()) window.mul_(importance);
   const auto [target, inside] = Meet(sums, window, start);
-  target.add_(inside);
+  const at::Tensor weights = importance.defined() ? Meet(sums, importance, start)[1] : importance;
+  AddTiles(inside, weights, target);
 }
 
 void AddWeights(const WindowPlan& plan, const at::Tensor& importance, at::Tensor& weights) {
@@ -168,7 +169,7 @@ void AddWeights(const WindowPlan& plan, const at::Tensor& importance, at::Tensor
     Xyz output_start = start;
     for (std::size_t axis = 0; axis < 3; ++axis) output_start[axis] += plan.output_offset[axis];
     const auto [target, inside] = Meet(weights, ones, output_start);
-    target.add_(inside);
+    AddTiles(inside, {}, target);
   }
 }
 

@@ -118,6 +118,7 @@ bool ComputeDevice::IsMemoryLow() const {
 }
 
 void ComputeDevice::FreeCache() const {
+  ReleaseHostMemory();
   if (is_cuda()) c10::getDeviceAllocator(device_.type())->emptyCache();
 }
 

@@ -12,12 +12,14 @@
 #include <torch/csrc/jit/runtime/print_handler.h>
 #include <torch/headeronly/version.h>
 
+#include "engine/host_blocks.h"
 #include "tomoserve/base/config.h"
 
 namespace tomoserve::engine {
 namespace {
 
 RuntimeInfo Initialise() {
+  HostBlocks::Install();
   at::set_num_threads(1);
   at::set_num_interop_threads(1);
   // The profiling executor compiles anew in the first runs and for every new shape.
@@ -45,6 +47,10 @@ RuntimeInfo InitialiseTorch() {
   static const RuntimeInfo info = Initialise();
   return info;
 }
+
+void ReleaseHostMemory() { HostBlocks::OfProcess().Release(); }
+
+void TrimHostMemory() { HostBlocks::OfProcess().Trim(); }
 
 void UseOneThread() {
   thread_local const bool done = [] {

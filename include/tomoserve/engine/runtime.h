@@ -21,6 +21,14 @@ struct RuntimeInfo {
 // before the sandbox and before any Network. Idempotent; thread-safe.
 RuntimeInfo InitialiseTorch();
 
+// Gives host memory that was kept for the next window back to the system: when no window is to come soon, or
+// memory was short. Kept memory and tensors together are never more than tensors alone were at most.
+// Thread-safe.
+void ReleaseHostMemory();
+// The same at the end of a run beside others: what is kept is bounded by what tensors took since the last
+// call but one. Thread-safe.
+void TrimHostMemory();
+
 // Makes the calling thread compute alone (thread counts change bits on the CPU). Cheap when repeated.
 void UseOneThread();
 
