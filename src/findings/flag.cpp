@@ -51,15 +51,20 @@ std::string Tenths(double mm) {
 }  // namespace
 
 v1::Flag JudgeFlag(const v1::Recipe& recipe, const std::vector<v1::Finding>& findings,
-                   const v1::Coverage& coverage) {
+                   const v1::Coverage& coverage, const std::vector<v1::Reason>& implausible) {
+  v1::Flag flag;
+  if (!implausible.empty()) {
+    flag.set_state(v1::FLAG_STATE_INCONCLUSIVE);
+    flag.mutable_reasons()->Add(implausible.begin(), implausible.end());
+    if (coverage.target() != v1::COVERAGE_TARGET_COMPLETE) AddPartialCoverage(coverage, flag);
+    return flag;
+  }
   v1::FlagLevel highest = v1::FLAG_LEVEL_UNSPECIFIED;
   for (const v1::FlagRule& rule : recipe.flags()) {
     const bool raised = std::any_of(findings.begin(), findings.end(),
                                     [&](const v1::Finding& finding) { return Fulfils(rule, finding); });
     if (raised) highest = std::max({highest, rule.level(), v1::FLAG_LEVEL_INFO});
   }
-
-  v1::Flag flag;
   const bool complete = coverage.target() == v1::COVERAGE_TARGET_COMPLETE;
   if (highest != v1::FLAG_LEVEL_UNSPECIFIED) {
     flag.set_state(v1::FLAG_STATE_FLAGGED);

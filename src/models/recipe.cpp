@@ -38,6 +38,8 @@ absl::Status ValidateRecipe(const v1::Recipe& recipe) {
   TS_RETURN_IF_ERROR(CheckFindings(recipe));
   TS_RETURN_IF_ERROR(CheckFlags(recipe));
   TS_RETURN_IF_ERROR(CheckCoverage(recipe));
+  TS_RETURN_IF_ERROR(CheckPlausibility(recipe));
+  TS_RETURN_IF_ERROR(CheckKnownAnswer(recipe));
   return CheckSupported(recipe);
 }
 

@@ -35,6 +35,9 @@ absl::Status CheckForm(const v1::Recipe& recipe);
 absl::Status CheckCard(const v1::Recipe& recipe);
 absl::Status CheckInputs(const v1::Recipe& recipe);
 absl::Status CheckPreparation(const v1::Recipe& recipe);
+// Intensity steps at `path`.
+absl::Status CheckIntensity(const google::protobuf::RepeatedPtrField<v1::IntensityStep>& steps,
+                            const std::string& path);
 absl::Status CheckWindows(const v1::Recipe& recipe);
 absl::Status CheckNetwork(const v1::Recipe& recipe);
 absl::Status CheckLabels(const v1::Recipe& recipe);
@@ -43,6 +46,8 @@ absl::Status CheckRegion(const v1::Recipe& recipe);
 absl::Status CheckFindings(const v1::Recipe& recipe);
 absl::Status CheckFlags(const v1::Recipe& recipe);
 absl::Status CheckCoverage(const v1::Recipe& recipe);
+absl::Status CheckKnownAnswer(const v1::Recipe& recipe);
+absl::Status CheckPlausibility(const v1::Recipe& recipe);
 
 // What the schema can say and the engine does not run yet: RECIPE_UNSUPPORTED with the field's path.
 absl::Status CheckSupported(const v1::Recipe& recipe);

@@ -1,8 +1,10 @@
 // The decode steps: from scores to labels or boxes.
 #include <cstdint>
 #include <set>
+#include <vector>
 
 #include "models/recipe_checks.h"
+#include "tomoserve/models/parts.h"
 #include "tomoserve/models/recipe.h"
 
 namespace tomoserve::models {
@@ -25,13 +27,34 @@ absl::Status CheckThere(const v1::Recipe& recipe, const std::string& path, std::
   return absl::OkStatus();
 }
 
+std::vector<std::uint32_t> OutputChannels(const v1::Recipe& recipe) {
+  if (!IsComposite(recipe)) return {recipe.network().output_channels()};
+  std::vector<std::uint32_t> channels;
+  for (const v1::Part& part : recipe.network().parts()) channels.push_back(part.output_channels());
+  return channels;
+}
+
+// Each part has a channel for each of its labels, and `others` beside them.
+absl::Status CheckChannelsOfParts(const v1::Recipe& recipe, std::uint32_t others, std::string_view step) {
+  for (int i = 0; i < recipe.network().parts_size(); ++i) {
+    const v1::Part& part = recipe.network().parts(i);
+    const std::uint32_t wanted = static_cast<std::uint32_t>(part.labels_size()) + others;
+    if (part.output_channels() == wanted) continue;
+    return Invalid(Path("network.parts", i, "output_channels"),
+                   absl::StrCat(base::ToAbsl(step), " of ", part.labels_size(), " labels needs ", wanted));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckActivation(const v1::Recipe& recipe, const std::string& path, v1::Activation activation,
                              DecodeState* state) {
   if (activation == v1::ACTIVATION_UNSPECIFIED) return Invalid(path, "is required");
   if (state->labels) return Invalid(path, "there are labels already, no scores");
   if (state->activation != v1::ACTIVATION_UNSPECIFIED) return Invalid(path, "scores are activated once");
-  if (activation == v1::ACTIVATION_SOFTMAX && recipe.network().output_channels() < 2) {
-    return Invalid(path, "softmax of one channel is always 1");
+  for (const std::uint32_t channels : OutputChannels(recipe)) {
+    if (activation == v1::ACTIVATION_SOFTMAX && channels < 2) {
+      return Invalid(path, "softmax of one channel is always 1");
+    }
   }
   state->activation = activation;
   return absl::OkStatus();
@@ -54,6 +77,8 @@ absl::Status CheckArgMax(const v1::Recipe& recipe, const std::string& path, Deco
   if (state->labels) return Invalid(path, "there are labels already, no scores");
   if (state->activation == v1::ACTIVATION_UNSPECIFIED)
     return Invalid(path, "needs an activation step before it");
+  state->labels = true;
+  if (IsComposite(recipe)) return CheckChannelsOfParts(recipe, 1, "arg_max");
   const std::uint32_t channels = recipe.network().output_channels();
   if (channels < 2) return Invalid(path, "one channel has no highest one");
   for (std::uint32_t channel = 1; channel < channels; ++channel) {
@@ -65,7 +90,6 @@ absl::Status CheckArgMax(const v1::Recipe& recipe, const std::string& path, Deco
     return Invalid("labels",
                    absl::StrCat("arg_max over ", channels, " channels gives no value above ", channels - 1));
   }
-  state->labels = true;
   return absl::OkStatus();
 }
 
@@ -77,6 +101,13 @@ absl::Status CheckThreshold(const v1::Recipe& recipe, const std::string& path, c
   if (state->activation != v1::ACTIVATION_NONE && (step.above() < 0 || step.above() >= 1)) {
     return Invalid(absl::StrCat(path, ".above"),
                    "sigmoid and softmax give scores from 0 to 1: 0 <= above < 1");
+  }
+  state->labels = true;
+  if (IsComposite(recipe)) {
+    if (!step.paint_order().empty()) {
+      return Invalid(absl::StrCat(path, ".paint_order"), "the channels of a part paint in their order");
+    }
+    return CheckChannelsOfParts(recipe, 0, "threshold");
   }
   const std::uint32_t channels = recipe.network().output_channels();
   if (static_cast<std::uint32_t>(recipe.labels_size()) != channels) {
@@ -90,7 +121,6 @@ absl::Status CheckThreshold(const v1::Recipe& recipe, const std::string& path, c
       return Invalid(absl::StrCat(path, ".paint_order"), "each channel exactly once, or nothing");
     }
   }
-  state->labels = true;
   return absl::OkStatus();
 }
 

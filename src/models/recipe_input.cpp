@@ -116,6 +116,9 @@ absl::Status CheckInput(const v1::Input& input, int index) {
   for (int i = 0; i < input.phase_texts_size(); ++i) {
     if (IsBlank(input.phase_texts(i))) return Invalid(Path(path("phase_texts"), i), "is empty");
   }
+  for (int i = 0; i < input.excluded_texts_size(); ++i) {
+    if (IsBlank(input.excluded_texts(i))) return Invalid(Path(path("excluded_texts"), i), "is empty");
+  }
   for (int i = 0; i < input.planes_size(); ++i) {
     const std::string place = Path(path("planes"), i);
     if (input.planes(i) == v1::PLANE_UNSPECIFIED) return Invalid(place, "is no plane");
@@ -183,7 +186,9 @@ absl::Status CheckCrop(const v1::Recipe& recipe) {
 bool HasIntensitySteps(const v1::Recipe& recipe) {
   return !recipe.preparation().intensity().empty() ||
          std::any_of(recipe.inputs().begin(), recipe.inputs().end(),
-                     [](const v1::Input& input) { return !input.intensity().empty(); });
+                     [](const v1::Input& input) { return !input.intensity().empty(); }) ||
+         std::any_of(recipe.network().parts().begin(), recipe.network().parts().end(),
+                     [](const v1::Part& part) { return !part.intensity().empty(); });
 }
 
 }  // namespace
@@ -214,6 +219,11 @@ absl::Status CheckInputs(const v1::Recipe& recipe) {
       return Invalid(Path("inputs", i, "name"), "stands twice");
   }
   return absl::OkStatus();
+}
+
+absl::Status CheckIntensity(const google::protobuf::RepeatedPtrField<v1::IntensityStep>& steps,
+                            const std::string& path) {
+  return CheckSteps(steps, path);
 }
 
 absl::Status CheckPreparation(const v1::Recipe& recipe) {

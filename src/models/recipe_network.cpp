@@ -5,12 +5,16 @@
 
 #include "models/names.h"
 #include "models/recipe_checks.h"
+#include "tomoserve/models/parts.h"
+#include "tomoserve/models/recipe.h"
 #include "tomoserve/models/window_size.h"
 
 namespace tomoserve::models {
 namespace {
 
-constexpr int kMaxFiles = 16;             // one descriptor each in a record of 32
+constexpr int kMaxFiles = 16;  // one descriptor each in a record of 32
+constexpr std::size_t kMaxFilesOfParts = 28;
+constexpr std::size_t kMaxPartName = 64;
 constexpr std::uint32_t kMaxSize = 1024;  // voxels along one axis of a window
 constexpr std::uint32_t kMaxContext = 256;
 constexpr std::uint32_t kMaxMultiple = 512;
@@ -78,6 +82,81 @@ absl::Status CheckGridWindows(const v1::Recipe& recipe) {
   return absl::OkStatus();
 }
 
+absl::Status CheckFiles(const std::string& path, const google::protobuf::RepeatedPtrField<std::string>& names,
+                        int most, std::set<std::string>* seen) {
+  if (names.empty()) return Invalid(path, "at least one is required");
+  if (names.size() > most) return Invalid(path, absl::StrCat("at most ", most));
+  for (int i = 0; i < names.size(); ++i) {
+    const std::string& file = names[i];
+    if (!IsName(file) || file.size() < 4 || file.substr(file.size() - 3) != ".ts") {
+      return Invalid(
+          Path(path, i),
+          "a file of the version folder, 1 to 64 of A-Z, a-z, 0-9, '_', '.' and '-', ending in .ts");
+    }
+    if (!seen->insert(file).second) return Invalid(Path(path, i), "stands twice");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckOutputChannels(const std::string& path, std::uint32_t channels) {
+  if (channels >= 1 && channels <= kMaxChannels) return absl::OkStatus();
+  return Invalid(path, absl::StrCat("from 1 to ", kMaxChannels));
+}
+
+// Labels of a part: how many it needs, the decode steps say.
+absl::Status CheckPartLabels(const v1::Recipe& recipe, int index, std::set<std::uint32_t>* made) {
+  const v1::Part& part = recipe.network().parts(index);
+  const std::string path = Path("network.parts", index, "labels");
+  if (part.labels().empty()) return Invalid(path, "at least one is required");
+  for (int i = 0; i < part.labels_size(); ++i) {
+    TS_RETURN_IF_ERROR(CheckKnown(recipe, Path(path, i), part.labels(i)));
+    if (!made->insert(part.labels(i)).second) return Invalid(Path(path, i), "a channel makes it already");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckPartIntensity(const v1::Recipe& recipe, int index) {
+  const v1::Part& part = recipe.network().parts(index);
+  const std::string path = Path("network.parts", index, "intensity");
+  TS_RETURN_IF_ERROR(CheckIntensity(part.intensity(), path));
+  if (part.intensity().empty()) return absl::OkStatus();
+  for (int i = 0; i < recipe.inputs_size(); ++i) {
+    if (recipe.inputs(i).intensity().empty()) continue;
+    return Invalid(path, absl::StrCat(Path("inputs", i, "intensity"), " would stand in its place"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckParts(const v1::Recipe& recipe) {
+  const v1::Network& network = recipe.network();
+  if (!network.files().empty()) return Invalid("network.files", "each part has its own");
+  if (network.output_channels() != 0) return Invalid("network.output_channels", "each part has its own");
+  if (DetectorOf(recipe) != nullptr) return Invalid("network.parts", "detectors are no parts");
+  std::set<std::string> names;
+  std::set<std::string> files;
+  std::set<std::uint32_t> made;
+  for (int i = 0; i < network.parts_size(); ++i) {
+    const v1::Part& part = network.parts(i);
+    const auto path = [i](std::string_view field) { return Path("network.parts", i, field); };
+    if (part.name().find_first_not_of(' ') == std::string::npos) return Invalid(path("name"), "is required");
+    if (part.name().size() > kMaxPartName) {
+      return Invalid(path("name"), absl::StrCat("is longer than ", kMaxPartName, " bytes"));
+    }
+    if (!names.insert(part.name()).second) return Invalid(path("name"), "stands twice");
+    TS_RETURN_IF_ERROR(CheckFiles(path("files"), part.files(), kMaxFiles, &files));
+    if (files.size() > kMaxFilesOfParts) {
+      return Invalid(path("files"), absl::StrCat("at most ", kMaxFilesOfParts, " of all parts"));
+    }
+    TS_RETURN_IF_ERROR(CheckOutputChannels(path("output_channels"), part.output_channels()));
+    TS_RETURN_IF_ERROR(CheckPartLabels(recipe, i, &made));
+    TS_RETURN_IF_ERROR(CheckPartIntensity(recipe, i));
+  }
+  for (int i = 0; i < recipe.labels_size(); ++i) {
+    if (!made.contains(recipe.labels(i).value())) return Invalid(Path("labels", i), "no part makes it");
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status CheckWindows(const v1::Recipe& recipe) {
@@ -98,17 +177,11 @@ absl::Status CheckWindows(const v1::Recipe& recipe) {
 
 absl::Status CheckNetwork(const v1::Recipe& recipe) {
   const v1::Network& network = recipe.network();
-  if (network.files().empty()) return Invalid("network.files", "at least one is required");
-  if (network.files_size() > kMaxFiles) return Invalid("network.files", absl::StrCat("at most ", kMaxFiles));
   std::set<std::string> files;
-  for (int i = 0; i < network.files_size(); ++i) {
-    const std::string& file = network.files(i);
-    if (!IsName(file) || file.size() < 4 || file.substr(file.size() - 3) != ".ts") {
-      return Invalid(
-          Path("network.files", i),
-          "a file of the version folder, 1 to 64 of A-Z, a-z, 0-9, '_', '.' and '-', ending in .ts");
-    }
-    if (!files.insert(file).second) return Invalid(Path("network.files", i), "stands twice");
+  if (IsComposite(recipe)) {
+    TS_RETURN_IF_ERROR(CheckParts(recipe));
+  } else {
+    TS_RETURN_IF_ERROR(CheckFiles("network.files", network.files(), kMaxFiles, &files));
   }
   if (network.spatial_dims() != 2 && network.spatial_dims() != 3) {
     return Invalid("network.spatial_dims", "2 or 3 is required");
@@ -121,8 +194,8 @@ absl::Status CheckNetwork(const v1::Recipe& recipe) {
     return Invalid("network.input_channels",
                    absl::StrCat("each of the ", recipe.inputs_size(), " inputs gives one"));
   }
-  if (network.output_channels() < 1 || network.output_channels() > kMaxChannels) {
-    return Invalid("network.output_channels", absl::StrCat("from 1 to ", kMaxChannels));
+  if (!IsComposite(recipe)) {
+    TS_RETURN_IF_ERROR(CheckOutputChannels("network.output_channels", network.output_channels()));
   }
   std::set<std::uint32_t> axes;
   const bool slices = recipe.windows().layout() == v1::WINDOW_LAYOUT_SLICES || network.spatial_dims() == 2;

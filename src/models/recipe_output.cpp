@@ -28,7 +28,29 @@ absl::Status CheckCode(const std::string& path, const v1::Code& code) {
   return CheckText(absl::StrCat(path, ".meaning"), code.meaning(), 64);
 }
 
+// Background that another label's holes take is none of this label's voxels.
+bool Changes(const v1::DecodeStep& step, std::uint32_t label) {
+  if (step.has_keep_in_region()) return true;
+  if (step.has_keep_largest()) return step.keep_largest().label() == label;
+  if (step.has_fill_holes()) return step.fill_holes().label() == label;
+  const auto& from = step.merge_labels().from();
+  return step.has_merge_labels() &&
+         (step.merge_labels().into() == label || std::find(from.begin(), from.end(), label) != from.end());
+}
+
 }  // namespace
+
+bool IsWholeOnModelGrid(const v1::Recipe& recipe, std::uint32_t label) {
+  bool made = false;
+  bool on_volume_grid = false;
+  for (const v1::DecodeStep& step : recipe.decode()) {
+    if (on_volume_grid && Changes(step, label)) return false;
+    made = made || step.has_arg_max() || step.has_threshold();
+    on_volume_grid = on_volume_grid || step.has_to_volume_grid();
+    if (on_volume_grid && !made) return false;
+  }
+  return on_volume_grid;
+}
 
 absl::Status CheckKnown(const v1::Recipe& recipe, const std::string& path, std::uint32_t label) {
   if (!HasLabel(recipe, label)) return Invalid(path, absl::StrCat("labels has no value ", label));
@@ -80,6 +102,10 @@ absl::Status CheckFindings(const v1::Recipe& recipe) {
     if (rule.max_findings() > kMaxFindings)
       return Invalid(path("max_findings"), absl::StrCat("at most ", kMaxFindings));
     if (rule.min_score() < 0) return Invalid(path("min_score"), "is negative");
+    if (rule.on_model_grid() && !IsWholeOnModelGrid(recipe, rule.label())) {
+      return Invalid(path("on_model_grid"),
+                     "the label is made before to_volume_grid, and no step after it changes the label");
+    }
   }
   return absl::OkStatus();
 }
@@ -135,6 +161,30 @@ absl::Status CheckCoverage(const v1::Recipe& recipe) {
       break;
   }
   return Invalid("coverage", "a rule is required");
+}
+
+absl::Status CheckPlausibility(const v1::Recipe& recipe) {
+  for (int i = 0; i < recipe.plausibility_size(); ++i) {
+    const v1::PlausibilityRule& rule = recipe.plausibility(i);
+    const auto path = [i](std::string_view field) { return Path("plausibility", i, field); };
+    if (DetectorOf(recipe) != nullptr) return Invalid(Path("plausibility", i), "boxes have no label volume");
+    TS_RETURN_IF_ERROR(CheckKept(recipe, path("label"), rule.label()));
+    if (rule.has_volume_ml()) {
+      if (rule.towards() != v1::TOWARDS_UNSPECIFIED || rule.of_label() != 0 || rule.by_mm() != 0) {
+        return Invalid(path("volume_ml"), "a rule is about a side or about a volume: two rules say both");
+      }
+      if (!rule.volume_ml().has_min() && !rule.volume_ml().has_max())
+        return Invalid(path("volume_ml"), "min or max is required");
+      TS_RETURN_IF_ERROR(CheckRange(path("volume_ml"), rule.volume_ml(), 0, kMaxMl));
+      continue;
+    }
+    if (rule.towards() == v1::TOWARDS_UNSPECIFIED)
+      return Invalid(path("towards"), "is required, or volume_ml");
+    TS_RETURN_IF_ERROR(CheckKept(recipe, path("of_label"), rule.of_label()));
+    if (rule.of_label() == rule.label()) return Invalid(path("of_label"), "is the same label");
+    if (rule.by_mm() < 0 || rule.by_mm() > kMaxMm) return Invalid(path("by_mm"), "from 0 to 10000");
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace tomoserve::models

@@ -19,6 +19,8 @@
 #include "tomoserve/base/reason.h"
 #include "tomoserve/base/status.h"
 #include "tomoserve/base/strings.h"
+#include "tomoserve/models/known_answer.h"
+#include "tomoserve/models/parts.h"
 #include "tomoserve/models/recipe.h"
 #include "tomoserve/models/region.h"
 
@@ -80,38 +82,53 @@ absl::StatusOr<base::UniqueFd> OpenRegular(const fs::path& path, std::string_vie
   return fd;
 }
 
-absl::StatusOr<std::string> ReadRecipe(const fs::path& folder) {
-  TS_ASSIGN_OR_RETURN(const base::UniqueFd fd, OpenRegular(folder / kRecipeFile, kRecipeFile));
+// All bytes of a regular file.
+absl::StatusOr<std::string> ReadFile(const fs::path& path, const std::string& file, std::size_t most) {
+  TS_ASSIGN_OR_RETURN(const base::UniqueFd fd, OpenRegular(path, file));
   std::string text;
   std::string buffer(1 << 16, '\0');
   while (true) {
     const ssize_t count = ::read(fd.get(), buffer.data(), buffer.size());
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) {
-      return base::Error(absl::StatusCode::kFailedPrecondition, "FILE_UNREADABLE", kRecipeFile,
-                         absl::StrCat(kRecipeFile, ": ", std::strerror(errno)));
+      return base::Error(absl::StatusCode::kFailedPrecondition, "FILE_UNREADABLE", file,
+                         absl::StrCat(file, ": ", std::strerror(errno)));
     }
     if (count == 0) return text;
     text.append(buffer, 0, static_cast<std::size_t>(count));
-    if (text.size() > kMaxRecipeBytes) {
-      return base::Error(absl::StatusCode::kFailedPrecondition, "FILE_TOO_LARGE", kRecipeFile,
-                         absl::StrCat(kRecipeFile, " is larger than ", kMaxRecipeBytes, " bytes"));
+    if (text.size() > most) {
+      return base::Error(absl::StatusCode::kFailedPrecondition, "FILE_TOO_LARGE", file,
+                         absl::StrCat(file, " is larger than ", most, " bytes"));
     }
   }
 }
 
+// Reads, digests and checks the files of a known answer.
+absl::Status LoadKnownAnswer(const fs::path& folder, Model* model, std::string* digests) {
+  std::vector<std::string> files;
+  for (const std::string& file : KnownAnswerFiles(model->recipe)) {
+    TS_ASSIGN_OR_RETURN(std::string bytes, ReadFile(folder / file, file, kMaxKnownAnswerBytes));
+    std::string digest = base::Sha256Hex(bytes);
+    absl::StrAppend(digests, digest, "\n");
+    model->file_sha256.push_back(std::move(digest));
+    files.push_back(std::move(bytes));
+  }
+  return files.empty() ? absl::OkStatus() : ReadKnownCase(model->recipe, files).status();
+}
+
 // Reads and digests a version folder into `model`.
 absl::Status Load(const fs::path& folder, Model* model) {
-  TS_ASSIGN_OR_RETURN(const std::string text, ReadRecipe(folder));
+  TS_ASSIGN_OR_RETURN(const std::string text, ReadFile(folder / kRecipeFile, kRecipeFile, kMaxRecipeBytes));
   model->recipe_digest = base::Sha256Hex(text);
   TS_ASSIGN_OR_RETURN(model->recipe, ParseRecipe(text));
   std::string digests = absl::StrCat("tomoserve model 1\n", model->recipe_digest, "\n");
-  for (const std::string& file : model->recipe.network().files()) {
+  for (const std::string& file : NetworkFiles(model->recipe)) {
     TS_ASSIGN_OR_RETURN(const base::UniqueFd fd, OpenRegular(folder / file, file));
     TS_ASSIGN_OR_RETURN(std::string digest, base::Sha256HexOfFile(fd.get()));
     absl::StrAppend(&digests, digest, "\n");
     model->file_sha256.push_back(std::move(digest));
   }
+  TS_RETURN_IF_ERROR(LoadKnownAnswer(folder, model, &digests));
   model->model_digest = base::Sha256Hex(digests);
   return absl::OkStatus();
 }
@@ -254,7 +271,11 @@ absl::StatusOr<const Model*> Repository::Find(std::string_view name, std::string
 
 absl::StatusOr<std::vector<base::UniqueFd>> Repository::OpenFiles(const Model& model) {
   std::vector<base::UniqueFd> files;
-  for (const std::string& file : model.recipe.network().files()) {
+  for (const std::string& file : NetworkFiles(model.recipe)) {
+    TS_ASSIGN_OR_RETURN(base::UniqueFd fd, OpenRegular(fs::path(model.folder) / file, file));
+    files.push_back(std::move(fd));
+  }
+  for (const std::string& file : KnownAnswerFiles(model.recipe)) {
     TS_ASSIGN_OR_RETURN(base::UniqueFd fd, OpenRegular(fs::path(model.folder) / file, file));
     files.push_back(std::move(fd));
   }

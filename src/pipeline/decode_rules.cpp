@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <limits>
-#include <map>
+#include <optional>
 #include <set>
 #include <string>
 
 #include "tomoserve/base/status.h"
+#include "tomoserve/models/parts.h"
+#include "tomoserve/models/recipe.h"
 
 namespace tomoserve::pipeline {
 namespace {
@@ -70,6 +72,54 @@ absl::Status CheckMergeLabels(const v1::MergeLabels& merge, bool labelled, int s
   return absl::OkStatus();
 }
 
+absl::Status CheckObjects(const v1::Recipe& recipe) {
+  for (int r = 0; r < recipe.findings_size(); ++r) {
+    const v1::FindingRule& rule = recipe.findings(r);
+    if (!rule.on_model_grid() || models::IsWholeOnModelGrid(recipe, rule.label())) continue;
+    return base::Error(absl::StatusCode::kInvalidArgument, "RECIPE_INVALID",
+                       "findings[" + std::to_string(r) + "].on_model_grid",
+                       "a step on the volume's grid changes the label");
+  }
+  return absl::OkStatus();
+}
+
+// The labels that have become `label` after all merges, as they are made.
+std::vector<std::uint32_t> MadeAs(const v1::Recipe& recipe, std::uint32_t label) {
+  std::vector<std::uint32_t> made{label};
+  const auto in = [](const auto& values) {
+    return [&values](std::uint32_t value) {
+      return std::find(values.begin(), values.end(), value) != values.end();
+    };
+  };
+  for (auto step = recipe.decode().rbegin(); step != recipe.decode().rend(); ++step) {
+    const auto& from = step->merge_labels().from();
+    std::erase_if(made, in(from));  // after the step nothing has them
+    if (in(made)(step->merge_labels().into())) made.insert(made.end(), from.begin(), from.end());
+  }
+  return made;
+}
+
+std::optional<std::int64_t> ChannelOfNetwork(const v1::Recipe& recipe, const v1::DecodeStep& step,
+                                             std::uint32_t label) {
+  if (step.has_arg_max()) {
+    if (label == 0 || label >= recipe.network().output_channels()) return std::nullopt;
+    return label;
+  }
+  std::optional<std::int64_t> last;
+  for (const std::uint32_t channel : PaintOrder(recipe, step.threshold())) {
+    if (recipe.labels(static_cast<int>(channel)).value() == label) last = channel;
+  }
+  return last;
+}
+
+std::optional<std::int64_t> ChannelOfPart(const v1::Recipe& recipe, std::size_t part,
+                                          const v1::DecodeStep& step, std::uint32_t label) {
+  const auto& labels = recipe.network().parts(static_cast<int>(part)).labels();
+  const auto known = std::find(labels.begin(), labels.end(), label);
+  if (known == labels.end()) return std::nullopt;
+  return known - labels.begin() + (step.has_arg_max() ? 1 : 0);
+}
+
 }  // namespace
 
 absl::Status CheckDecode(const v1::Recipe& recipe) {
@@ -117,29 +167,44 @@ absl::Status CheckDecode(const v1::Recipe& recipe) {
   }
   if (!labelled) return Invalid(recipe.decode_size(), "no step makes labels (arg_max or threshold)");
   if (!on_volume_grid) return Invalid(recipe.decode_size(), "to_volume_grid is missing");
-  return absl::OkStatus();
+  return CheckObjects(recipe);
+}
+
+bool FindsOnModelGrid(const v1::Recipe& recipe) {
+  return std::any_of(recipe.findings().begin(), recipe.findings().end(),
+                     [](const v1::FindingRule& rule) { return rule.on_model_grid(); });
+}
+
+bool MakesLabelsOnVolumeGrid(const v1::Recipe& recipe) {
+  for (const v1::DecodeStep& step : recipe.decode()) {
+    if (step.has_to_volume_grid()) return true;
+    if (step.has_arg_max() || step.has_threshold()) return false;
+  }
+  return false;
+}
+
+std::uint32_t ArgMaxLabel(const v1::Recipe& recipe, std::uint32_t channel) {
+  if (!models::IsComposite(recipe)) return channel;
+  return recipe.network().parts(0).labels(static_cast<int>(channel) - 1);
 }
 
 std::vector<std::int64_t> ScoreChannelsOf(const v1::Recipe& recipe, std::uint32_t label) {
-  std::map<std::uint32_t, std::vector<std::int64_t>> channels_of;  // labels at this step
-  for (const v1::DecodeStep& step : recipe.decode()) {
-    if (step.has_arg_max()) {
-      for (std::uint32_t channel = 1; channel < recipe.network().output_channels(); ++channel) {
-        channels_of[channel] = {std::int64_t{channel}};
-      }
-    } else if (step.has_threshold()) {
-      for (const std::uint32_t channel : PaintOrder(recipe, step.threshold())) {
-        channels_of[recipe.labels(static_cast<int>(channel)).value()] = {std::int64_t{channel}};
-      }
-    } else if (step.has_merge_labels()) {
-      std::vector<std::int64_t>& into = channels_of[step.merge_labels().into()];
-      for (const std::uint32_t from : step.merge_labels().from()) {
-        const auto gone = channels_of.extract(from);
-        if (gone) into.insert(into.end(), gone.mapped().begin(), gone.mapped().end());
-      }
+  const auto step =
+      std::find_if(recipe.decode().begin(), recipe.decode().end(),
+                   [](const v1::DecodeStep& known) { return known.has_arg_max() || known.has_threshold(); });
+  if (step == recipe.decode().end()) return {};
+  const std::vector<std::uint32_t> made = MadeAs(recipe, label);
+  for (std::size_t part = 0; part < models::NetworkCount(recipe); ++part) {
+    std::vector<std::int64_t> channels;
+    for (const std::uint32_t one : made) {
+      const std::optional<std::int64_t> channel = models::IsComposite(recipe)
+                                                      ? ChannelOfPart(recipe, part, *step, one)
+                                                      : ChannelOfNetwork(recipe, *step, one);
+      if (channel) channels.push_back(*channel);
     }
+    if (!channels.empty()) return channels;
   }
-  return channels_of[label];
+  return {};
 }
 
 bool KeepsInRegion(const v1::Recipe& recipe) {
@@ -167,7 +232,9 @@ template <typename Label>
 absl::Status CheckLabelValues(const v1::Recipe& recipe) {
   std::uint32_t largest = 0;
   for (const v1::DecodeStep& step : recipe.decode()) {
-    if (step.has_arg_max()) largest = std::max(largest, recipe.network().output_channels() - 1);
+    if (step.has_arg_max() && !models::IsComposite(recipe)) {
+      largest = std::max(largest, recipe.network().output_channels() - 1);
+    }
   }
   for (const v1::Label& label : recipe.labels()) largest = std::max(largest, label.value());
   if (largest <= std::numeric_limits<Label>::max()) return absl::OkStatus();

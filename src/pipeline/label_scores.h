@@ -1,8 +1,9 @@
-// One score for each voxel of the model grid, that of its own label, read on the volume's grid.
+// One score for each voxel of the model grid, that of its own label, read on another grid.
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -13,9 +14,9 @@ namespace tomoserve::pipeline {
 
 class LabelScores : public ScoreReader {
  public:
-  // `scores` is [d0][d1][d2] of the map's input, which is read by nearest and must outlive this object.
-  LabelScores(std::vector<float> scores, const compute::GridMap& map)
-      : scores_(std::move(scores)), map_(map) {}
+  // `scores` is [d0][d1][d2] of the map's input, which is read by nearest.
+  LabelScores(std::shared_ptr<const std::vector<float>> scores, compute::GridMap map)
+      : scores_(std::move(scores)), map_(std::move(map)) {}
 
   // All voxels have the label whose channels these are.
   absl::Status ReadRuns(std::span<const std::int64_t>,
@@ -42,11 +43,11 @@ class LabelScores : public ScoreReader {
     };
     const auto rows = static_cast<std::size_t>(map_[1].in_size);
     const auto columns = static_cast<std::size_t>(map_[2].in_size);
-    return scores_[(index(map_[0], k) * rows + index(map_[1], j)) * columns + index(map_[2], i)];
+    return (*scores_)[(index(map_[0], k) * rows + index(map_[1], j)) * columns + index(map_[2], i)];
   }
 
-  std::vector<float> scores_;
-  const compute::GridMap& map_;
+  std::shared_ptr<const std::vector<float>> scores_;
+  compute::GridMap map_;
 };
 
 }  // namespace tomoserve::pipeline

@@ -7,6 +7,7 @@
 
 #include "pipeline/decode_rules.h"
 #include "tomoserve/compute/labels.h"
+#include "tomoserve/models/parts.h"
 #include "tomoserve/v1/recipe.pb.h"
 
 namespace tomoserve::pipeline {
@@ -16,6 +17,12 @@ class Labeller {
  public:
   Labeller(const v1::Recipe& recipe, const v1::DecodeStep& step)
       : channels_(recipe.network().output_channels()), arg_max_(step.has_arg_max()) {
+    if (arg_max_ && models::IsComposite(recipe)) {
+      values_.push_back(0);
+      for (std::uint32_t channel = 1; channel < recipe.network().output_channels(); ++channel) {
+        values_.push_back(static_cast<Label>(ArgMaxLabel(recipe, channel)));
+      }
+    }
     if (arg_max_) return;
     above_ = static_cast<float>(step.threshold().above());
     paints_ = PaintsOf<Label>(recipe, step.threshold());
@@ -25,6 +32,8 @@ class Labeller {
   void Apply(std::span<const float> scores, std::int64_t channel_stride, std::span<Label> labels) const {
     if (arg_max_) {
       compute::ArgMaxLabels<Label>(scores, channels_, channel_stride, labels);
+      if (values_.empty()) return;
+      for (Label& label : labels) label = values_[label];
     } else {
       compute::ThresholdLabels<Label>(scores, channel_stride, above_, paints_, labels);
     }
@@ -33,6 +42,7 @@ class Labeller {
  private:
   std::int64_t channels_;
   bool arg_max_;
+  std::vector<Label> values_;  // by channel, where they are not the channel
   float above_ = 0;
   std::vector<compute::Paint<Label>> paints_;
 };

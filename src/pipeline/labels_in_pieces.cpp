@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "pipeline/activation.h"
-#include "pipeline/decode_rules.h"
+#include "pipeline/own_scores.h"
 
 namespace tomoserve::pipeline {
 namespace {
@@ -15,34 +15,6 @@ namespace {
 const v1::DecodeStep& LabelStep(const v1::Recipe& recipe) {
   return *std::find_if(recipe.decode().begin(), recipe.decode().end(),
                        [](const v1::DecodeStep& step) { return step.has_arg_max() || step.has_threshold(); });
-}
-
-// What a label as it is made is called after all merges.
-std::uint32_t Merged(const v1::Recipe& recipe, std::uint32_t label) {
-  for (const v1::DecodeStep& step : recipe.decode()) {
-    const auto& from = step.merge_labels().from();
-    if (std::find(from.begin(), from.end(), label) != from.end()) label = step.merge_labels().into();
-  }
-  return label;
-}
-
-std::vector<std::vector<std::int64_t>> ChannelsOfMadeLabels(const v1::Recipe& recipe) {
-  std::vector<std::uint32_t> made;
-  if (LabelStep(recipe).has_arg_max()) {
-    for (std::uint32_t channel = 1; channel < recipe.network().output_channels(); ++channel)
-      made.push_back(channel);
-  } else {
-    for (const v1::Label& label : recipe.labels()) made.push_back(label.value());
-  }
-  std::vector<std::vector<std::int64_t>> channels(std::size_t{1} << 16);
-  for (const v1::FindingRule& rule : recipe.findings()) {
-    const std::vector<std::int64_t> of_rule = ScoreChannelsOf(recipe, rule.label());
-    for (const std::uint32_t label : made) {
-      // One that does not fit is refused by Finish.
-      if (label < channels.size() && Merged(recipe, label) == rule.label()) channels[label] = of_rule;
-    }
-  }
-  return channels;
 }
 
 compute::Xyz SizeOf(const compute::ModelGrid& grid) {
@@ -101,20 +73,6 @@ void LabelsInPieces::Add(std::uint32_t window, const at::Tensor& output) {
   sums_.Add(window, output, [&](const compute::FinalCell& cell) { MakeLabels(cell); });
 }
 
-// Of `count` voxels of a block.
-void LabelsInPieces::SetScores(const at::Tensor& block, std::int64_t count, const std::uint16_t* labels,
-                               float* scores) const {
-  const float* const of_block = block.const_data_ptr<float>();
-  for (std::int64_t v = 0; v < count; ++v) {
-    const std::vector<std::int64_t>& channels = channels_of_[labels[v]];
-    if (channels.empty()) continue;
-    scores[v] = of_block[channels[0] * kBlockVoxels + v];
-    for (const std::int64_t channel : channels) {
-      scores[v] = std::max(scores[v], of_block[channel * kBlockVoxels + v]);
-    }
-  }
-}
-
 void LabelsInPieces::MakeLabels(const compute::FinalCell& cell) {
   const std::int64_t voxels = cell.sums.numel() / channels_;
   const float* const sums = cell.sums.const_data_ptr<float>();
@@ -135,10 +93,11 @@ void LabelsInPieces::MakeLabels(const compute::FinalCell& cell) {
       }
     }
     for (const v1::Activation activation : activations_) ActivateBlock(activation, block);
-    labeller_.Apply(
-        {of_block, static_cast<std::size_t>(block.numel())}, kBlockVoxels,
-        std::span(labels).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count)));
-    if (!scores.empty()) SetScores(block, count, labels.data() + begin, scores.data() + begin);
+    const std::span<const float> values(of_block, static_cast<std::size_t>(block.numel()));
+    const std::span<std::uint16_t> of_voxels =
+        std::span(labels).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count));
+    labeller_.Apply(values, kBlockVoxels, of_voxels);
+    if (!scores.empty()) SetOwnScores(channels_of_, values, kBlockVoxels, of_voxels, scores.data() + begin);
   }
   Insert(cell, labels, strides_, made_.labels);
   if (!scores.empty()) Insert(cell, scores, strides_, made_.scores);

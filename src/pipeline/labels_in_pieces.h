@@ -8,36 +8,27 @@
 #include <vector>
 
 #include "pipeline/labeller.h"
+#include "pipeline/made_labels.h"
 #include "tomoserve/compute/open_sums.h"
 #include "tomoserve/pipeline/run_plan.h"
 #include "tomoserve/v1/recipe.pb.h"
 
 namespace tomoserve::pipeline {
 
-// Of the model grid, [d0][d1][d2].
-struct PiecedLabels {
-  std::vector<std::uint16_t> labels;
-  // Of each voxel the highest score of the channels behind the label that it becomes (ScoreChannelsOf), where
-  // a rule makes findings of it. Empty where no rule does.
-  std::vector<float> scores;
-};
-
 // Confined to one thread. May throw what ATen throws.
 class LabelsInPieces {
  public:
-  // References; both must outlive this object. `importance` as in OpenSums.
+  // `recipe` has one network. References; both must outlive this object. `importance` as in OpenSums.
   LabelsInPieces(const v1::Recipe& recipe, const RunPlan& plan, at::Tensor importance);
 
   // Adds a window's output [c][x][y][z] (changed), in window order.
   void Add(std::uint32_t window, const at::Tensor& output);
 
   // After the last window, once.
-  PiecedLabels Take() { return std::move(made_); }
+  MadeLabels Take() { return std::move(made_); }
 
  private:
   void MakeLabels(const compute::FinalCell& cell);
-  void SetScores(const at::Tensor& block, std::int64_t count, const std::uint16_t* labels,
-                 float* scores) const;
 
   compute::Xyz strides_{};  // in the model grid's memory, along x, y, z
   std::int64_t channels_;
@@ -45,7 +36,7 @@ class LabelsInPieces {
   Labeller<std::uint16_t> labeller_;
   std::vector<std::vector<std::int64_t>> channels_of_;  // by label as it is made; empty: no score is needed
   compute::OpenSums sums_;
-  PiecedLabels made_;
+  MadeLabels made_;
 };
 
 }  // namespace tomoserve::pipeline

@@ -103,36 +103,32 @@ void SetDiameters(const compute::Diameters& diameters, const volume::Geometry& g
       *finding.mutable_longest_diameter_3d_mm());
 }
 
-bool IsAtEdge(const compute::RowRun& run, std::span<const compute::StoredArea> areas) {
-  return areas[static_cast<std::size_t>(run.k)].IsEdge(run.first_i, run.last_i, run.j);
-}
-
-void SetLimitations(const Object& object, const compute::Extent& extent,
-                    std::span<const compute::StoredArea> areas, v1::Finding& finding) {
+void SetLimitations(const Object& object, const compute::Extent& extent, const ObjectPlaces& places,
+                    v1::Finding& finding) {
   const auto any = [&](auto holds) { return std::any_of(object.runs.begin(), object.runs.end(), holds); };
-  if (extent.touches_volume_edge || any([&](const compute::RowRun& run) { return IsAtEdge(run, areas); })) {
+  if (places.TouchesVolumeEdge(extent) ||
+      any([&](const compute::RowRun& run) { return places.IsAtStoredEdge(run); })) {
     finding.add_limitations("TOUCHES_VOLUME_EDGE");
   }
-  if (any([&](const compute::RowRun& run) { return areas[static_cast<std::size_t>(run.k)].interpolated; })) {
+  if (any([&](const compute::RowRun& run) { return places.IsOnInterpolatedSlice(run); })) {
     finding.add_limitations("SYNTHETIC_SLICE");
   }
 }
 
 template <typename Label>
-void SetExtent(const Object& object, const volume::Geometry& geometry,
-               std::span<const compute::StoredArea> areas, const compute::LabelGrid<const Label>& grid,
-               v1::Finding& finding) {
+void SetExtent(const Object& object, const LabelledGrid<Label>& grid, v1::Finding& finding) {
+  const volume::Geometry& geometry = grid.geometry;
   const compute::Extent extent = compute::MeasureExtent(object.runs, geometry);
   *finding.mutable_centre_lps() = volume::ToProto(extent.centroid_lps);
   *finding.mutable_box_lps()->mutable_min() = volume::ToProto(extent.box_min_lps);
   *finding.mutable_box_lps()->mutable_max() = volume::ToProto(extent.box_max_lps);
   for (const double extent_mm : extent.extent_mm) finding.add_extent_mm(extent_mm);
-  const auto surface = static_cast<double>(compute::CountSurfaceVoxels<Label>(object.runs, grid));
+  const auto surface = static_cast<double>(compute::CountSurfaceVoxels<Label>(object.runs, grid.labels));
   Set(static_cast<double>(extent.voxels) * geometry.voxel_volume_ml(), "voxels times voxel volume",
       surface / 2 * geometry.voxel_volume_ml(), *finding.mutable_volume_ml());
-  finding.set_key_slice_k(static_cast<std::uint32_t>(extent.key_slice_k));
+  finding.set_key_slice_k(static_cast<std::uint32_t>(grid.places.NearestSlice(extent.key_slice_k)));
   finding.set_voxels(extent.voxels);
-  SetLimitations(object, extent, areas, finding);
+  SetLimitations(object, extent, grid.places, finding);
 }
 
 std::string NameOf(const v1::Recipe& recipe, std::uint32_t value) {
@@ -144,17 +140,16 @@ std::string NameOf(const v1::Recipe& recipe, std::uint32_t value) {
 
 template <typename Label>
 absl::Status AddFindings(const v1::Recipe& recipe, const v1::FindingRule& rule,
-                         const volume::Geometry& geometry, std::span<const compute::StoredArea> areas,
-                         const compute::LabelGrid<const Label>& grid, const compute::ComponentSet& components,
-                         const ScoreReader& scores, const compute::Parallel& parallel,
+                         const LabelledGrid<Label>& grid, const compute::Parallel& parallel,
                          std::vector<v1::Finding>& findings) {
+  const volume::Geometry& geometry = grid.geometry;
   const std::vector<std::int64_t> channels = ScoreChannelsOf(recipe, rule.label());
   if (channels.empty()) return absl::OkStatus();  // no step makes this label
-  std::vector<Object> objects = ObjectsOf(rule, components);
+  std::vector<Object> objects = ObjectsOf(rule, grid.components);
   std::erase_if(objects, [&](const Object& object) {
     return static_cast<double>(object.voxels) * geometry.voxel_volume_ml() < rule.min_volume_ml();
   });
-  TS_RETURN_IF_ERROR(Score(rule, channels, scores, objects, parallel));
+  TS_RETURN_IF_ERROR(Score(rule, channels, *grid.scores, objects, parallel));
   // Scores without an activation may be below 0: no bound is no bound.
   if (rule.min_score() > 0) {
     std::erase_if(objects, [&](const Object& object) { return object.score < rule.min_score(); });
@@ -174,7 +169,7 @@ absl::Status AddFindings(const v1::Recipe& recipe, const v1::FindingRule& rule,
     finding.set_label(NameOf(recipe, rule.label()));
     finding.set_score(object.score);
     finding.set_calibration(v1::CALIBRATION_UNCALIBRATED);
-    SetExtent<Label>(object, geometry, areas, grid, finding);
+    SetExtent<Label>(object, grid, finding);
     SetDiameters(diameters, geometry, finding);
     findings.push_back(std::move(finding));
     ++made;
@@ -187,11 +182,13 @@ absl::Status AddFindings(const v1::Recipe& recipe, const v1::FindingRule& rule,
 std::vector<ipc::v1::LabelExtent> LabelExtents(const v1::Recipe& recipe, const volume::Geometry& geometry,
                                                std::span<const compute::StoredArea> areas,
                                                const compute::ComponentSet& components) {
-  const auto at_border = [&](const compute::RowRun& run) { return IsAtEdge(run, areas); };
+  const ObjectPlaces places(areas);
+  const auto at_border = [&](const compute::RowRun& run) { return places.IsAtStoredEdge(run); };
   std::vector<ipc::v1::LabelExtent> extents;
   for (const v1::Label& label : recipe.labels()) {
     ipc::v1::LabelExtent& extent = extents.emplace_back();
     extent.set_label(label.value());
+    std::array<double, 3> sum{};  // of voxels' places along i, j, k
     for (const compute::Component& component : components.components) {
       if (component.label != label.value()) continue;
       const std::span<const compute::RowRun> runs = components.RunsOf(component);
@@ -201,6 +198,16 @@ std::vector<ipc::v1::LabelExtent> LabelExtents(const v1::Recipe& recipe, const v
       extent.set_last_k(std::max(extent.last_k(), last));
       extent.set_voxels(extent.voxels() + component.voxels);
       if (std::any_of(runs.begin(), runs.end(), at_border)) extent.set_touches_in_plane_border(true);
+      for (const compute::RowRun& run : runs) {
+        const auto count = static_cast<double>(run.voxels());
+        sum[0] += count * (run.first_i + run.last_i) / 2;
+        sum[1] += count * run.j;
+        sum[2] += count * run.k;
+      }
+    }
+    if (extent.voxels() > 0) {
+      for (double& place : sum) place /= static_cast<double>(extent.voxels());
+      for (const double mm : geometry.ToLps({sum}).mm) extent.add_center_lps(mm);
     }
     extent.set_volume_ml(static_cast<double>(extent.voxels()) * geometry.voxel_volume_ml());
   }
@@ -208,14 +215,14 @@ std::vector<ipc::v1::LabelExtent> LabelExtents(const v1::Recipe& recipe, const v
 }
 
 template <typename Label>
-absl::StatusOr<std::vector<v1::Finding>> ObjectFindings(
-    const v1::Recipe& recipe, const volume::Geometry& geometry, std::span<const compute::StoredArea> areas,
-    const compute::LabelGrid<const Label>& grid, const compute::ComponentSet& components,
-    const ScoreReader& scores, const compute::Parallel& parallel) {
+absl::StatusOr<std::vector<v1::Finding>> ObjectFindings(const v1::Recipe& recipe,
+                                                        const LabelledGrid<Label>& on_volume,
+                                                        const LabelledGrid<Label>* on_model,
+                                                        const compute::Parallel& parallel) {
   std::vector<v1::Finding> findings;
   for (const v1::FindingRule& rule : recipe.findings()) {
-    TS_RETURN_IF_ERROR(
-        AddFindings<Label>(recipe, rule, geometry, areas, grid, components, scores, parallel, findings));
+    const LabelledGrid<Label>& grid = rule.on_model_grid() ? *on_model : on_volume;
+    TS_RETURN_IF_ERROR(AddFindings<Label>(recipe, rule, grid, parallel, findings));
   }
   std::stable_sort(findings.begin(), findings.end(),
                    [](const v1::Finding& a, const v1::Finding& b) { return a.score() > b.score(); });
@@ -223,12 +230,10 @@ absl::StatusOr<std::vector<v1::Finding>> ObjectFindings(
 }
 
 template absl::StatusOr<std::vector<v1::Finding>> ObjectFindings<std::uint8_t>(
-    const v1::Recipe&, const volume::Geometry&, std::span<const compute::StoredArea>,
-    const compute::LabelGrid<const std::uint8_t>&, const compute::ComponentSet&, const ScoreReader&,
+    const v1::Recipe&, const LabelledGrid<std::uint8_t>&, const LabelledGrid<std::uint8_t>*,
     const compute::Parallel&);
 template absl::StatusOr<std::vector<v1::Finding>> ObjectFindings<std::uint16_t>(
-    const v1::Recipe&, const volume::Geometry&, std::span<const compute::StoredArea>,
-    const compute::LabelGrid<const std::uint16_t>&, const compute::ComponentSet&, const ScoreReader&,
+    const v1::Recipe&, const LabelledGrid<std::uint16_t>&, const LabelledGrid<std::uint16_t>*,
     const compute::Parallel&);
 
 }  // namespace tomoserve::pipeline

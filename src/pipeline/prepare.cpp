@@ -39,7 +39,7 @@ absl::Status PreparedRun::Prepare(std::span<const compute::StoredSlice> slices,
   const std::span<const compute::StoredSlice> of_first = OfInput(slices, plan_.volume, 0);
   TS_ASSIGN_OR_RETURN(areas_, compute::StoredAreas(of_first, plan_.volume.size_ijk()));
   if (recipe_.has_region()) TS_RETURN_IF_ERROR(UseRegion(region));
-  TS_RETURN_IF_ERROR(PrepareInputs(slices));
+  TS_RETURN_IF_ERROR(PrepareNetworks(slices));
   if (region_.defined()) {
     region_ =
         compute::CropTo(std::exchange(region_, at::Tensor()), plan_.box, {at::kCPU, /*plain_loops=*/false});
@@ -48,7 +48,6 @@ absl::Status PreparedRun::Prepare(std::span<const compute::StoredSlice> slices,
     // The host has time while the device resamples, and the stored values are at hand.
     TS_ASSIGN_OR_RETURN(lung_, compute::FindEnclosedAir(of_first, plan_.volume, parallel_));
   }
-  if (!recipe_.preparation().intensity_before_spacing()) TS_RETURN_IF_ERROR(Normalise(0, prepared_));
   SetImportance();
   if (plan_.heads) {
     maps_.emplace(*plan_.heads, *models::DetectorOf(recipe_), recipe_.network().output_channels(),
@@ -85,23 +84,39 @@ absl::Status PreparedRun::UseBox(const volume::Box& box) {
   return absl::OkStatus();
 }
 
-absl::Status PreparedRun::PrepareInputs(std::span<const compute::StoredSlice> slices) {
-  const bool together = PreparesTogether(recipe_);
+absl::Status PreparedRun::PrepareNetworks(std::span<const compute::StoredSlice> slices) {
+  prepared_.resize(networks_.size());
+  TS_RETURN_IF_ERROR(PrepareInputs(0, slices));
+  const bool before_spacing = recipe_.preparation().intensity_before_spacing();
+  for (std::size_t part = 1; part < networks_.size(); ++part) {
+    if (prepared_by_[part] != part) continue;
+    if (before_spacing) {
+      TS_RETURN_IF_ERROR(PrepareInputs(part, slices));
+      continue;
+    }
+    for (const at::Tensor& volume : prepared_[0]) prepared_[part].push_back(volume.clone());
+    TS_RETURN_IF_ERROR(Normalise(part, 0, prepared_[part]));
+  }
+  return before_spacing ? absl::OkStatus() : Normalise(0, 0, prepared_[0]);
+}
+
+absl::Status PreparedRun::PrepareInputs(std::size_t part, std::span<const compute::StoredSlice> slices) {
+  const bool together = PreparesTogether(networks_[part]);
   std::vector<at::Tensor> volumes;
   for (std::size_t input = 0; input < InputVolumes(recipe_); ++input) {
     TS_ASSIGN_OR_RETURN(at::Tensor volume,
                         compute::StoredToFloat(OfInput(slices, plan_.volume, input), plan_.volume.size_ijk(),
                                                parallel_, placement_));
-    if (input == 0 && recipe_.coverage().has_lung_inside() && placement_.UsesLoops()) {
+    if (part == 0 && input == 0 && recipe_.coverage().has_lung_inside() && placement_.UsesLoops()) {
       TS_ASSIGN_OR_RETURN(lung_, compute::FindEnclosedAir(volume, plan_.volume, areas_, parallel_));
     }
     volumes.push_back(std::move(volume));
-    if (!together) TS_RETURN_IF_ERROR(AddPrepared(std::exchange(volumes, {})));
+    if (!together) TS_RETURN_IF_ERROR(AddPrepared(part, std::exchange(volumes, {})));
   }
-  return together ? AddPrepared(std::move(volumes)) : absl::OkStatus();
+  return together ? AddPrepared(part, std::move(volumes)) : absl::OkStatus();
 }
 
-absl::Status PreparedRun::AddPrepared(std::vector<at::Tensor> volumes) {
+absl::Status PreparedRun::AddPrepared(std::size_t part, std::vector<at::Tensor> volumes) {
   const v1::Preparation& preparation = recipe_.preparation();
   if (preparation.has_crop() && !preparation.crop().to_region()) {
     TS_ASSIGN_OR_RETURN(const volume::Box box,
@@ -114,25 +129,28 @@ absl::Status PreparedRun::AddPrepared(std::vector<at::Tensor> volumes) {
       volume = compute::CropTo(std::exchange(volume, at::Tensor()), plan_.box, placement_);
     }
   }
-  if (preparation.intensity_before_spacing()) TS_RETURN_IF_ERROR(Normalise(prepared_.size(), volumes));
+  if (preparation.intensity_before_spacing())
+    TS_RETURN_IF_ERROR(Normalise(part, prepared_[part].size(), volumes));
   const v1::Interpolation interpolation =
       preparation.has_spacing() ? preparation.spacing().interpolation() : v1::INTERPOLATION_NEAREST;
   const compute::GridMap to_model = compute::MapToModel(plan_.cropped, plan_.grid);
   for (at::Tensor& volume : volumes) {
     TS_ASSIGN_OR_RETURN(at::Tensor prepared, compute::Resample(std::exchange(volume, at::Tensor()), to_model,
                                                                interpolation, parallel_, placement_));
-    prepared_.push_back(std::move(prepared));
+    prepared_[part].push_back(std::move(prepared));
   }
   return absl::OkStatus();
 }
 
-absl::Status PreparedRun::Normalise(std::size_t first_input, std::vector<at::Tensor>& volumes) const {
+absl::Status PreparedRun::Normalise(std::size_t part, std::size_t first_input,
+                                    std::vector<at::Tensor>& volumes) const {
+  const v1::Recipe& network = networks_[part];
   at::Tensor nonzero;  // undefined: that of one volume is found where it is needed
-  if (InputVolumes(recipe_) > 1 && NormalisesInRegion(recipe_)) {
+  if (InputVolumes(network) > 1 && NormalisesInRegion(network)) {
     TS_ASSIGN_OR_RETURN(nonzero, compute::FilledNonzero(volumes, parallel_, placement_));
   }
   for (std::size_t n = 0; n < volumes.size(); ++n) {
-    TS_RETURN_IF_ERROR(compute::ApplyIntensity(IntensityOf(recipe_, first_input + n), volumes[n], parallel_,
+    TS_RETURN_IF_ERROR(compute::ApplyIntensity(IntensityOf(network, first_input + n), volumes[n], parallel_,
                                                placement_, nonzero));
   }
   return absl::OkStatus();

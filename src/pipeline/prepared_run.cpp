@@ -4,6 +4,7 @@
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <string>
 #include <utility>
 
@@ -11,15 +12,16 @@
 #include "pipeline/decode_rules.h"
 #include "pipeline/detector.h"
 #include "pipeline/finish.h"
+#include "pipeline/labelled_grid.h"
 #include "pipeline/labels_in_pieces.h"
 #include "pipeline/object_findings.h"
+#include "pipeline/painted_labels.h"
 #include "tomoserve/base/clock.h"
 #include "tomoserve/base/status.h"
-#include "tomoserve/compute/components.h"
 #include "tomoserve/compute/fence.h"
 #include "tomoserve/compute/intensity.h"
 #include "tomoserve/compute/nnunet_windows.h"
-#include "tomoserve/compute/on_device/components.h"
+#include "tomoserve/models/parts.h"
 #include "tomoserve/models/recipe.h"
 #include "tomoserve/models/tensor_axes.h"
 #include "tomoserve/volume/run_bytes.h"
@@ -72,6 +74,14 @@ absl::Status NotFinite(std::uint32_t window) {
                      "the network's output has values that are not finite numbers");
 }
 
+std::vector<v1::Recipe> NetworksOf(const v1::Recipe& recipe) {
+  std::vector<v1::Recipe> networks;
+  for (std::size_t part = 0; part < models::NetworkCount(recipe); ++part) {
+    networks.push_back(models::NetworkRecipe(recipe, part));
+  }
+  return networks;
+}
+
 v1::StageTiming Timing(const char* stage, double ms) {
   v1::StageTiming timing;
   timing.set_stage(stage);
@@ -84,6 +94,8 @@ v1::StageTiming Timing(const char* stage, double ms) {
 PreparedRun::PreparedRun(v1::Recipe recipe, RunPlan plan, compute::Parallel parallel,
                          compute::Placement placement)
     : recipe_(std::move(recipe)),
+      networks_(NetworksOf(recipe_)),
+      prepared_by_(models::PreparedBy(recipe_)),
       plan_(std::move(plan)),
       parallel_(std::move(parallel)),
       placement_(placement) {}
@@ -107,26 +119,28 @@ absl::StatusOr<at::Tensor> PreparedRun::Gather(std::uint32_t window) const {
                        "the run has fewer windows");
   }
   return compute::Fenced([&]() -> absl::StatusOr<at::Tensor> {
-    if (prepared_.empty()) return FoldOrder("the run is finished");
+    const std::vector<at::Tensor>& volumes = prepared_[prepared_by_[PartOf(window)]];
+    if (volumes.empty()) return FoldOrder("the window is folded, or the run finished");
     const auto cut = [&](const at::Tensor& prepared) {
       return InNetworkOrder(
           recipe_.network(),
-          compute::CutWindow(compute::LogicalView(prepared, plan_.grid), plan_.windows.starts[window],
-                             plan_.windows.size, recipe_.windows().padding_mode(),
-                             recipe_.windows().padding_value()));
+          compute::CutWindow(compute::LogicalView(prepared, plan_.grid),
+                             plan_.windows.starts[window % WindowsOfPart()], plan_.windows.size,
+                             recipe_.windows().padding_mode(), recipe_.windows().padding_value()));
     };
-    if (prepared_.size() == 1) return cut(prepared_.front()).contiguous().view(plan_.input_shape);
-    const at::Tensor input = at::empty(plan_.input_shape, prepared_.front().options());
-    for (std::size_t channel = 0; channel < prepared_.size(); ++channel) {
-      input.select(1, static_cast<std::int64_t>(channel)).copy_(cut(prepared_[channel]));
+    if (volumes.size() == 1) return cut(volumes.front()).contiguous().view(plan_.input_shape);
+    const at::Tensor input = at::empty(plan_.input_shape, volumes.front().options());
+    for (std::size_t channel = 0; channel < volumes.size(); ++channel) {
+      input.select(1, static_cast<std::int64_t>(channel)).copy_(cut(volumes[channel]));
     }
     return input;
   });
 }
 
-absl::Status PreparedRun::CheckOutputs(const Outputs& outputs) const {
-  const std::vector<std::vector<std::int64_t>> shapes =
+absl::Status PreparedRun::CheckOutputs(std::uint32_t window, const Outputs& outputs) const {
+  std::vector<std::vector<std::int64_t>> shapes =
       plan_.heads ? plan_.heads->shapes : std::vector<std::vector<std::int64_t>>{plan_.output_shape};
+  if (!plan_.heads) shapes.front()[1] = networks_[PartOf(window)].network().output_channels();
   if (outputs.tensors.size() != shapes.size()) {
     return base::Error(absl::StatusCode::kInternal, "NETWORK_OUTPUT_SHAPE",
                        std::to_string(outputs.tensors.size()) + " tensors",
@@ -164,9 +178,9 @@ absl::Status PreparedRun::CheckFinite(std::uint32_t window, const Outputs& outpu
 absl::Status PreparedRun::CheckAllFinite() const {
   if (!finite_.defined()) return absl::OkStatus();
   const double start = base::MonotonicMs();
-  const at::Tensor flags = finite_.cpu();  // after all windows
+  const at::Tensor flags = finite_.cpu();  // after all windows that are folded
   forward_ms_ += base::MonotonicMs() - start;
-  const std::span<const bool> finite(flags.const_data_ptr<bool>(), windows());
+  const std::span<const bool> finite(flags.const_data_ptr<bool>(), folded_);
   const auto bad = std::find(finite.begin(), finite.end(), false);
   if (bad == finite.end()) return absl::OkStatus();
   return NotFinite(static_cast<std::uint32_t>(bad - finite.begin()));
@@ -177,9 +191,12 @@ absl::StatusOr<Outputs> PreparedRun::ForwardWindow(std::uint32_t window, const F
   TS_ASSIGN_OR_RETURN(const at::Tensor input, Gather(window));
   TS_ASSIGN_OR_RETURN(Outputs outputs, ForwardMirrored(input, plan_.mirror_dimensions, forward));
   const absl::Status checked = compute::Fenced([&]() -> absl::Status {
-    TS_RETURN_IF_ERROR(CheckOutputs(outputs));
+    TS_RETURN_IF_ERROR(CheckOutputs(window, outputs));
     // A device's is checked once, where it is folded.
-    return placement_.UsesLoops() ? CheckFinite(window, outputs) : absl::OkStatus();
+    if (!placement_.UsesLoops()) return absl::OkStatus();
+    TS_RETURN_IF_ERROR(CheckFinite(window, outputs));
+    outputs.known_finite = true;
+    return absl::OkStatus();
   });
   TS_RETURN_IF_ERROR(checked);
   forward_ms_ += base::MonotonicMs() - start;
@@ -191,39 +208,61 @@ bool PreparedRun::InPieces() const {
 }
 
 void PreparedRun::AddToSums(std::uint32_t window, const at::Tensor& output) {
+  const v1::Recipe& network = networks_[PartOf(window)];
+  const std::uint32_t of_part = window % WindowsOfPart();
   if (InPieces()) {
-    if (!pieces_) pieces_ = std::make_unique<LabelsInPieces>(recipe_, plan_, importance_);
-    return pieces_->Add(window, FromNetwork(recipe_.network(), output));
+    if (!pieces_) pieces_ = std::make_unique<LabelsInPieces>(network, plan_, importance_);
+    return pieces_->Add(of_part, FromNetwork(network.network(), output));
   }
   if (!sums_.defined()) {
     const std::array<std::int64_t, 3> size = compute::MemorySize(plan_.grid);
-    sums_ = at::zeros({recipe_.network().output_channels(), size[0], size[1], size[2]},
+    sums_ = at::zeros({network.network().output_channels(), size[0], size[1], size[2]},
                       at::TensorOptions(at::kFloat).device(placement_.device));
   }
   at::Tensor sums = compute::LogicalView(sums_, plan_.grid);
   const auto add = SumsInHalf(recipe_) ? compute::AddWindowInHalf : compute::AddWindow;
-  add(FromNetwork(recipe_.network(), output), importance_, OutputStart(plan_.windows, window), sums);
+  add(FromNetwork(network.network(), output), importance_, OutputStart(plan_.windows, of_part), sums);
+}
+
+absl::Status PreparedRun::EndPart(std::size_t part) {
+  TS_RETURN_IF_ERROR(CheckAllFinite());
+  const auto others = prepared_by_.begin() + static_cast<std::ptrdiff_t>(part) + 1;
+  if (std::find(others, prepared_by_.end(), prepared_by_[part]) == prepared_by_.end()) {
+    prepared_[prepared_by_[part]].clear();
+  }
+  if (!painted_) painted_ = std::make_unique<PaintedLabels>();
+  if (pieces_) {
+    Paint(pieces_->Take(), painted_->loops);
+    pieces_.reset();
+    return absl::OkStatus();
+  }
+  const compute::GridMap to_volume = compute::MapToVolume(plan_.cropped, plan_.grid);
+  const DecodeInput input{networks_[part], plan_, to_volume, placement_, parallel_, region_};
+  return PaintPart(input, std::exchange(sums_, at::Tensor()), WeightsOfSums(), *painted_);
 }
 
 absl::Status PreparedRun::Fold(std::uint32_t window, Outputs outputs) {
   const double start = base::MonotonicMs();
   if (window != folded_ || window >= windows()) return FoldOrder("windows are folded in order, each once");
   return compute::Fenced([&]() -> absl::Status {
-    TS_RETURN_IF_ERROR(CheckOutputs(outputs));
-    TS_RETURN_IF_ERROR(CheckFinite(window, outputs));
+    TS_RETURN_IF_ERROR(CheckOutputs(window, outputs));
+    if (!outputs.known_finite) TS_RETURN_IF_ERROR(CheckFinite(window, outputs));
     if (maps_) {
       maps_->Add(window, std::move(outputs.tensors));
     } else {
       AddToSums(window, outputs.tensors.front());
     }
     ++folded_;
+    if (models::IsComposite(recipe_) && folded_ % WindowsOfPart() == 0) {
+      TS_RETURN_IF_ERROR(EndPart(PartOf(window)));
+    }
     blend_ms_ += base::MonotonicMs() - start;
     return absl::OkStatus();
   });
 }
 
 absl::StatusOr<RunResult> PreparedRun::Finish(std::span<std::byte> label_map, std::uint32_t bytes_per_voxel) {
-  if (folded_ != windows() || !(sums_.defined() || pieces_ || maps_))
+  if (folded_ != windows() || !(sums_.defined() || pieces_ || maps_ || painted_))
     return FoldOrder("the run is not complete, or finished already");
   const bool known = bytes_per_voxel == 1 || bytes_per_voxel == 2;
   if (!known || label_map.size() != plan_.volume.voxels() * bytes_per_voxel ||
@@ -242,8 +281,9 @@ absl::StatusOr<RunResult> PreparedRun::Finish(std::span<std::byte> label_map, st
   });
 }
 
-// Sum of the windows' weights over the model grid.
-at::Tensor PreparedRun::Weights() const {
+// Sum of the windows' weights over the model grid; undefined where each voxel is answered once.
+at::Tensor PreparedRun::WeightsOfSums() const {
+  if (recipe_.windows().layout() == v1::WINDOW_LAYOUT_SLICES) return {};
   const std::array<std::int64_t, 3> size = compute::MemorySize(plan_.grid);
   const at::Tensor weights = at::zeros(size, at::TensorOptions(at::kFloat).device(placement_.device));
   at::Tensor view = compute::LogicalView(weights, plan_.grid);
@@ -253,44 +293,53 @@ at::Tensor PreparedRun::Weights() const {
 }
 
 template <typename Label>
-absl::StatusOr<Decoded> PreparedRun::DecodeAs(const DecodeInput& input, std::span<Label> label_map) {
+absl::StatusOr<Decoded<Label>> PreparedRun::DecodeAs(const DecodeInput& input, std::span<Label> label_map) {
+  if (painted_) {
+    PaintedLabels painted = std::move(*painted_);
+    painted_.reset();
+    return DecodePainted<Label>(input, std::move(painted), label_map);
+  }
   if (pieces_) {
-    PiecedLabels made = pieces_->Take();
+    MadeLabels made = pieces_->Take();
     pieces_.reset();
     return DecodePieced<Label>(input, std::move(made), label_map);
   }
-  at::Tensor weights;  // undefined where each voxel has been answered once
-  if (recipe_.windows().layout() != v1::WINDOW_LAYOUT_SLICES) weights = Weights();
-  return Decode<Label>(input, std::exchange(sums_, at::Tensor()), std::move(weights), label_map);
+  return Decode<Label>(input, std::exchange(sums_, at::Tensor()), WeightsOfSums(), label_map);
 }
 
 template <typename Label>
 absl::StatusOr<RunResult> PreparedRun::FinishAs(std::span<Label> label_map) {
   const double start = base::MonotonicMs();
-  prepared_.clear();
+  for (std::vector<at::Tensor>& volumes : prepared_) volumes.clear();
   const compute::GridMap to_volume = compute::MapToVolume(plan_.cropped, plan_.grid);
   const DecodeInput input{recipe_, plan_, to_volume, placement_, parallel_, region_};
-  TS_ASSIGN_OR_RETURN(Decoded decoded, DecodeAs<Label>(input, label_map));
+  TS_ASSIGN_OR_RETURN(Decoded<Label> decoded, DecodeAs<Label>(input, label_map));
   region_.reset();
   const double labelled = base::MonotonicMs();
 
-  const std::array<std::uint32_t, 3>& size_ijk = plan_.volume.size_ijk();
-  const compute::LabelGrid<const Label> grid{label_map, {size_ijk[2], size_ijk[1], size_ijk[0]}};
-  TS_ASSIGN_OR_RETURN(const compute::ComponentSet components,
-                      decoded.labels.defined() ? compute::on_device::FindComponents(decoded.labels, parallel_)
-                                               : compute::FindComponents<Label>(grid, parallel_));
-  decoded.labels.reset();
+  TS_ASSIGN_OR_RETURN(
+      const LabelledGrid<Label> volume,
+      FindOnVolumeGrid<Label>(plan_, areas_, {label_map, std::move(decoded.labels), decoded.scores.get()},
+                              parallel_));
+  std::optional<LabelledGrid<Label>> model;
+  if (!decoded.model.labels.empty()) {
+    TS_ASSIGN_OR_RETURN(
+        model, FindOnModelGrid<Label>(
+                   plan_, areas_,
+                   {decoded.model.labels, std::move(decoded.model.on_device), decoded.model.scores.get()},
+                   parallel_));
+  }
   RunResult result;
-  result.labels = LabelExtents(recipe_, plan_.volume, areas_, components);
-  TS_ASSIGN_OR_RETURN(result.findings, ObjectFindings<Label>(recipe_, plan_.volume, areas_, grid, components,
-                                                             *decoded.scores, parallel_));
+  result.labels = LabelExtents(recipe_, plan_.volume, areas_, volume.components);
+  TS_ASSIGN_OR_RETURN(result.findings,
+                      ObjectFindings<Label>(recipe_, volume, model ? &*model : nullptr, parallel_));
   Report(labelled - start, base::MonotonicMs() - labelled, result);
   return result;
 }
 
 absl::StatusOr<RunResult> PreparedRun::FinishBoxes() {
   const double start = base::MonotonicMs();
-  prepared_.clear();
+  for (std::vector<at::Tensor>& volumes : prepared_) volumes.clear();
   const std::vector<compute::Detection> boxes = BestBoxes(*models::DetectorOf(recipe_), *maps_);
   maps_.reset();
   const double decoded = base::MonotonicMs();

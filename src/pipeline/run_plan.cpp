@@ -9,6 +9,7 @@
 #include "pipeline/input_rules.h"
 #include "tomoserve/base/status.h"
 #include "tomoserve/compute/nnunet_windows.h"
+#include "tomoserve/models/parts.h"
 #include "tomoserve/models/recipe.h"
 #include "tomoserve/models/tensor_axes.h"
 #include "tomoserve/models/window_size.h"
@@ -214,20 +215,29 @@ absl::StatusOr<RunPlan> PlanRun(const v1::Recipe& recipe, const volume::Geometry
   } else {
     TS_ASSIGN_OR_RETURN(windows, PlanWindows(recipe, grid.geometry));
   }
-  TS_RETURN_IF_ERROR(CheckNetwork(recipe, windows));
-  if (!heads) TS_RETURN_IF_ERROR(CheckDecode(recipe));
+  const std::size_t networks = models::NetworkCount(recipe);
+  for (std::size_t part = 0; part < networks; ++part) {
+    const v1::Recipe network = models::NetworkRecipe(recipe, part);
+    TS_RETURN_IF_ERROR(CheckNetwork(network, windows));
+    if (!heads) TS_RETURN_IF_ERROR(CheckDecode(network));
+  }
+  if (windows.starts.size() * networks > static_cast<std::size_t>(volume::kMaxWindows)) {
+    return base::Error(absl::StatusCode::kInvalidArgument, "TOO_MANY_WINDOWS",
+                       std::to_string(windows.starts.size() * networks), "the parts have too many windows");
+  }
+  const std::uint32_t channels = models::MostOutputChannels(recipe);
   TS_ASSIGN_OR_RETURN(std::vector<std::int64_t> mirror_dimensions, MirrorDimensions(recipe));
   RunPlan plan{volume, inside, cropped, grid, std::move(windows), {}, {}, std::move(mirror_dimensions), 0, 0};
   plan.input_shape = Shape(recipe.network(), recipe.network().input_channels(), plan.windows.size);
   plan.heads = std::move(heads);
   if (!plan.heads) {
-    plan.output_shape = Shape(recipe.network(), recipe.network().output_channels(), plan.windows.output_size);
+    plan.output_shape = Shape(recipe.network(), channels, plan.windows.output_size);
   }
   const auto& prepared = grid.geometry.size_ijk();
   volume::RunArrays arrays =
-      volume::ArraysOf(volume, grid.reorientation, {prepared[0], prepared[1], prepared[2]},
-                       recipe.network().output_channels());
+      volume::ArraysOf(volume, grid.reorientation, {prepared[0], prepared[1], prepared[2]}, channels);
   volume::CountPreparation(recipe, arrays);
+  arrays.preparations = models::PreparationCount(recipe);
   arrays.window = models::WholeWindowVoxels(recipe, {prepared[0], prepared[1], prepared[2]});
   arrays.head_values = volume::HeadValues(recipe, {prepared[0], prepared[1], prepared[2]});
   if (!placement.whole_sums) {

@@ -18,6 +18,12 @@ using tomoserve::v1::Input;
 
 std::string Upper(const std::string& text) { return absl::AsciiStrToUpper(absl::StripAsciiWhitespace(text)); }
 
+// Whether a header's text, in capitals, contains a recipe's. A space that the recipe's begins or ends with
+// counts, also where the header's text ends: " MIP" is no part of "CHIMIP", and begins "MIP COR".
+bool Contains(const std::string& upper, const std::string& wanted) {
+  return absl::StrContains(absl::StrCat(" ", upper, " "), absl::AsciiStrToUpper(wanted));
+}
+
 bool Asked(const DoubleRange& range) { return range.has_min() || range.has_max(); }
 
 // Exact multiples come back from headers with rounding of their decimal text.
@@ -149,7 +155,7 @@ void CheckRegion(const Input& input, const Header& header, Checks& checks) {
   }
   for (const std::string& wanted : input.region_texts()) {
     for (const std::string& text : texts) {
-      if (absl::StrContains(text, Upper(wanted))) return checks.Pass();
+      if (Contains(text, wanted)) return checks.Pass();
     }
   }
   checks.Fail("REGION", ShownBodyPart(header.body_part()),
@@ -247,11 +253,26 @@ void CheckPhase(const Input& input, const Header& header, Checks& checks) {
   const bool silent = texts[0].empty() && texts[1].empty();
   for (const std::string& wanted : input.phase_texts()) {
     for (const std::string& text : texts) {
-      if (absl::StrContains(text, Upper(wanted))) return checks.Pass();
+      if (Contains(text, wanted)) return checks.Pass();
     }
   }
   if (silent) return checks.Missing("phase");
   checks.Fail("PHASE", "", "series description, protocol and image type name none of the accepted phases");
+}
+
+void CheckExcludedTexts(const Input& input, const Header& header, Checks& checks) {
+  std::vector<std::string> texts{Upper(header.series_description()), Upper(header.protocol_name())};
+  for (const std::string& type : header.image_type()) texts.push_back(Upper(type));
+  for (const std::string& excluded : input.excluded_texts()) {
+    for (const std::string& text : texts) {
+      // The value is the recipe's text: the header's may hold anything.
+      if (Contains(text, excluded)) {
+        return checks.Fail("EXCLUDED_TEXT", excluded,
+                           "series description, protocol or image type hold a text that the recipe excludes");
+      }
+    }
+  }
+  checks.Pass();
 }
 
 void CheckLossy(const Input& input, const Header& header, Checks& checks, Indication& out) {
@@ -313,6 +334,7 @@ Indication CheckIndication(const Input& input, const Volume& volume) {
                "kvp");
   CheckContrast(input, header, checks);
   CheckPhase(input, header, checks);
+  CheckExcludedTexts(input, header, checks);
   CheckLossy(input, header, checks, out);
   CheckPlane(input, header, checks);
   checks.Range(

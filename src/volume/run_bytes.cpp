@@ -19,6 +19,7 @@ constexpr std::uint64_t kMostVoxels = std::uint64_t{1} << 40;
 constexpr std::uint64_t kMostOnAxis = std::uint64_t{1} << 20;
 constexpr std::uint64_t kMostChannels = std::uint64_t{1} << 16;
 constexpr std::uint64_t kMostInputs = 64;
+constexpr std::uint64_t kMostPreparations = 32;
 constexpr std::uint32_t kFewestChannelsInPieces = 4;
 
 std::uint64_t OnAxis(std::uint64_t n) { return std::min(n, kMostOnAxis); }
@@ -33,17 +34,28 @@ std::uint64_t Inputs(const RunArrays& arrays) {
   return std::clamp<std::uint64_t>(arrays.inputs, 1, kMostInputs);
 }
 
-// While the last input is prepared: the other ones, and what a crop or a region over all inputs has to see of
-// them before.
+// Prepared volumes that are there at a time.
+std::uint64_t PreparedVolumes(const RunArrays& arrays) {
+  return Inputs(arrays) * std::clamp<std::uint64_t>(arrays.preparations, 1, kMostPreparations);
+}
+
+// While the last volume is prepared: the other ones, and what a crop or a region over all inputs has to see
+// of them before.
 std::uint64_t OtherInputBytes(const RunArrays& arrays) {
   const bool all_first = arrays.cropped || arrays.nonzero_region;
-  return (Inputs(arrays) - 1) * (Voxels(arrays.prepared_ijk) + (all_first ? Voxels(arrays.volume_ijk) : 0)) *
-         kFloat;
+  const std::uint64_t of_volumes = all_first ? (Inputs(arrays) - 1) * Voxels(arrays.volume_ijk) : 0;
+  return ((PreparedVolumes(arrays) - 1) * Voxels(arrays.prepared_ijk) + of_volumes) * kFloat;
 }
 
 // Of the region that labels are kept in.
 std::uint64_t KeptRegionBytes(const RunArrays& arrays) {
   return arrays.kept_region ? Voxels(arrays.volume_ijk) : 0;
+}
+
+// Of the labels and scores of a composite's parts, on the grid where they are made.
+std::uint64_t PaintedBytes(const RunArrays& arrays) {
+  if (!arrays.composite) return 0;
+  return std::max(Voxels(arrays.prepared_ijk), Voxels(arrays.volume_ijk)) * (kLabel + kFloat);
 }
 
 std::uint64_t HeadValues(const RunArrays& arrays) { return std::min(arrays.head_values, kMostVoxels); }
@@ -105,13 +117,19 @@ void CountPreparation(const v1::Recipe& recipe, RunArrays& arrays) {
                        [](const v1::IntensityStep& step) { return step.z_score().fill_holes(); });
   };
   arrays.inputs = static_cast<std::uint64_t>(std::max(1, recipe.inputs_size()));
+  arrays.composite = recipe.network().parts_size() > 0;
   arrays.cropped = preparation.has_crop();
   arrays.cubic = preparation.spacing().interpolation() == v1::INTERPOLATION_CUBIC;
-  arrays.nonzero_region = fills_holes(preparation.intensity()) ||
-                          std::any_of(recipe.inputs().begin(), recipe.inputs().end(),
-                                      [&](const v1::Input& input) { return fills_holes(input.intensity()); });
+  arrays.nonzero_region =
+      fills_holes(preparation.intensity()) ||
+      std::any_of(recipe.inputs().begin(), recipe.inputs().end(),
+                  [&](const v1::Input& input) { return fills_holes(input.intensity()); }) ||
+      std::any_of(recipe.network().parts().begin(), recipe.network().parts().end(),
+                  [&](const v1::Part& part) { return fills_holes(part.intensity()); });
   arrays.kept_region = std::any_of(recipe.decode().begin(), recipe.decode().end(),
                                    [](const v1::DecodeStep& step) { return step.has_keep_in_region(); });
+  arrays.model_objects = std::any_of(recipe.findings().begin(), recipe.findings().end(),
+                                     [](const v1::FindingRule& rule) { return rule.on_model_grid(); });
 }
 
 std::uint64_t HeadValues(const v1::Recipe& recipe, const std::array<std::uint64_t, 3>& prepared_xyz) {
@@ -150,7 +168,9 @@ bool MakesLabelsInPieces(const v1::Recipe& recipe) {
   const v1::Windows& windows = recipe.windows();
   if (windows.layout() != v1::WINDOW_LAYOUT_MONAI && windows.layout() != v1::WINDOW_LAYOUT_SLICES)
     return false;
-  if (recipe.network().output_channels() < kFewestChannelsInPieces) return false;
+  std::uint32_t channels = recipe.network().output_channels();
+  for (const v1::Part& part : recipe.network().parts()) channels = std::max(channels, part.output_channels());
+  if (channels < kFewestChannelsInPieces) return false;
   const bool resampled = recipe.preparation().has_spacing();
   bool labelled = false;
   bool on_volume_grid = false;
@@ -209,17 +229,20 @@ std::uint64_t LoopBytes(const RunArrays& arrays) {
       OtherInputBytes(arrays) + (arrays.nonzero_region && inputs > 1 ? of_volume : 0);
   if (arrays.head_values > 0) return std::max(before, (of_prepared * inputs + HeadValues(arrays)) * kFloat);
   const std::uint64_t of_crop = arrays.cropped ? of_volume * kLabel : 0;
-  std::uint64_t between = of_prepared * (Channels(arrays) + inputs) * kFloat + WindowBytes(arrays);
-  std::uint64_t after = of_prepared * ((Channels(arrays) + 1 + inputs) * kFloat + kLabel) + of_crop;
+  const std::uint64_t volumes = PreparedVolumes(arrays);
+  std::uint64_t between = of_prepared * (Channels(arrays) + volumes) * kFloat + WindowBytes(arrays);
+  std::uint64_t after = of_prepared * ((Channels(arrays) + 1 + volumes) * kFloat + kLabel) + of_crop;
   if (arrays.open_voxels > 0) {
     const std::uint64_t open = std::min(arrays.open_voxels, of_prepared);
     // Of a cell that has become final also its labels and scores; the weights of one window.
-    between = of_prepared * (inputs * kFloat + kLabel + kFloat) +
+    between = of_prepared * (volumes * kFloat + kLabel + kFloat) +
               open * ((Channels(arrays) + 2) * kFloat + kLabel) + WindowBytes(arrays) +
               std::min(arrays.window, kMostVoxels) * kFloat;
-    after = of_prepared * (inputs * kFloat + 2 * kLabel + kFloat) + of_crop;
+    after = of_prepared * (volumes * kFloat + 2 * kLabel + kFloat) + of_crop;
   }
-  return std::max({before, between, after}) + KeptRegionBytes(arrays);
+  // Between two parts: what has been painted, and what the part that ends has made.
+  const std::uint64_t painted = PaintedBytes(arrays);
+  return std::max({before, between + painted, after + 2 * painted}) + KeptRegionBytes(arrays);
 }
 
 std::uint64_t DeviceBytes(const RunArrays& arrays) {
@@ -241,16 +264,20 @@ std::uint64_t DeviceBytes(const RunArrays& arrays) {
   }
   // Prepared volumes or weights, sums, labels of both grids; of one piece the scores read, mixed and
   // activated, channel numbers and indices.
-  const std::uint64_t finish = of_prepared * (channels + inputs) * kFloat +
+  const std::uint64_t volumes = PreparedVolumes(arrays);
+  const std::uint64_t painted = PaintedBytes(arrays);
+  const std::uint64_t finish = of_prepared * (channels + volumes) * kFloat +
                                (of_volume + crop + of_prepared) * kLabel +
-                               std::max(kPiece, plane * channels) * 6 * kFloat;
-  const std::uint64_t forward = of_prepared * (channels + inputs) * kFloat + WindowBytes(arrays);
+                               std::max(kPiece, plane * channels) * 6 * kFloat + 2 * painted;
+  const std::uint64_t forward = of_prepared * (channels + volumes) * kFloat + WindowBytes(arrays) + painted;
   return std::max({upload, prepare, forward, finish}) + KeptRegionBytes(arrays);
 }
 
-// Staging, and samples of enclosed air.
+// Staging, samples of enclosed air, and the model grid's labels; with plain loops and on a device these take
+// no more than what is gone by then.
 std::uint64_t HostBytesBesideDevice(const RunArrays& arrays) {
-  return 3 * StagingBytes(arrays) + Voxels(arrays.volume_ijk) + KeptRegionBytes(arrays);
+  const std::uint64_t model_labels = arrays.model_objects ? Voxels(arrays.prepared_ijk) * kLabel : 0;
+  return 3 * StagingBytes(arrays) + Voxels(arrays.volume_ijk) + KeptRegionBytes(arrays) + model_labels;
 }
 
 absl::Status CheckRunFits(std::uint64_t needed, std::uint64_t limit, std::uint64_t resident,

@@ -54,6 +54,12 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"Blend", [](R r) { r.mutable_windows()->set_blend(v1::BLEND_GAUSSIAN); }, "windows.blend"},
         Case{"PaddingMode", [](R r) { r.mutable_windows()->set_padding_mode(v1::PADDING_MODE_REPLICATE); },
              "windows.padding_mode"},
+        Case{"Plausibility",
+             [](R r) {
+               r.add_plausibility()->set_label(1);
+               r.mutable_plausibility(0)->mutable_volume_ml()->set_max(2);
+             },
+             "plausibility[0]"},
         Case{"WholeLabel", [](R r) { r.mutable_findings(0)->set_each_component(false); },
              "findings[0].each_component"},
         Case{"MeanScore", [](R r) { r.mutable_findings(0)->set_score(v1::SCORE_RULE_MEAN); },

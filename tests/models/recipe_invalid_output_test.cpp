@@ -139,6 +139,15 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"MaxFindings", [](R r) { r.mutable_findings(0)->set_max_findings(1001); },
              "findings[0].max_findings"},
         Case{"MinScore", [](R r) { r.mutable_findings(0)->set_min_score(-1); }, "findings[0].min_score"},
+        Case{"ScoresBeforeTheModelGridsObjects", [](R r) { r.mutable_findings(0)->set_on_model_grid(true); },
+             "findings[0].on_model_grid"},
+        Case{"StepsAfterTheModelGridsObjects",
+             [](R r) {
+               r.mutable_findings(0)->set_on_model_grid(true);
+               r.mutable_decode(1)->mutable_to_volume_grid()->set_interpolation(v1::INTERPOLATION_NEAREST);
+               r.mutable_decode()->SwapElements(1, 2);
+             },
+             "findings[0].on_model_grid"},
         Case{"NoFlagRule", [](R r) { r.clear_flags(); }, "flags"},
         Case{"FlagLabel", [](R r) { r.mutable_flags(0)->set_label(3); }, "flags[0].label"},
         Case{"FlagLevel", [](R r) { r.mutable_flags(0)->clear_level(); }, "flags[0].level"},
@@ -163,6 +172,83 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"LungMargin", [](R r) { r.mutable_coverage()->mutable_lung_inside()->set_margin_mm(-1); },
              "coverage.lung_inside.margin_mm"}),
     CaseName);
+
+// Adds "label 1 lies to the right of label 2", which is valid.
+v1::PlausibilityRule& Rule(R r) {
+  *r.add_labels() = r.labels(0);
+  r.mutable_labels(1)->set_value(2);
+  r.mutable_labels(1)->set_name("other");
+  r.mutable_network()->set_output_channels(3);
+  v1::PlausibilityRule& rule = *r.add_plausibility();
+  rule.set_label(1);
+  rule.set_towards(v1::TOWARDS_RIGHT);
+  rule.set_of_label(2);
+  return rule;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Plausibility, InvalidOutputRecipeTest,
+    ::testing::Values(Case{"RuleLabel", [](R r) { Rule(r).set_label(7); }, "plausibility[0].label"},
+                      Case{"RuleSide", [](R r) { Rule(r).clear_towards(); }, "plausibility[0].towards"},
+                      Case{"RuleOfLabel", [](R r) { Rule(r).set_of_label(7); }, "plausibility[0].of_label"},
+                      Case{"RuleOfItself", [](R r) { Rule(r).set_of_label(1); }, "plausibility[0].of_label"},
+                      Case{"RuleBy", [](R r) { Rule(r).set_by_mm(-1); }, "plausibility[0].by_mm"},
+                      Case{"RuleOfBoth", [](R r) { Rule(r).mutable_volume_ml()->set_min(1); },
+                           "plausibility[0].volume_ml"},
+                      Case{"RuleOfNothing",
+                           [](R r) {
+                             r.add_plausibility()->set_label(1);
+                             r.mutable_plausibility(0)->mutable_volume_ml();
+                           },
+                           "plausibility[0].volume_ml"},
+                      Case{"RuleVolume",
+                           [](R r) {
+                             r.add_plausibility()->set_label(1);
+                             r.mutable_plausibility(0)->mutable_volume_ml()->set_min(3);
+                             r.mutable_plausibility(0)->mutable_volume_ml()->set_max(2);
+                           },
+                           "plausibility[0].volume_ml"}),
+    CaseName);
+
+TEST(OnModelGridRecipeTest, StepsBeforeToVolumeGridAndOfOtherLabelsAreValid) {
+  v1::Recipe recipe = *ParseRecipe(kValidRecipe);
+  Merge(recipe);  // activation, to_volume_grid, arg_max, keep_largest 1, merge 2 into 1
+  recipe.mutable_findings(0)->set_on_model_grid(true);
+  recipe.mutable_decode(1)->mutable_to_volume_grid()->set_interpolation(v1::INTERPOLATION_NEAREST);
+  recipe.mutable_decode()->SwapElements(1, 2);
+  recipe.mutable_decode()->SwapElements(2, 4);  // activation, arg_max, merge, keep_largest, to_volume_grid
+  EXPECT_TRUE(ValidateRecipe(recipe).ok()) << ValidateRecipe(recipe);
+  recipe.mutable_network()->set_output_channels(4);
+  *recipe.add_labels() = recipe.labels(0);
+  recipe.mutable_labels(2)->set_value(3);
+  recipe.mutable_labels(2)->set_name("third");
+  recipe.add_decode()->mutable_fill_holes()->set_label(3);
+  EXPECT_TRUE(ValidateRecipe(recipe).ok()) << ValidateRecipe(recipe);
+  recipe.mutable_decode(5)->mutable_fill_holes()->set_label(1);
+  EXPECT_EQ(base::ValueOf(ValidateRecipe(recipe)), "findings[0].on_model_grid");
+}
+
+TEST(PlausibilityRecipeTest, ARegionCutsLabelsOff) {
+  v1::Recipe recipe = Valid(kValidRecipe);
+  Rule(recipe);
+  recipe.mutable_region()->set_model("other");
+  recipe.mutable_region()->add_labels(1);
+  recipe.mutable_preparation()->mutable_crop()->set_to_region(true);
+  const absl::Status status = ValidateRecipe(recipe);
+  EXPECT_EQ(base::ReasonOf(status), "RECIPE_UNSUPPORTED") << status;
+  EXPECT_EQ(base::ValueOf(status), "plausibility");
+  recipe.clear_plausibility();
+  EXPECT_TRUE(ValidateRecipe(recipe).ok()) << ValidateRecipe(recipe);
+}
+
+TEST(PlausibilityRecipeTest, RulesAreValid) {
+  v1::Recipe recipe = Valid(kValidRecipe);
+  Rule(recipe);
+  EXPECT_TRUE(ValidateRecipe(recipe).ok()) << ValidateRecipe(recipe);
+  recipe.add_plausibility()->set_label(2);
+  recipe.mutable_plausibility(1)->mutable_volume_ml()->set_max(500);
+  EXPECT_TRUE(ValidateRecipe(recipe).ok()) << ValidateRecipe(recipe);
+}
 
 }  // namespace
 }  // namespace tomoserve::models

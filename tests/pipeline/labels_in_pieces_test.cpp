@@ -111,72 +111,87 @@ TEST_P(LabelsInPiecesTest, EqualWholeSumsToTheBit) {
 
 INSTANTIATE_TEST_SUITE_P(
     Forms, LabelsInPiecesTest,
-    ::testing::Values(
-        Form{"Gaussian", [](v1::Recipe&) {}},
-        Form{"Constant", [](v1::Recipe& r) { r.mutable_windows()->set_blend(v1::BLEND_CONSTANT); }},
-        Form{"MuchOverlap", [](v1::Recipe& r) { r.mutable_windows()->set_overlap(0.7); }},
-        Form{"NoOverlap", [](v1::Recipe& r) { r.mutable_windows()->set_overlap(0); }},
-        Form{"LongWindows", [](v1::Recipe& r) { r.mutable_windows()->set_size(1, 0); }},
-        Form{"NoFindings", [](v1::Recipe& r) { r.clear_findings(); }},
-        Form{"NoActivation",
-             [](v1::Recipe& r) {
-               SetOrder(r, {1, 2});
-             }},
-        Form{"Mirrored",
-             [](v1::Recipe& r) {
-               r.mutable_network()->add_mirror_axes(0);
-               r.mutable_network()->add_mirror_axes(2);
-             }},
-        Form{"OtherAxes",
-             [](v1::Recipe& r) {
-               r.mutable_network()->set_axes(v1::TENSOR_AXES_ZXY);
-               r.mutable_preparation()->set_orientation("SPL");
-               r.mutable_windows()->set_padding_mode(v1::PADDING_MODE_REPLICATE);
-             }},
-        Form{"Crop", [](v1::Recipe& r) { r.mutable_preparation()->mutable_crop()->set_margin_voxels(1); }},
-        Form{"FourInputs",
-             [](v1::Recipe& r) {
-               for (int n = 0; n < 4; ++n) r.add_inputs();
-               r.mutable_network()->set_input_channels(4);
-             }},
-        Form{"Threshold",
-             [](v1::Recipe& r) {
-               v1::Threshold& threshold = *r.mutable_decode(1)->mutable_threshold();
-               r.mutable_decode(0)->set_activation(v1::ACTIVATION_SIGMOID);
-               threshold.set_above(0.55);
-               for (const std::uint32_t channel : {6, 0, 1, 2, 5, 4, 3}) threshold.add_paint_order(channel);
-               // Two channels paint one label.
-               r.add_labels()->set_value(3);
-             }},
-        Form{"NothingResampled",
-             [](v1::Recipe& r) {
-               r.mutable_preparation()->clear_spacing();
-               r.mutable_decode(2)->mutable_to_volume_grid()->set_interpolation(v1::INTERPOLATION_LINEAR);
-               SetOrder(r, {0, 2, 1});
-             }},
-        Form{"StepsOnLabels",
-             [](v1::Recipe& r) {
-               r.add_decode()->mutable_keep_largest()->set_label(3);
-               r.mutable_decode(3)->mutable_keep_largest()->set_count(4);
-               r.add_decode()->mutable_merge_labels()->add_from(2);
-               r.mutable_decode(4)->mutable_merge_labels()->add_from(5);
-               r.mutable_decode(4)->mutable_merge_labels()->set_into(6);
-               SetOrder(r, {0, 1, 4, 3, 2});
-             }},
-        Form{"StepsOnTheVolumeGrid",
-             [](v1::Recipe& r) {
-               r.add_decode()->mutable_keep_largest()->set_label(3);
-               r.mutable_decode(3)->mutable_keep_largest()->set_count(4);
-               r.add_decode()->mutable_merge_labels()->add_from(6);
-               r.mutable_decode(4)->mutable_merge_labels()->set_into(1);
-             }},
-        Form{"Slices",
-             [](v1::Recipe& r) {
-               r.mutable_windows()->Clear();
-               r.mutable_windows()->set_layout(v1::WINDOW_LAYOUT_SLICES);
-               r.mutable_windows()->set_padding_mode(v1::PADDING_MODE_REPLICATE);
-               r.mutable_windows()->set_xy_multiple_of(4);
-             }}),
+    ::testing::
+        Values(
+            Form{"Gaussian", [](v1::Recipe&) {}},
+            Form{"Constant", [](v1::Recipe& r) { r.mutable_windows()->set_blend(v1::BLEND_CONSTANT); }},
+            Form{"MuchOverlap", [](v1::Recipe& r) { r.mutable_windows()->set_overlap(0.7); }},
+            Form{"NoOverlap", [](v1::Recipe& r) { r.mutable_windows()->set_overlap(0); }},
+            Form{"LongWindows", [](v1::Recipe& r) { r.mutable_windows()->set_size(1, 0); }},
+            Form{"NoFindings", [](v1::Recipe& r) { r.clear_findings(); }},
+            Form{"NoActivation",
+                 [](v1::Recipe& r) {
+                   SetOrder(r, {1, 2});
+                 }},
+            Form{"Mirrored",
+                 [](v1::Recipe& r) {
+                   r.mutable_network()->add_mirror_axes(0);
+                   r.mutable_network()->add_mirror_axes(2);
+                 }},
+            Form{"OtherAxes",
+                 [](v1::Recipe& r) {
+                   r.mutable_network()->set_axes(v1::TENSOR_AXES_ZXY);
+                   r.mutable_preparation()->set_orientation("SPL");
+                   r.mutable_windows()->set_padding_mode(v1::PADDING_MODE_REPLICATE);
+                 }},
+            Form{"Crop",
+                 [](v1::Recipe& r) { r.mutable_preparation()->mutable_crop()->set_margin_voxels(1); }},
+            Form{"FourInputs",
+                 [](v1::Recipe& r) {
+                   for (int n = 0; n < 4; ++n) r.add_inputs();
+                   r.mutable_network()->set_input_channels(4);
+                 }},
+            Form{"Threshold",
+                 [](v1::Recipe& r) {
+                   v1::Threshold& threshold = *r.mutable_decode(1)->mutable_threshold();
+                   r.mutable_decode(0)->set_activation(v1::ACTIVATION_SIGMOID);
+                   threshold.set_above(0.55);
+                   for (const std::uint32_t channel : {6, 0, 1, 2, 5, 4, 3})
+                     threshold.add_paint_order(channel);
+                   // Two channels paint one label.
+                   r.add_labels()->set_value(3);
+                 }},
+            Form{"NothingResampled",
+                 [](v1::Recipe& r) {
+                   r.mutable_preparation()->clear_spacing();
+                   r.mutable_decode(2)->mutable_to_volume_grid()->set_interpolation(v1::INTERPOLATION_LINEAR);
+                   SetOrder(r, {0, 2, 1});
+                 }},
+            Form{"StepsOnLabels",
+                 [](v1::Recipe& r) {
+                   r.add_decode()->mutable_keep_largest()->set_label(3);
+                   r.mutable_decode(3)->mutable_keep_largest()->set_count(4);
+                   r.add_decode()->mutable_merge_labels()->add_from(2);
+                   r.mutable_decode(4)->mutable_merge_labels()->add_from(5);
+                   r.mutable_decode(4)->mutable_merge_labels()->set_into(6);
+                   SetOrder(r, {0, 1, 4, 3, 2});
+                 }},
+            Form{"ObjectsOnTheModelGrid",
+                 [](v1::Recipe& r) {
+                   r.mutable_findings(1)->set_on_model_grid(true);
+                   r.mutable_findings(2)->set_on_model_grid(true);
+                   r.add_decode()->mutable_keep_largest()->set_label(3);
+                   r.mutable_decode(3)->mutable_keep_largest()->set_count(4);
+                   r.add_decode()->mutable_merge_labels()->add_from(2);
+                   r.mutable_decode(4)->mutable_merge_labels()->add_from(5);
+                   r.mutable_decode(4)->mutable_merge_labels()->set_into(6);
+                   SetOrder(r, {0, 1, 4, 3, 2});
+                 }},
+            Form{"StepsOnTheVolumeGrid",
+                 [](v1::Recipe& r) {
+                   r.add_decode()->mutable_keep_largest()->set_label(3);
+                   r.mutable_decode(3)->mutable_keep_largest()->set_count(4);
+                   r.add_decode()->mutable_merge_labels()->add_from(6);
+                   r.mutable_decode(4)->mutable_merge_labels()->set_into(1);
+                 }},
+            Form{
+                "Slices",
+                [](v1::Recipe& r) {
+                  r.mutable_windows()->Clear();
+                  r.mutable_windows()->set_layout(v1::WINDOW_LAYOUT_SLICES);
+                  r.mutable_windows()->set_padding_mode(v1::PADDING_MODE_REPLICATE);
+                  r.mutable_windows()->set_xy_multiple_of(4);
+                }}),
     [](const ::testing::TestParamInfo<Form>& form) { return form.param.name; });
 
 TEST(MakesLabelsInPiecesTest, OnlyWhereLabelsAreMadeVoxelByVoxelOnTheModelGrid) {

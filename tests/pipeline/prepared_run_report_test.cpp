@@ -72,6 +72,29 @@ TEST_P(PreparedRunReportTest, SaysWhetherALabelReachesTheBorderOfTheImages) {
   EXPECT_TRUE(touches(5, 9, 4));
 }
 
+TEST_P(PreparedRunReportTest, SaysWhereTheMiddleOfALabelIs) {
+  const auto geometry = volume::Geometry::Create({12, 10, 8}, {1, 2, 3}, volume::LpsPoint{{-50, 20, 7}},
+                                                 {volume::LpsVector{-1, 0, 0}, {0, 1, 0}, {0, 0, 1}});
+  ASSERT_TRUE(geometry.ok());
+  StoredVolume stored(*geometry);
+  // Two pieces: three voxels in a row, and one.
+  for (const std::size_t i : {2, 3, 4}) stored.At(i, 1, 1) = 1;
+  stored.At(9, 7, 6) = 1;
+  v1::Recipe recipe = SpotRecipe();
+  recipe.add_labels()->set_value(2);  // nowhere
+  recipe.mutable_network()->set_output_channels(2);
+  const auto outcome =
+      Run(recipe, *geometry, stored.Slices(), [](const at::Tensor& input) -> absl::StatusOr<at::Tensor> {
+        return at::cat({input, at::full(input.sizes(), -1, input.options())}, 1);
+      });
+  ASSERT_TRUE(outcome.ok()) << outcome.status();
+  const ipc::v1::LabelExtent& extent = outcome->result.labels.at(0);
+  ASSERT_EQ(extent.voxels(), 4u);
+  // i (2 + 3 + 4 + 9) / 4, j (3 * 1 + 7) / 4, k (3 * 1 + 6) / 4; i runs to the right.
+  EXPECT_THAT(extent.center_lps(), ElementsAre(-50 - 4.5, 20 + 2 * 2.5, 7 + 3 * 2.25));
+  EXPECT_THAT(outcome->result.labels.at(1).center_lps(), ::testing::IsEmpty());
+}
+
 // A corrected grid is larger than each image: its border is no edge of what was seen.
 TEST_P(PreparedRunReportTest, TheBorderIsThatOfTheStoredImage) {
   const auto geometry = AxialGeometry({12, 14, 8}, {1, 1, 1});

@@ -144,5 +144,33 @@ TEST(IndicationTest, Phase) {
   EXPECT_EQ(Judged(portal), "TAG_MISSING(phase)");
 }
 
+TEST(IndicationTest, ExcludedTexts) {
+  const auto input = [](Input& i) {
+    i.add_excluded_texts("subtraction");
+    i.add_excluded_texts("MIP");
+  };
+  EXPECT_EQ(Judged(input, [](Header& h) { h.set_series_description("DYN SUBTRACTION 2-1"); }),
+            "EXCLUDED_TEXT(subtraction)");
+  EXPECT_EQ(Judged(input, [](Header& h) { h.set_protocol_name("liver mip cor"); }), "EXCLUDED_TEXT(MIP)");
+  EXPECT_EQ(Judged(input, [](Header& h) { h.add_image_type("SUBTRACTION"); }), "EXCLUDED_TEXT(subtraction)");
+  EXPECT_EQ(Judged(input, [](Header& h) { h.set_series_description("DYN 2"); }), "fits");
+  EXPECT_EQ(Judged(input), "fits") << "what says nothing holds no text";
+}
+
+TEST(IndicationTest, SpacesOfTheRecipesTextsCount) {
+  const auto input = [](Input& i) { i.add_excluded_texts(" mip "); };
+  const auto says = [&](const char* text) {
+    return Judged(input, [text](Header& h) { h.set_series_description(text); });
+  };
+  EXPECT_EQ(says("CHIMIP"), "fits");
+  EXPECT_EQ(says("MIPS COR"), "fits");
+  for (const char* text : {"THIN MIP COR", "MIP COR", "cor mip", "MIP"}) {
+    EXPECT_EQ(says(text), "EXCLUDED_TEXT( mip )") << text;
+  }
+  const auto region = [](Input& i) { i.add_region_texts(" arm"); };
+  EXPECT_NE(Judged(region, [](Header& h) { h.set_protocol_name("PHARMA TRIAL"); }), "fits");
+  EXPECT_EQ(Judged(region, [](Header& h) { h.set_protocol_name("LEFT ARM"); }), "fits");
+}
+
 }  // namespace
 }  // namespace tomoserve::series

@@ -73,6 +73,21 @@ TEST(SelectionTest, Region) {
   EXPECT_EQ(Outcome(chest), "not applicable: TAG_MISSING(region)");
 }
 
+// The thinnest series would be taken.
+TEST(SelectionTest, ASeriesWithAnExcludedTextLeavesTheNextOne) {
+  const auto named = [](const char* description) {
+    return [description](Header& h) { h.set_series_description(description); };
+  };
+  const StudySeries study =
+      BuildStudy(SeriesOf(1, 9, 1, named("Thorax MIP 10/1")) + SeriesOf(2, 5, 2.5, named("Thorax 2.5")));
+  const auto uses = [&](const std::function<void(Input&)>& change) {
+    return Uses(Select(CtRecipe(change), study));
+  };
+  EXPECT_THAT(uses([](Input&) {}), ElementsAre("analysed", "OUTRANKED(SLICE_SPACING)"));
+  EXPECT_THAT(uses([](Input& i) { i.add_excluded_texts("mip"); }),
+              ElementsAre("EXCLUDED_TEXT(mip)", "analysed"));
+}
+
 TEST(SelectionTest, SliceSpacing) {
   const auto thin = [](Input& i) { i.mutable_slice_spacing_mm()->set_max(3); };
   EXPECT_EQ(Outcome(thin, {}, 5, 3), "chosen");

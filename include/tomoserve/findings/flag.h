@@ -22,11 +22,21 @@ namespace tomoserve::findings {
 v1::Coverage JudgeCoverage(const v1::Recipe& recipe, const volume::Geometry& grid,
                            const ipc::v1::RunDone& done, std::vector<v1::SeriesUse> series);
 
-// Flag of a DONE run: FLAGGED by the highest matching rule (reason PARTIAL_COVERAGE added where the coverage
-// is not COMPLETE), else NO_FINDING with COMPLETE coverage, else INCONCLUSIVE: PARTIAL_COVERAGE and the
-// coverage's reasons, or MEASUREMENT_INVALID where a finding has a measurement that is not a number.
+// What a run's labels say against the recipe's plausibility rules, a reason for each rule that fails:
+// ORIENTATION_IMPLAUSIBLE (value: as "liver 12.3 mm left of spleen, not 10.0 mm right") or VOLUME_IMPLAUSIBLE
+// (value: as "liver 120.0 ml, at least 500.0"). Labels that are absent, or reach the first or last slice of
+// `grid` or the border of the images, are not judged; of several time points the first that fails speaks.
+// `done` comes from a worker; extents that do not fit are not judged.
+std::vector<v1::Reason> JudgePlausibility(const v1::Recipe& recipe, const volume::Geometry& grid,
+                                          const ipc::v1::RunDone& done);
+
+// Flag of a DONE run. INCONCLUSIVE with the reasons of `implausible` where there are any: what was found, or
+// not, lies in a body that is no patient's, or is mirrored. Else FLAGGED by the highest matching rule (reason
+// PARTIAL_COVERAGE added where the coverage is not COMPLETE), else NO_FINDING with COMPLETE coverage, else
+// INCONCLUSIVE: PARTIAL_COVERAGE and the coverage's reasons, or MEASUREMENT_INVALID where a finding has a
+// measurement that is not a number.
 v1::Flag JudgeFlag(const v1::Recipe& recipe, const std::vector<v1::Finding>& findings,
-                   const v1::Coverage& coverage);
+                   const v1::Coverage& coverage, const std::vector<v1::Reason>& implausible = {});
 
 // Tracking UID seeded from study, model digest, label and the centre rounded to 0.1 mm: it does not depend on
 // list order. At most 44 characters (PS3.5 B.2).

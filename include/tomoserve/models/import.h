@@ -18,6 +18,9 @@ struct ImportOptions {
   std::string monai_version;  // whose rules hold, e.g. "1.6.1"; empty: the bundle's own
   // Of every input, CT, MR or PT, whatever the bundle says; empty: as it says.
   std::vector<std::string> modalities;
+  // Files whose descriptions differ are the parts of one model (Network.parts); those that agree in
+  // everything but the fold are one part's ensemble. Else all files are one ensemble.
+  bool composite = false;
 };
 
 // An entry that is not written yet.
@@ -30,11 +33,11 @@ struct ImportedModel {
   std::vector<std::pair<std::string, std::string>> files;  // name in the entry, path of the source
 };
 
-// Reads the files' descriptions; several files are an ensemble and must agree. The recipe is valid and runs.
-// Nothing is skipped: what a recipe cannot say is refused. Errors: IMPORT_ARCHIVE (value: the file),
-// IMPORT_INVALID and IMPORT_UNSUPPORTED (value: the place in the JSON, e.g.
-// "preprocessing.transforms[3].keys"), IMPORT_MISMATCH (value: what differs between the files), NAME_INVALID,
-// and the codes of ParseRecipe.
+// Reads the files' descriptions; several files are an ensemble and must agree, or the parts of a composite,
+// which must agree in what parts share. The recipe is valid and runs. Nothing is skipped: what a recipe
+// cannot say is refused. Errors: IMPORT_ARCHIVE (value: the file), IMPORT_INVALID and IMPORT_UNSUPPORTED
+// (value: the place in the JSON, e.g. "preprocessing.transforms[3].keys"), IMPORT_MISMATCH (value: what
+// differs between the files), NAME_INVALID, and the codes of ParseRecipe.
 absl::StatusOr<ImportedModel> ReadModel(const std::vector<std::string>& files, const ImportOptions& options);
 
 // Makes FOLDER/<name>/1 with the recipe, the network files and the card; all of it or nothing. Gives the

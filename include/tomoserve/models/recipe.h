@@ -23,6 +23,10 @@ absl::Status ValidateRecipe(const v1::Recipe& recipe);
 // The step that makes boxes; null where the recipe makes labels.
 const v1::DetectBoxes* DetectorOf(const v1::Recipe& recipe);
 
+// Whether a label is made before to_volume_grid and no step after it changes it: what
+// FindingRule.on_model_grid needs.
+bool IsWholeOnModelGrid(const v1::Recipe& recipe, std::uint32_t label);
+
 // Whether network and windows of a detector are what boxes need: kInvalidArgument RECIPE_INVALID (value: the
 // field). Part of ValidateRecipe.
 absl::Status CheckNetworkOfDetector(const v1::Recipe& recipe);

@@ -20,9 +20,9 @@ struct Model {
   std::string folder;
   // Good entries only:
   v1::Recipe recipe;
-  std::string model_digest;              // over the network files' digests and the recipe's, hex
+  std::string model_digest;              // over the digests of all its files and the recipe's, hex
   std::string recipe_digest;             // of recipe.textproto's bytes, hex
-  std::vector<std::string> file_sha256;  // per recipe.network.files
+  std::vector<std::string> file_sha256;  // of the files that OpenFiles opens, in its order
   // Why the entry is refused; empty code: good. Codes: RECIPE_SYNTAX, RECIPE_INVALID, RECIPE_UNSUPPORTED,
   // FILE_MISSING, FILE_UNREADABLE, FILE_NOT_REGULAR, FILE_EMPTY, FILE_TOO_LARGE (value: the file),
   // NAME_INVALID (the name is shown with '?' for what it may not hold), VERSION_MISSING, FOLDER_UNREADABLE,
@@ -46,7 +46,8 @@ class Repository {
   // Version empty: the highest good one. Errors: kNotFound UNKNOWN_MODEL / UNKNOWN_VERSION,
   // kFailedPrecondition MODEL_REFUSED (value: the reason code).
   absl::StatusOr<const Model*> Find(std::string_view name, std::string_view version) const;
-  // Read-only descriptors of the network files, in the recipe's order. The worker hashes them again. Errors:
+  // Read-only descriptors of the network files, as NetworkFiles orders them, then of the known answer's
+  // (models/known_answer.h). The worker hashes them again. Errors:
   // kNotFound FILE_MISSING, kFailedPrecondition FILE_UNREADABLE, FILE_NOT_REGULAR, FILE_EMPTY (value: the
   // file).
   static absl::StatusOr<std::vector<base::UniqueFd>> OpenFiles(const Model& model);

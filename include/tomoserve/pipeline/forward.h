@@ -20,6 +20,7 @@ struct Outputs {
   Outputs(at::Tensor scores) : tensors{std::move(scores)} {}           // NOLINT(google-explicit-constructor)
   Outputs(std::vector<at::Tensor> maps) : tensors(std::move(maps)) {}  // NOLINT(google-explicit-constructor)
   std::vector<at::Tensor> tensors;
+  bool known_finite = false;  // somebody has looked at every value
 };
 
 // One forward pass: input [1, C, spatial...] float32, contiguous, of the run's input shape; outputs

@@ -1,12 +1,13 @@
 // One recipe on the volumes of its inputs, all on one grid: prepared input, windows, sums of their outputs,
-// and what follows from them.
+// and what follows from them. Of a composite the windows of its parts come one part after the other, and only
+// one part's sums are in memory at a time.
 //
 //   Create -> for each window: ForwardWindow (any thread, any order) -> Fold (window order) -> Finish
 //
 // What comes out depends on voxels, recipe, network and placement only: not on threads, timing or other runs.
 //
 // On a device every calling thread has the run's stream as its current one; all work is in order on it. The
-// host waits for the device in Create and Finish, never in between.
+// host waits for the device in Create and Finish, and of a composite in the Fold of a part's last window.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -34,6 +35,8 @@
 namespace tomoserve::pipeline {
 
 class LabelsInPieces;
+struct PaintedLabels;
+template <typename Label>
 struct Decoded;
 struct DecodeInput;
 
@@ -73,20 +76,26 @@ class PreparedRun {
 
   // After the crop: no more windows and bytes than PlanRun says before it.
   const RunPlan& plan() const { return plan_; }
-  std::uint32_t windows() const { return static_cast<std::uint32_t>(plan_.windows.starts.size()); }
+  // Those of all networks: of a composite part after part.
+  std::uint32_t windows() const { return WindowsOfPart() * static_cast<std::uint32_t>(networks_.size()); }
+  // The network that computes a window (models::NetworkRecipe): 0 where the recipe is no composite.
+  std::size_t PartOf(std::uint32_t window) const { return window / WindowsOfPart(); }
 
   // The network's input for a window, each input a channel: new float32 tensor of plan().input_shape on the
   // placement's device. Thread-safe.
   absl::StatusOr<at::Tensor> Gather(std::uint32_t window) const;
 
-  // Gather and the network, mirrored as the recipe says. Thread-safe. Errors: kInternal NETWORK_OUTPUT_SHAPE
-  // (value: the shape) or NETWORK_OUTPUT_TYPE, with plain loops NON_FINITE_OUTPUT (value: the window); those
-  // of `forward`.
+  // Gather and the window's network, mirrored as the recipe says. Thread-safe. Errors: kInternal
+  // NETWORK_OUTPUT_SHAPE (value: the shape) or NETWORK_OUTPUT_TYPE, with plain loops NON_FINITE_OUTPUT
+  // (value: the window); those of `forward`.
   absl::StatusOr<Outputs> ForwardWindow(std::uint32_t window, const Forward& forward) const;
 
-  // Adds a window's outputs (taken over and changed): one of plan().output_shape, or a detector's maps. One
-  // thread at a time; windows in ascending order, each once: FAILED_PRECONDITION FOLD_ORDER otherwise. Other
-  // errors are ForwardWindow's.
+  // Adds a window's outputs (taken over and changed): one of plan().output_shape (of a composite with the
+  // part's channels), or a detector's maps. Of a composite a part's last window also makes the part's labels
+  // and frees its sums, which takes as long as Finish takes for them. One thread at a time; windows in
+  // ascending order, each once: FAILED_PRECONDITION FOLD_ORDER otherwise. Other errors are ForwardWindow's;
+  // at a part's end also NON_FINITE_OUTPUT with tensor operations, NOT_FINITE (value: "sums"), OUT_OF_MEMORY,
+  // CANCELLED.
   absl::Status Fold(std::uint32_t window, Outputs outputs);
 
   // After the last Fold, once: decodes, fills `label_map` ([k][j][i] of the volume's grid, `bytes_per_voxel`
@@ -103,19 +112,24 @@ class PreparedRun {
                        const std::optional<RegionLabels>& region);
   absl::Status UseRegion(const std::optional<RegionLabels>& region);
   absl::Status UseBox(const volume::Box& box);
-  absl::Status PrepareInputs(std::span<const compute::StoredSlice> slices);
+  std::uint32_t WindowsOfPart() const { return static_cast<std::uint32_t>(plan_.windows.starts.size()); }
+  // The prepared volumes of all networks; of those that have the same intensity once.
+  absl::Status PrepareNetworks(std::span<const compute::StoredSlice> slices);
+  absl::Status PrepareInputs(std::size_t part, std::span<const compute::StoredSlice> slices);
   // Of the next inputs: all at once where one depends on the others.
-  absl::Status AddPrepared(std::vector<at::Tensor> volumes);
-  absl::Status Normalise(std::size_t first_input, std::vector<at::Tensor>& volumes) const;
+  absl::Status AddPrepared(std::size_t part, std::vector<at::Tensor> volumes);
+  absl::Status Normalise(std::size_t part, std::size_t first_input, std::vector<at::Tensor>& volumes) const;
   void SetImportance();
-  absl::Status CheckOutputs(const Outputs& outputs) const;
+  absl::Status CheckOutputs(std::uint32_t window, const Outputs& outputs) const;
   absl::Status CheckFinite(std::uint32_t window, const Outputs& outputs) const;
   absl::Status CheckAllFinite() const;
   bool InPieces() const;
+  // Of a composite, after a part's last window: its labels take the place of its sums.
+  absl::Status EndPart(std::size_t part);
   void AddToSums(std::uint32_t window, const at::Tensor& output);
-  at::Tensor Weights() const;
+  at::Tensor WeightsOfSums() const;
   template <typename Label>
-  absl::StatusOr<Decoded> DecodeAs(const DecodeInput& input, std::span<Label> label_map);
+  absl::StatusOr<Decoded<Label>> DecodeAs(const DecodeInput& input, std::span<Label> label_map);
   template <typename Label>
   absl::StatusOr<RunResult> FinishAs(std::span<Label> label_map);
   absl::StatusOr<RunResult> FinishBoxes();
@@ -123,15 +137,20 @@ class PreparedRun {
   void Report(double labels_ms, double measure_ms, RunResult& result) const;
 
   const v1::Recipe recipe_;
-  RunPlan plan_;  // changes in Prepare, where a crop is known
+  const std::vector<v1::Recipe> networks_;      // models::NetworkRecipe of each
+  const std::vector<std::size_t> prepared_by_;  // models::PreparedBy
+  RunPlan plan_;                                // changes in Prepare, where a crop is known
   const compute::Parallel parallel_;
   const compute::Placement placement_;
   std::vector<compute::StoredArea> areas_;  // of each slice of the first input's volume
   at::Tensor region_;                       // see DecodeInput
-  std::vector<at::Tensor> prepared_;        // of each input [d0][d1][d2], the model grid in memory order
+  // By network and input [d0][d1][d2], the model grid in memory order; a network without looks into
+  // that of prepared_by_.
+  std::vector<std::vector<at::Tensor>> prepared_;
   at::Tensor importance_;                   // [x][y][z] of a window; undefined where all weights are 1
-  at::Tensor sums_;                         // [C_out][d0][d1][d2]
+  at::Tensor sums_;                         // [C_out][d0][d1][d2], of one network at a time
   std::unique_ptr<LabelsInPieces> pieces_;  // in place of the sums, where the recipe allows
+  std::unique_ptr<PaintedLabels> painted_;  // of a composite: the parts that are done
   at::Tensor finite_;  // bool [windows], whether the output was; undefined with plain loops
   std::optional<compute::HeadMaps> maps_;  // of a detector, in place of the sums
   std::uint32_t folded_ = 0;

@@ -17,13 +17,14 @@
 namespace tomoserve::pipeline {
 
 struct RunPlan {
-  volume::Geometry volume;                      // the volume's own grid
-  volume::Box box;                              // of it: what the recipe's crop leaves
-  volume::Geometry cropped;                     // the grid of that box
-  compute::ModelGrid grid;                      // the prepared volume's
-  compute::WindowPlan windows;                  // on `grid`
-  std::vector<std::int64_t> input_shape;        // of the network: [1, C, spatial...]
-  std::vector<std::int64_t> output_shape;       // of the network: [1, C_out, spatial...]
+  volume::Geometry volume;                // the volume's own grid
+  volume::Box box;                        // of it: what the recipe's crop leaves
+  volume::Geometry cropped;               // the grid of that box
+  compute::ModelGrid grid;                // the prepared volume's
+  compute::WindowPlan windows;            // on `grid`; of each part of a composite
+  std::vector<std::int64_t> input_shape;  // of the network: [1, C, spatial...]
+  // Of the network: [1, C_out, spatial...]; of a composite C_out is the most that a part has.
+  std::vector<std::int64_t> output_shape;
   std::vector<std::int64_t> mirror_dimensions;  // of these tensors
   // Of this run's arrays at the worst moment, network and label map not counted. On the host: all of them
   // where the placement is a CPU, else what staging takes. On a device: what it would take there, for any

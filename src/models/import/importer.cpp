@@ -1,12 +1,14 @@
 // Files in, a repository entry out.
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <map>
 #include <system_error>
 
 #include "models/import/archive.h"
+#include "models/import/composite.h"
 #include "models/import/draft.h"
 #include "models/import/errors.h"
 #include "models/names.h"
@@ -21,6 +23,7 @@ using importer::Json;
 using Described = std::map<std::string, Json>;
 
 constexpr std::size_t kMaxFiles = 16;
+constexpr std::size_t kMaxFilesOfParts = 28;
 
 std::string FileName(const std::string& path) {
   return importer::OneLine(fs::path(path).filename().string(), 80);
@@ -72,26 +75,92 @@ absl::Status CheckAgree(const Described& first, const Described& other, const st
   return absl::OkStatus();
 }
 
-// Names in the entry: model.ts; of several files fold_<fold>.ts where the folds differ, else model_<n>.ts.
-std::vector<std::string> EntryNames(const std::vector<Described>& all) {
-  if (all.size() == 1) return {"model.ts"};
+// Files of one network, by their numbers.
+using Group = std::vector<std::size_t>;
+
+// Files that agree in everything but the fold, in the order of the first of each.
+std::vector<Group> GroupsOf(const std::vector<Described>& all) {
+  std::vector<Group> groups;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const auto same = std::find_if(groups.begin(), groups.end(), [&](const Group& group) {
+      return CheckAgree(all[group[0]], all[i], "").ok();
+    });
+    if (same == groups.end()) {
+      groups.push_back({i});
+    } else {
+      same->push_back(i);
+    }
+  }
+  return groups;
+}
+
+// Names of a group's files: `base`.ts; of several base_fold_<fold>.ts where the folds differ, else
+// base_<n>.ts.
+std::vector<std::string> NamesOf(const std::vector<Described>& all, const Group& group,
+                                 const std::string& base, const std::string& fold_base) {
+  if (group.size() == 1) return {absl::StrCat(base, ".ts")};
   std::vector<std::string> names;
   std::map<std::string, int> seen;
-  for (const Described& described : all) {
-    const auto checkpoint = described.find("checkpoint.json");
+  for (const std::size_t file : group) {
+    const auto checkpoint = all[file].find("checkpoint.json");
     std::string fold;
-    if (checkpoint != described.end() && checkpoint->second.is_object() &&
+    if (checkpoint != all[file].end() && checkpoint->second.is_object() &&
         checkpoint->second.contains("fold")) {
       fold = importer::FolderName(importer::Short(checkpoint->second["fold"]));
     }
     if (fold.empty() || ++seen[fold] > 1) {
       names.clear();
-      for (std::size_t i = 0; i < all.size(); ++i) names.push_back(absl::StrCat("model_", i, ".ts"));
+      for (std::size_t i = 0; i < group.size(); ++i) names.push_back(absl::StrCat(base, "_", i, ".ts"));
       return names;
     }
-    names.push_back(absl::StrCat("fold_", fold, ".ts"));
+    names.push_back(absl::StrCat(fold_base, fold, ".ts"));
   }
   return names;
+}
+
+// Names in the entry: of one group model.ts or fold_<fold>.ts, of several part_1.ts or part_1_fold_<fold>.ts.
+std::vector<std::string> EntryNames(const std::vector<Described>& all, const std::vector<Group>& groups) {
+  std::vector<std::string> names(all.size());
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    const std::string part = absl::StrCat("part_", g + 1);
+    const std::vector<std::string> of_group = groups.size() == 1
+                                                  ? NamesOf(all, groups[g], "model", "fold_")
+                                                  : NamesOf(all, groups[g], part, part + "_fold_");
+    for (std::size_t i = 0; i < groups[g].size(); ++i) names[groups[g][i]] = of_group[i];
+  }
+  return names;
+}
+
+absl::StatusOr<importer::Draft> DraftOf(const Described& described, const ImportOptions& options) {
+  return IsNnunet(described)
+             ? importer::DraftOfNnunet(described.at("plans.json"), described.at("dataset.json"),
+                                       described.at("checkpoint.json"), options)
+             : importer::DraftOfMonai(described.at("inference.json"), described.at("metadata.json"), options);
+}
+
+// The draft of a composite, whose parts these groups are.
+absl::StatusOr<importer::Draft> DraftOfGroups(const std::vector<std::string>& files,
+                                              const std::vector<Described>& all,
+                                              const std::vector<Group>& groups,
+                                              const std::vector<std::string>& names,
+                                              const ImportOptions& options) {
+  if (groups.size() < 2) {
+    return importer::Malformed("--composite", "files of at least two models are required");
+  }
+  std::vector<importer::PartDraft> parts;
+  for (const Group& group : groups) {
+    importer::PartDraft& part = parts.emplace_back();
+    part.source = FileName(files[group[0]]);
+    auto drafted = DraftOf(all[group[0]], options);
+    if (!drafted.ok()) {
+      return base::Error(drafted.status().code(), base::ReasonOf(drafted.status()),
+                         base::ValueOf(drafted.status()),
+                         absl::StrCat(part.source, ": ", drafted.status().message()));
+    }
+    part.draft = *std::move(drafted);
+    for (const std::size_t file : group) part.files.push_back(names[file]);
+  }
+  return importer::DraftOfComposite(std::move(parts));
 }
 
 absl::Status WriteFailed(const fs::path& path, const std::string& text) {
@@ -120,22 +189,23 @@ absl::Status Fill(const ImportedModel& model, const fs::path& folder) {
 
 absl::StatusOr<ImportedModel> importer::Compose(const std::vector<std::string>& files,
                                                 const ImportOptions& options) {
-  if (files.empty() || files.size() > kMaxFiles) {
+  const std::size_t most = options.composite ? kMaxFilesOfParts : kMaxFiles;
+  if (files.empty() || files.size() > most) {
     return base::Error(absl::StatusCode::kInvalidArgument, "IMPORT_INVALID", absl::StrCat(files.size()),
-                       absl::StrCat("from 1 to ", kMaxFiles, " files are required"));
+                       absl::StrCat("from 1 to ", most, " files are required"));
   }
   std::vector<Described> all;
   for (const std::string& file : files) {
     TS_ASSIGN_OR_RETURN(Described described, Describe(file));
-    if (!all.empty()) TS_RETURN_IF_ERROR(CheckAgree(all[0], described, FileName(file)));
+    if (!all.empty() && !options.composite) {
+      TS_RETURN_IF_ERROR(CheckAgree(all[0], described, FileName(file)));
+    }
     all.push_back(std::move(described));
   }
-  const Described& first = all[0];
+  const std::vector<Group> groups = GroupsOf(all);
+  const std::vector<std::string> names = EntryNames(all, groups);
   absl::StatusOr<importer::Draft> drafted =
-      IsNnunet(first)
-          ? importer::DraftOfNnunet(first.at("plans.json"), first.at("dataset.json"),
-                                    first.at("checkpoint.json"), options)
-          : importer::DraftOfMonai(first.at("inference.json"), first.at("metadata.json"), options);
+      options.composite ? DraftOfGroups(files, all, groups, names, options) : DraftOf(all[0], options);
   TS_ASSIGN_OR_RETURN(importer::Draft draft, std::move(drafted));
 
   ImportedModel model;
@@ -147,9 +217,8 @@ absl::StatusOr<ImportedModel> importer::Compose(const std::vector<std::string>& 
         absl::StatusCode::kInvalidArgument, "NAME_INVALID", importer::OneLine(model.name, 64),
         "a name of 1 to 64 of A-Z, a-z, 0-9, '_', '.' and '-', without a leading dot, is required");
   }
-  const std::vector<std::string> names = EntryNames(all);
   for (std::size_t i = 0; i < files.size(); ++i) {
-    draft.recipe.mutable_network()->add_files(names[i]);
+    if (!options.composite) draft.recipe.mutable_network()->add_files(names[i]);
     model.files.emplace_back(names[i], files[i]);
   }
   importer::AddCard(draft.about, draft.notes, &draft.recipe);
