@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <map>
 #include <mutex>
@@ -67,6 +68,13 @@ class LaneExecutor final : public Executor {
     lanes_.clear();  // joins
   }
 
+  void Expect(const std::string& run_id, std::uint32_t urgency) override {
+    const std::lock_guard lock(mutex_);
+    const auto [known, added] = expected_.emplace(run_id, next_key_);
+    if (!added) return;
+    queue_.Expect(next_key_++, urgency);
+  }
+
   void Submit(std::shared_ptr<Job> job, JobOptions options) override {
     auto run = std::make_shared<Run>();
     run->options = std::move(options);
@@ -78,6 +86,7 @@ class LaneExecutor final : public Executor {
     if (run->options.batcher == nullptr) run->options.batcher = one_by_one_;
     {
       const std::lock_guard lock(mutex_);
+      Arrived(run->options.run_id);
       run->key = next_key_++;
       run->submitted_ms = base::MonotonicMs();
       if (stopping_) Fail(*run, Cancelled());
@@ -87,9 +96,26 @@ class LaneExecutor final : public Executor {
     work_.notify_all();
   }
 
+  void Update(const std::string& run_id, std::uint32_t urgency, std::optional<double> deadline_ms) override {
+    {
+      const std::lock_guard lock(mutex_);
+      if (const auto expected = expected_.find(run_id); expected != expected_.end()) {
+        queue_.Update(expected->second, urgency, deadline_ms);
+      }
+      for (const auto& [key, run] : runs_) {
+        if (run->options.run_id != run_id) continue;
+        run->options.urgency = urgency;
+        run->options.deadline_ms = deadline_ms;
+        queue_.Update(key, urgency, deadline_ms);
+      }
+    }
+    work_.notify_all();
+  }
+
   void Cancel(const std::string& run_id) override {
     {
       const std::lock_guard lock(mutex_);
+      Arrived(run_id);
       for (const auto& [key, run] : runs_) {
         if (run->options.run_id == run_id) Fail(*run, Cancelled());
       }
@@ -124,8 +150,10 @@ class LaneExecutor final : public Executor {
         RunLaneTask(lane, lock);
       } else if (auto finished = TakeAtRest()) {
         Finish(std::move(finished), lock);
-      } else if (const auto batch = queue_.Next(base::MonotonicMs())) {
+      } else if (const auto batch = queue_.Next(base::MonotonicMs(), lane)) {
         RunBatch(*batch, lane, lock);
+      } else if (const auto until_ms = queue_.held_until_ms()) {
+        work_.wait_for(lock, std::chrono::duration<double, std::milli>(*until_ms - base::MonotonicMs()));
       } else if (stopping_ && runs_.empty()) {
         return;
       } else {
@@ -150,6 +178,13 @@ class LaneExecutor final : public Executor {
             .deadline_ms = run.options.deadline_ms,
             .submitted_ms = run.submitted_ms,
             .windows = run.windows};
+  }
+
+  void Arrived(const std::string& run_id) {
+    const auto expected = expected_.find(run_id);
+    if (expected == expected_.end()) return;
+    queue_.Arrived(expected->second);
+    expected_.erase(expected);
   }
 
   void Fail(Run& run, absl::Status status) {
@@ -269,6 +304,7 @@ class LaneExecutor final : public Executor {
   RunKey next_key_ = 0;                          // guarded by mutex_
   std::map<RunKey, std::shared_ptr<Run>> runs_;  // guarded by mutex_
   WindowQueue queue_;                            // of those without an error; guarded by mutex_
+  std::map<std::string, RunKey> expected_;       // by run id; guarded by mutex_
   Counters counters_;                            // guarded by mutex_
   bool stopping_ = false;                        // guarded by mutex_
   LaneTask* every_lane_ = nullptr;               // guarded by mutex_

@@ -23,12 +23,30 @@ bool Before(const QueuedRun& a, const QueuedRun& b) {
 
 void WindowQueue::Add(const QueuedRun& run) {
   if (run.windows == 0) return;
-  turns_[run.urgency].Prune([&](const Batcher* model) {
+  PruneTurns(run.urgency);
+  entries_.push_back({.run = run, .waits_since_ms = run.submitted_ms});
+}
+
+void WindowQueue::Update(RunKey key, std::uint32_t urgency, std::optional<double> deadline_ms) {
+  if (const auto expected = expected_.find(key); expected != expected_.end()) {
+    expected->second.urgency = urgency;
+    return;
+  }
+  for (Entry& entry : entries_) {
+    if (entry.run.key != key) continue;
+    if (entry.run.urgency != urgency) PruneTurns(urgency);
+    entry.run.urgency = urgency;
+    entry.run.deadline_ms = deadline_ms;
+  }
+  Forget();
+}
+
+void WindowQueue::PruneTurns(std::uint32_t urgency) {
+  turns_[urgency].Prune([&](const Batcher* model) {
     return std::any_of(entries_.begin(), entries_.end(), [&](const Entry& entry) {
-      return entry.run.batcher == model && entry.run.urgency == run.urgency;
+      return entry.run.batcher == model && entry.run.urgency == urgency;
     });
   });
-  entries_.push_back({.run = run, .waits_since_ms = run.submitted_ms});
 }
 
 void WindowQueue::Remove(RunKey key) {
@@ -46,14 +64,25 @@ void WindowQueue::Folded(RunKey key, double now_ms) {
   }
 }
 
-std::optional<WindowBatch> WindowQueue::Next(double now_ms) {
+void WindowQueue::Expect(RunKey key, std::uint32_t urgency) { expected_[key].urgency = urgency; }
+
+void WindowQueue::Arrived(RunKey key) { expected_.erase(key); }
+
+std::optional<WindowBatch> WindowQueue::Next(double now_ms, std::uint32_t lane) {
+  held_until_ms_.reset();
   Entry* leader = Leader();
   if (leader == nullptr) return std::nullopt;
   WindowBatch batch;
-  if (ms_since_risen_ >= kPlainPerRisen * risen_ms_) {
-    Entry* risen = Risen(leader->run.urgency, now_ms);
-    batch.risen = risen != nullptr && risen != leader;
-    if (batch.risen) leader = risen;
+  Entry* risen = nullptr;
+  if (ms_since_risen_ >= kPlainPerRisen * risen_ms_) risen = Risen(leader->run.urgency, now_ms);
+  batch.risen = risen != nullptr && risen != leader;
+  if (batch.risen) leader = risen;
+  if (risen == nullptr) {
+    const double until_ms = HeldUntil(*leader, now_ms, lane);
+    if (until_ms > now_ms) {
+      held_until_ms_ = until_ms;
+      return std::nullopt;
+    }
   }
   batch.batcher = leader->run.batcher;
   batch.urgency = leader->run.urgency;
@@ -107,6 +136,21 @@ WindowQueue::Entry* WindowQueue::Leader() {
     }
   }
   return first;
+}
+
+double WindowQueue::HeldUntil(const Entry& leader, double now_ms, std::uint32_t lane) {
+  const Batcher& batcher = *leader.run.batcher;
+  const double cost_ms = turns_[leader.run.urgency].CostOf(batcher, batcher.largest_bucket());
+  for (auto& [key, expected] : expected_) {
+    if (expected.urgency <= leader.run.urgency) continue;
+    if (!expected.lane) {
+      expected.lane = lane;
+      expected.held_since_ms = now_ms;
+    }
+    const double until_ms = expected.held_since_ms + cost_ms;
+    if (expected.lane == lane && until_ms > now_ms) return until_ms;  // the others may hold other lanes
+  }
+  return now_ms;
 }
 
 WindowQueue::Entry* WindowQueue::Risen(std::uint32_t urgency, double now_ms) {

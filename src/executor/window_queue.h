@@ -49,6 +49,8 @@ struct WindowBatch {
 //   the earliest deadline, then the oldest run leads.
 //   Mates: the leader's other windows, then those of the model's other runs, of any class, most urgent first.
 //   Ageing: see above. A risen run is sure of one window in its batch; the rest is filled as always.
+//   Expected runs: one lane for each begins nothing less urgent, for no longer than what it would begin
+//   takes.
 // Confined to one thread at a time. `now_ms` of all calls never falls.
 class WindowQueue {
  public:
@@ -56,13 +58,21 @@ class WindowQueue {
   explicit WindowQueue(std::uint32_t ahead) : ahead_(ahead) {}
 
   void Add(const QueuedRun& run);
+  // Another class or deadline. Unknown keys are ignored.
+  void Update(RunKey key, std::uint32_t urgency, std::optional<double> deadline_ms);
   // It gets no more windows. Unknown keys are ignored.
   void Remove(RunKey key);
   // The next one of its windows, in order. Unknown keys are ignored: a run whose last window is begun is
   // gone.
   void Folded(RunKey key, double now_ms);
-  // Begins the windows it returns. Nothing when no run can give one.
-  std::optional<WindowBatch> Next(double now_ms);
+  // A run of this class is about to be added. Unknown keys of Arrived are ignored.
+  void Expect(RunKey key, std::uint32_t urgency);
+  // It was, or will not be.
+  void Arrived(RunKey key);
+  // Begins the windows it returns, on `lane`. Nothing when no run can give one, or the lane is held.
+  std::optional<WindowBatch> Next(double now_ms, std::uint32_t lane = 0);
+  // When the last Next returned nothing because the lane is held: until when, unless something arrives.
+  std::optional<double> held_until_ms() const { return held_until_ms_; }
   // A batch's pass took so long on its lane.
   void Computed(const WindowBatch& batch, double elapsed_ms);
 
@@ -73,6 +83,13 @@ class WindowQueue {
     std::uint32_t folded = 0;
     double waits_since_ms = 0;  // for a window
   };
+  struct Expected {
+    std::uint32_t urgency = 0;
+    std::optional<std::uint32_t> lane;  // held for it
+    double held_since_ms = 0;
+  };
+  // Models without a run of the class lose what they owe in it.
+  void PruneTurns(std::uint32_t urgency);
   bool Ready(const Entry& entry) const { return entry.begun - entry.folded <= ahead_; }
   // Nothing when no run is ready.
   Entry* Leader();
@@ -80,6 +97,8 @@ class WindowQueue {
   Entry* Risen(std::uint32_t urgency, double now_ms);
   // The model's ready run that is first in plain order.
   Entry* FirstOf(const Batcher* model);
+  // Until when the lane leaves the leader's windows alone; the past: it does not.
+  double HeldUntil(const Entry& leader, double now_ms, std::uint32_t lane);
   void Take(Entry& entry, std::uint32_t most, double now_ms, WindowBatch& batch);
   // What a batch costs, or costs more than was expected.
   void Charge(const WindowBatch& batch, double ms);
@@ -88,8 +107,10 @@ class WindowQueue {
   const std::uint32_t ahead_;
   std::vector<Entry> entries_;            // each has a window that is not begun
   std::map<std::uint32_t, Turns> turns_;  // of each class with an entry
-  double risen_ms_ = 0;                   // cost of the last batch that a risen run led
-  double ms_since_risen_ = 0;             // cost of those begun since then
+  std::map<RunKey, Expected> expected_;
+  std::optional<double> held_until_ms_;
+  double risen_ms_ = 0;        // cost of the last batch that a risen run led
+  double ms_since_risen_ = 0;  // cost of those begun since then
 };
 
 }  // namespace tomoserve::executor

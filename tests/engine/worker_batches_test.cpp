@@ -188,6 +188,32 @@ TEST_P(WorkerBatchesTest, ANetworkThatIsAnotherInABatchRunsAlone) {
   }
 }
 
+TEST_P(WorkerBatchesTest, AnEarlierProofStandsWhereTheSameSizesWereTried) {
+  // Would not be proved: what is used shows whether it was tried.
+  const std::string archive = Archive("x + torch.sub(x, x.mean([0], True))");
+  ipc::v1::BucketProof proof;
+  for (const std::uint32_t size : {1, 2}) proof.add_buckets(size);
+  for (const std::uint32_t size : {1, 2, 4}) proof.add_tried(size);
+  const auto known =
+      Started({"--lanes", "1", "--buckets", "1,2,4"}).Load("m", archive, testing::SmallRecipe(), proof);
+  ASSERT_TRUE(known.warm());
+  EXPECT_GT(known.ms_per_window(), 0);
+  EXPECT_THAT(known.proof().buckets(), ::testing::ElementsAre(1, 2));
+  EXPECT_THAT(known.proof().tried(), ::testing::ElementsAre(1, 2, 4));
+  const auto other =
+      Started({"--lanes", "1", "--buckets", "1,2"}).Load("m", archive, testing::SmallRecipe(), proof);
+  ASSERT_TRUE(other.warm());
+  EXPECT_THAT(other.proof().buckets(), ::testing::ElementsAre(1)) << "proved anew";
+}
+
+TEST_P(WorkerBatchesTest, ASizeThatFailedIsNoProofForTheNextStart) {
+  const auto state =
+      Started({"--lanes", "1", "--buckets", "1,2,4"}).Load("m", Archive("x.reshape([1, 1, 8, 8, 8])"));
+  ASSERT_TRUE(state.warm());
+  EXPECT_THAT(state.proof().buckets(), ::testing::ElementsAre(1));
+  EXPECT_THAT(state.proof().tried(), ::testing::IsEmpty());
+}
+
 TEST_P(WorkerBatchesTest, WindowsOfAnySizeRunAlone) {
   WorkerProgram& worker = Logged({"--lanes", "1", "--buckets", "1,2"});
   ASSERT_TRUE(worker.Load("m", Archive("x"), testing::SmallRecipe(0)).warm());

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "engine/worker_program.h"
+#include "models/npy_files.h"
 
 namespace tomoserve {
 namespace {
@@ -64,6 +65,40 @@ TEST(WorkerDetectorTest, AnswersBoxesAndNoLabelMap) {
     EXPECT_EQ(done.findings(0).key_slice_k(), 4u);
     EXPECT_EQ(volume.Labels(), std::string(16 * 16 * 16, '\0'));
   }
+}
+
+TEST(WorkerDetectorTest, AKnownAnswerIsItsBoxes) {
+  constexpr std::size_t kSize = 16;
+  std::vector<std::int16_t> values(kSize * kSize * kSize);
+  for (std::size_t k = 4; k < 8; ++k) {
+    for (std::size_t j = 4; j < 8; ++j) {
+      for (std::size_t i = 4; i < 8; ++i) values[(k * kSize + j) * kSize + i] = 1;
+    }
+  }
+  v1::Recipe recipe = DetectorRecipe();
+  v1::KnownAnswer& known = *recipe.mutable_known_answer();
+  known.set_volume("v.npy");
+  *known.mutable_geometry() = TestVolume().Request("r", "m").geometry();
+  v1::KnownBox& box = *known.add_boxes();
+  box.set_label(1);
+  for (int axis = 0; axis < 3; ++axis) {
+    box.add_center_lps(4);
+    box.add_size_mm(8);
+  }
+  box.set_score(0.9999);
+  known.set_box_mm(0.1);
+  known.set_box_score(0.005);
+  WorkerProgram worker({"--lanes", "2"});
+  worker.AwaitHello();
+  const auto load = [&] {
+    return worker.LoadEnsemble("m", {Archive("[c, b]"), models::NpyOf(values, "(16, 16, 16)")}, recipe);
+  };
+  const auto state = load();
+  EXPECT_TRUE(state.warm()) << state.refused().code() << " " << state.refused().value();
+  known.mutable_boxes(0)->set_center_lps(0, 4.5);
+  EXPECT_EQ(load().refused().value(),
+            "1 of 1 boxes are missing, 1 are new; the first one's nearest is off by 0.5 mm, score 5.46e-05; "
+            "0.1 mm, 0.005 may");
 }
 
 TEST(WorkerDetectorTest, RefusesMapsThatAreNotTheRecipes) {

@@ -129,14 +129,15 @@ class WorkerProgram {
   std::string AwaitFailure() { return AwaitAnswer().failed().reason().code(); }
 
   ipc::v1::ModelState Load(const std::string& digest, const std::string& archive,
-                           const v1::Recipe& recipe = SmallRecipe()) {
-    return LoadEnsemble(digest, {archive}, recipe);
+                           const v1::Recipe& recipe = SmallRecipe(), const ipc::v1::BucketProof& proof = {}) {
+    return LoadEnsemble(digest, {archive}, recipe, proof);
   }
   // `archives`: of the recipe's files, in their order.
   ipc::v1::ModelState LoadEnsemble(const std::string& digest, const std::vector<std::string>& archives,
-                                   const v1::Recipe& recipe) {
+                                   const v1::Recipe& recipe, const ipc::v1::BucketProof& proof = {}) {
     ipc::v1::WorkerRequest request;
     request.mutable_load()->set_model_digest(digest);
+    *request.mutable_load()->mutable_proof() = proof;
     *request.mutable_load()->mutable_recipe() = recipe;
     std::vector<base::UniqueFd> files;
     std::vector<int> fds;

@@ -79,6 +79,19 @@ TEST_F(WindowQueueTest, OrdersByClassThenDeadlineThenAge) {
   EXPECT_EQ(order, "suelabo");
 }
 
+TEST_F(WindowQueueTest, FollowsARunsNewClassAndDeadline) {
+  Add('a', one_, kRoutine, 2, 3000);
+  Add('b', one_, kRoutine, 2, 2000);
+  EXPECT_EQ(Next(), "b/1");
+  queue_.Update('a', kRoutine, 1000);
+  EXPECT_EQ(Next(), "a/1");
+  queue_.Update('b', kStat, std::nullopt);
+  EXPECT_EQ(Next(), "b/1");
+  queue_.Update('b', kStat, std::nullopt);  // is gone
+  EXPECT_EQ(Next(), "a/1");
+  EXPECT_EQ(Next(), "");
+}
+
 TEST_F(WindowQueueTest, FillsABatchWithTheModelsOtherRunsInOrderOfUrgency) {
   Add('o', four_, kOffPeak, 9);
   Add('x', other_, kRoutine, 9);

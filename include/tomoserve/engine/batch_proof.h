@@ -15,4 +15,8 @@ namespace tomoserve::engine {
 // Network::Forward.
 absl::StatusOr<double> ProveBatch(const Network& network, std::uint32_t windows);
 
+// Median milliseconds of such a pass where an earlier proof stands for its bits. Errors: those of
+// Network::Forward.
+absl::StatusOr<double> TimeBatch(const Network& network, std::uint32_t windows);
+
 }  // namespace tomoserve::engine

@@ -54,7 +54,15 @@ class Executor {
   static std::unique_ptr<Executor> Create(std::uint32_t lanes, std::uint32_t ahead);
   // Cancels what is left, waits for the windows in flight and for every `finished`. Not from a lane.
   virtual ~Executor() = default;
+  // A run of this class is being prepared. Until Submit or Cancel of its id one lane that becomes free leaves
+  // less urgent windows alone, for no longer than a batch of them takes, so that the run does not wait for
+  // one.
+  virtual void Expect(const std::string& run_id, std::uint32_t urgency) = 0;
   virtual void Submit(std::shared_ptr<Job> job, JobOptions options) = 0;
+  // Another class or deadline, from the next batch on; also of a run that is expected. Unknown ids are
+  // ignored.
+  virtual void Update(const std::string& run_id, std::uint32_t urgency,
+                      std::optional<double> deadline_ms) = 0;
   // Between two batches; unknown ids are ignored. A window in flight is completed and thrown away. The last
   // window's Fold may win: then the job is finished with OK.
   virtual void Cancel(const std::string& run_id) = 0;

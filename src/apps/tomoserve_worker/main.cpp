@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <functional>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <thread>
@@ -69,6 +70,11 @@ void Beat(const std::stop_token& stop, const sigset_t& signals, Front& front, co
     ipc::v1::WorkerReply reply;
     reply.mutable_heartbeat()->set_windows(worker.windows_done());
     reply.mutable_heartbeat()->set_device_memory_used_bytes(worker.device_memory_used_bytes());
+    const executor::Counters counters = worker.counters();
+    reply.mutable_heartbeat()->set_batch_windows(counters.windows);
+    reply.mutable_heartbeat()->set_batch_slots(counters.slots);
+    reply.mutable_heartbeat()->set_busy_seconds(
+        std::accumulate(counters.lane_busy_ms.begin(), counters.lane_busy_ms.end(), 0.0) / 1000);
     front.Send(reply).IgnoreError();  // logged; the receiving loop ends
     if (sigtimedwait(&signals, nullptr, &kHeartbeat) > 0) {
       front.Shutdown();
@@ -199,7 +205,8 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
     const std::vector<std::uint32_t>& buckets = arguments.buckets;
-    const bool ascending = std::is_sorted(buckets.begin(), buckets.end(), std::less_equal<>());
+    const bool ascending =
+        std::adjacent_find(buckets.begin(), buckets.end(), std::greater_equal<>()) == buckets.end();
     if (!buckets.empty() && (buckets.front() != 1 || !ascending)) {
       throw CLI::ValidationError("--buckets", "sizes ascend from 1, as 1,2,4");
     }

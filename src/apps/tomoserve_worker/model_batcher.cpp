@@ -12,14 +12,16 @@
 namespace tomoserve::worker {
 
 ModelBatcher::ModelBatcher(std::vector<std::uint32_t> buckets, double window_ms,
-                           std::shared_ptr<const engine::Network> network, RunResources resources)
+                           std::vector<std::shared_ptr<const engine::Network>> networks,
+                           RunResources resources)
     : Batcher(std::move(buckets), window_ms),
-      network_(std::move(network)),
+      networks_(std::move(networks)),
       resources_(std::move(resources)) {}
 
 // One input of `bucket` windows: the slots', and zeros where there are fewer, or one could not be had.
-absl::StatusOr<at::Tensor> ModelBatcher::Gather(std::span<Slot> slots, std::uint32_t bucket) const {
-  std::vector<std::int64_t> shape(network_->window_shape().begin(), network_->window_shape().end());
+absl::StatusOr<at::Tensor> ModelBatcher::Gather(const engine::Network& network, std::span<Slot* const> slots,
+                                                std::uint32_t bucket) const {
+  std::vector<std::int64_t> shape(network.window_shape().begin(), network.window_shape().end());
   const std::vector<std::int64_t> window_shape = shape;
   shape[0] = bucket;
   at::Tensor batch = at::empty(shape, at::TensorOptions(at::kFloat).device(resources_.device.device()));
@@ -29,7 +31,7 @@ absl::StatusOr<at::Tensor> ModelBatcher::Gather(std::span<Slot> slots, std::uint
       row.zero_();
       continue;
     }
-    Slot& slot = slots[position];
+    Slot& slot = *slots[position];
     const absl::StatusOr<at::Tensor> window = static_cast<Run&>(*slot.job).Gather(slot.window);
     if (window.ok() && window->sizes() == at::IntArrayRef(window_shape)) {
       row.copy_(*window);
@@ -48,25 +50,41 @@ absl::StatusOr<at::Tensor> ModelBatcher::Gather(std::span<Slot> slots, std::uint
 
 absl::Status ModelBatcher::Forward(std::span<Slot> slots, std::uint32_t bucket, std::uint32_t) {
   resources_.device.Use();
+  for (std::size_t n = 0; n < networks_.size(); ++n) {
+    std::vector<Slot*> own;
+    for (Slot& slot : slots) {
+      if (static_cast<const Run&>(*slot.job).NetworkOf(slot.window) == n) own.push_back(&slot);
+    }
+    if (own.empty()) continue;
+    // A window's bits are the same in every bucket.
+    const auto windows = static_cast<std::uint32_t>(own.size());
+    TS_RETURN_IF_ERROR(ForwardOn(*networks_[n], own, windows == slots.size() ? bucket : BucketFor(windows)));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ModelBatcher::ForwardOn(const engine::Network& network, std::span<Slot* const> slots,
+                                     std::uint32_t bucket) {
   resources_.in_flight->AwaitRoom();
-  const std::vector<std::int64_t>& mirrored = static_cast<const Run&>(*slots.front().job).mirror_dimensions();
+  const std::vector<std::int64_t>& mirrored =
+      static_cast<const Run&>(*slots.front()->job).mirror_dimensions();
   const absl::StatusOr<pipeline::Outputs> outputs =
       compute::Fenced([&]() -> absl::StatusOr<pipeline::Outputs> {
-        TS_ASSIGN_OR_RETURN(const at::Tensor batch, Gather(slots, bucket));
+        TS_ASSIGN_OR_RETURN(const at::Tensor batch, Gather(network, slots, bucket));
         return pipeline::ForwardMirrored(batch, mirrored,
-                                         [&](const at::Tensor& input) { return network_->Forward(input); });
+                                         [&](const at::Tensor& input) { return network.Forward(input); });
       });
   TS_RETURN_IF_ERROR(outputs.status());
   resources_.in_flight->Mark();
   return compute::Fenced([&] {
     for (std::size_t position = 0; position < slots.size(); ++position) {
-      if (!slots[position].status.ok()) continue;
+      if (!slots[position]->status.ok()) continue;
       // Views: the batch's outputs live until the last of its windows is folded, on a GPU at once.
       pipeline::Outputs own;
       for (const at::Tensor& output : outputs->tensors) {
         own.tensors.push_back(output.narrow(0, static_cast<std::int64_t>(position), 1));
       }
-      slots[position].output = Run::OutputOf(std::move(own));
+      slots[position]->output = Run::OutputOf(std::move(own));
     }
     return absl::OkStatus();
   });

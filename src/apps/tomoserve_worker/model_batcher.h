@@ -13,21 +13,25 @@
 
 namespace tomoserve::worker {
 
-// Of jobs that are Runs of the network's model.
+// Of jobs that are Runs of one model; of a composite each of its networks computes its own windows of the
+// batch.
 class ModelBatcher final : public executor::Batcher {
  public:
-  // `buckets`: proved sizes. `window_ms`: see executor::Batcher.
+  // `buckets`: sizes that are proved for every network. `window_ms`: see executor::Batcher.
   ModelBatcher(std::vector<std::uint32_t> buckets, double window_ms,
-               std::shared_ptr<const engine::Network> network, RunResources resources);
+               std::vector<std::shared_ptr<const engine::Network>> networks, RunResources resources);
 
   // The windows' own errors come with Fold, where each run looks at what it gets.
   absl::Status Forward(std::span<Slot> slots, std::uint32_t bucket, std::uint32_t lane) override;
   void FreeMemory() override;
 
  private:
-  absl::StatusOr<at::Tensor> Gather(std::span<Slot> slots, std::uint32_t bucket) const;
+  // Windows of one network.
+  absl::Status ForwardOn(const engine::Network& network, std::span<Slot* const> slots, std::uint32_t bucket);
+  absl::StatusOr<at::Tensor> Gather(const engine::Network& network, std::span<Slot* const> slots,
+                                    std::uint32_t bucket) const;
 
-  const std::shared_ptr<const engine::Network> network_;
+  const std::vector<std::shared_ptr<const engine::Network>> networks_;
   const RunResources resources_;
 };
 

@@ -43,13 +43,12 @@ absl::Status CheckSize(const pipeline::RunPlan& plan, std::uint32_t time_points,
 }
 
 // Of all time points together.
-absl::StatusOr<volume::HounsfieldCounts> CountHounsfield(const ipc::v1::StartRun& start,
-                                                         const RunRequest& request,
+absl::StatusOr<volume::HounsfieldCounts> CountHounsfield(const RunRequest& request,
                                                          const compute::Parallel& parallel) {
   volume::HounsfieldCounts sum;
   const std::size_t size_k = request.geometry.size_ijk()[2];
   for (std::uint32_t time_point = 0; time_point < request.time_points; ++time_point) {
-    for (const std::uint32_t channel : start.hounsfield_channels()) {
+    for (const std::uint32_t channel : request.hounsfield_channels) {
       if (channel >= request.channels) {
         return base::Error(absl::StatusCode::kInvalidArgument, "REQUEST_INVALID", "hounsfield_channels",
                            "no such channel");
@@ -93,10 +92,17 @@ void Add(std::uint32_t time_point, pipeline::RunResult result, ipc::v1::RunDone&
 
 }  // namespace
 
+std::uint64_t LoadedModel::weight_bytes() const {
+  std::uint64_t bytes = 0;
+  for (const auto& network : networks) bytes += network->weight_bytes();
+  return bytes;
+}
+
 struct Run::State {
   RunResources resources;
   std::shared_ptr<const LoadedModel> model;
-  ipc::Mapping labels;
+  ipc::Mapping label_map;
+  std::span<std::byte> labels;
   std::uint32_t label_bytes_per_voxel = 0;
   std::vector<std::unique_ptr<pipeline::PreparedRun>> prepared;  // one per time point
   std::vector<std::uint32_t> first_window;                       // of each, in the run's count
@@ -127,6 +133,13 @@ absl::StatusOr<std::shared_ptr<Run>> Run::Prepare(const ipc::v1::StartRun& start
                                                   std::function<bool()> cancelled) {
   TS_ASSIGN_OR_RETURN(RunRequest request, ReadRunRequest(start, fds));
   fds.clear();  // mappings keep what they need
+  return Prepare(std::move(request), std::move(model), resources, resident_bytes, std::move(cancelled));
+}
+
+absl::StatusOr<std::shared_ptr<Run>> Run::Prepare(RunRequest request,
+                                                  std::shared_ptr<const LoadedModel> model,
+                                                  const RunResources& resources, std::uint64_t resident_bytes,
+                                                  std::function<bool()> cancelled) {
   if (request.channels != static_cast<std::uint32_t>(model->recipe.inputs_size())) {
     return base::Error(absl::StatusCode::kInvalidArgument, "REQUEST_INVALID", "channels",
                        "not as many volumes as the recipe has inputs");
@@ -142,8 +155,8 @@ absl::StatusOr<std::shared_ptr<Run>> Run::Prepare(const ipc::v1::StartRun& start
   resources.device.Use();
   auto state = std::make_unique<State>();
   const compute::Parallel parallel{resources.threads, std::move(cancelled)};
-  if (start.hounsfield_channels_size() > 0) {
-    TS_ASSIGN_OR_RETURN(state->hounsfield, CountHounsfield(start, request, parallel));
+  if (!request.hounsfield_channels.empty()) {
+    TS_ASSIGN_OR_RETURN(state->hounsfield, CountHounsfield(request, parallel));
   }
   std::optional<pipeline::RegionLabels> region;
   if (request.region) region = {request.region->bytes(), request.region_bytes_per_voxel};
@@ -158,7 +171,8 @@ absl::StatusOr<std::shared_ptr<Run>> Run::Prepare(const ipc::v1::StartRun& start
   }
   state->resources = resources;
   state->model = std::move(model);
-  state->labels = std::move(request.labels);
+  state->label_map = std::move(request.label_map);
+  state->labels = request.labels;
   state->label_bytes_per_voxel = request.label_bytes_per_voxel;
   return std::shared_ptr<Run>(new Run(std::move(state)));
 }
@@ -169,7 +183,7 @@ absl::Status Run::Forward(std::uint32_t index, std::uint32_t, std::unique_ptr<Ou
   state_->NoteBegun();
   state_->resources.device.Use();
   state_->resources.in_flight->AwaitRoom();
-  const engine::Network& network = *state_->model->network;
+  const engine::Network& network = *state_->model->networks[NetworkOf(index)];
   const std::size_t time_point = state_->TimePointOf(index);
   const pipeline::PreparedRun& prepared = *state_->prepared[time_point];
   const std::uint32_t window = index - state_->first_window[time_point];
@@ -179,6 +193,11 @@ absl::Status Run::Forward(std::uint32_t index, std::uint32_t, std::unique_ptr<Ou
   state_->resources.in_flight->Mark();
   output = OutputOf(std::move(outputs));
   return absl::OkStatus();
+}
+
+std::size_t Run::NetworkOf(std::uint32_t index) const {
+  const std::size_t time_point = state_->TimePointOf(index);
+  return state_->prepared[time_point]->PartOf(index - state_->first_window[time_point]);
 }
 
 absl::StatusOr<at::Tensor> Run::Gather(std::uint32_t index) {
@@ -212,7 +231,7 @@ absl::StatusOr<ipc::v1::RunDone> Run::Finish() {
     state_->last_fold_ms = base::MonotonicMs();
   }
   ipc::v1::RunDone done;
-  const std::span<std::byte> labels = state_->labels.bytes();
+  const std::span<std::byte> labels = state_->labels;
   const std::size_t layer = labels.size() / state_->prepared.size();
   for (std::uint32_t time_point = 0; time_point < state_->prepared.size(); ++time_point) {
     TS_ASSIGN_OR_RETURN(pipeline::RunResult result,

@@ -1,18 +1,21 @@
 // One run on this worker: from a checked request to a filled label map.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "apps/tomoserve_worker/run_request.h"
 #include "tomoserve/base/unique_fd.h"
 #include "tomoserve/engine/compute_device.h"
 #include "tomoserve/engine/launch_bound.h"
 #include "tomoserve/engine/network.h"
 #include "tomoserve/executor/executor.h"
 #include "tomoserve/ipc/v1/worker.pb.h"
+#include "tomoserve/models/known_answer.h"
 #include "tomoserve/pipeline/forward.h"
 #include "tomoserve/v1/recipe.pb.h"
 
@@ -21,9 +24,11 @@ namespace tomoserve::worker {
 // A warm model. Immutable.
 struct LoadedModel {
   v1::Recipe recipe;
-  std::shared_ptr<const engine::Network> network;
-  std::shared_ptr<executor::Batcher> batcher;  // of all its runs
+  std::vector<std::shared_ptr<const engine::Network>> networks;  // one, or of a composite one for each part
+  std::shared_ptr<executor::Batcher> batcher;                    // of all its runs
+  std::uint64_t weight_bytes() const;
   std::uint64_t forward_bytes = 0;  // of the device, that a pass of its largest batch takes; 0: not known
+  std::shared_ptr<const models::KnownCase> known;  // null: the recipe has none
 };
 
 // What the runs of a worker share.
@@ -48,6 +53,13 @@ class Run final : public executor::Job {
                                                       const RunResources& resources,
                                                       std::uint64_t resident_bytes,
                                                       std::function<bool()> cancelled);
+  // The same of a checked request. What its spans point into must outlive the run: slices until this
+  // returns, labels until Finish has.
+  static absl::StatusOr<std::shared_ptr<Run>> Prepare(RunRequest request,
+                                                      std::shared_ptr<const LoadedModel> model,
+                                                      const RunResources& resources,
+                                                      std::uint64_t resident_bytes,
+                                                      std::function<bool()> cancelled);
   ~Run() override;
 
   std::uint32_t windows() const override;
@@ -57,6 +69,8 @@ class Run final : public executor::Job {
   // Forward's halves, for a batch with windows of the model's other runs. The network's input for a window,
   // as pipeline::PreparedRun::Gather; mirror images are of these dimensions; what Fold takes, and judges.
   absl::StatusOr<at::Tensor> Gather(std::uint32_t index);
+  // Which of the model's networks computes a window.
+  std::size_t NetworkOf(std::uint32_t index) const;
   const std::vector<std::int64_t>& mirror_dimensions() const;
   static std::unique_ptr<Output> OutputOf(pipeline::Outputs outputs);
 

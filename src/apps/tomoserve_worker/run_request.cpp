@@ -77,7 +77,8 @@ absl::Status MapLabels(const ipc::v1::StartRun& start, std::span<const base::Uni
   }
   auto labels = ipc::Mapping::Map(fds[0].get(), 0, start.label_bytes(), /*writable=*/true);
   if (!labels.ok()) return Because("label_bytes", labels.status());
-  request.labels = *std::move(labels);
+  request.label_map = *std::move(labels);
+  request.labels = request.label_map.bytes();
   return absl::OkStatus();
 }
 
@@ -105,14 +106,17 @@ absl::StatusOr<RunRequest> ReadRunRequest(const ipc::v1::StartRun& start,
                                           std::span<const base::UniqueFd> fds) {
   auto geometry = volume::Geometry::FromProto(start.geometry());
   if (!geometry.ok()) return Because("geometry", geometry.status());
-  RunRequest request{.geometry = *std::move(geometry),
-                     .time_points = std::max(1u, start.time_points()),
-                     .channels = std::max(1u, start.channels()),
-                     .pixels = {},
-                     .slices = {},
-                     .labels = {},
-                     .label_bytes_per_voxel = start.label_bytes_per_voxel(),
-                     .region = std::nullopt};
+  RunRequest request{
+      .geometry = *std::move(geometry),
+      .time_points = std::max(1u, start.time_points()),
+      .channels = std::max(1u, start.channels()),
+      .pixels = {},
+      .slices = {},
+      .label_map = {},
+      .labels = {},
+      .label_bytes_per_voxel = start.label_bytes_per_voxel(),
+      .hounsfield_channels = {start.hounsfield_channels().begin(), start.hounsfield_channels().end()},
+      .region = std::nullopt};
   const auto& size = request.geometry.size_ijk();
   // At most as many as a message has slices: what is multiplied from here on does not overflow, a geometry
   // has at most 2^40 voxels.

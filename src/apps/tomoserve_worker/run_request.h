@@ -16,17 +16,19 @@
 
 namespace tomoserve::worker {
 
-// Move-only; the spans in `slices` point into `pixels`.
+// Move-only; of a front's request the spans in `slices` point into `pixels`.
 struct RunRequest {
   volume::Geometry geometry;
   std::uint32_t time_points = 1;
-  std::uint32_t channels = 1;                // volumes of a time point
-  std::vector<ipc::Mapping> pixels;          // read-only, one per stored slice
-  std::vector<compute::StoredSlice> slices;  // k ascending, of one volume after the other
-  ipc::Mapping labels;                       // writable, exactly one layer of the grid per time point
-  std::uint32_t label_bytes_per_voxel = 0;   // 1 or 2
-  std::optional<ipc::Mapping> region;        // read-only, exactly one layer of the grid
-  std::uint32_t region_bytes_per_voxel = 0;  // 1 or 2 where there is one
+  std::uint32_t channels = 1;                      // volumes of a time point
+  std::vector<ipc::Mapping> pixels;                // read-only, one per stored slice
+  std::vector<compute::StoredSlice> slices;        // k ascending, of one volume after the other
+  ipc::Mapping label_map;                          // what `labels` lies in, where a front gave it
+  std::span<std::byte> labels;                     // writable, exactly one layer of the grid per time point
+  std::uint32_t label_bytes_per_voxel = 0;         // 1 or 2
+  std::vector<std::uint32_t> hounsfield_channels;  // whose values are counted; not checked
+  std::optional<ipc::Mapping> region;              // read-only, exactly one layer of the grid
+  std::uint32_t region_bytes_per_voxel = 0;        // 1 or 2 where there is one
 
   // Slices of all channels of a time point.
   std::span<const compute::StoredSlice> SlicesOf(std::uint32_t time_point) const;

@@ -55,12 +55,12 @@ bool HasOneWindowShape(const v1::Recipe& recipe) {
 }
 
 // Sizes below the fastest one stay: where fewer windows are there they leave fewer slots empty.
-void DropWhatIsNotFaster(std::vector<Trial>& proved) {
+void DropWhatIsNotFaster(std::vector<Trial>& trials) {
   std::size_t fastest = 0;
-  for (std::size_t i = 1; i < proved.size(); ++i) {
-    if (proved[i].ms_per_window < kWorthwhile * proved[fastest].ms_per_window) fastest = i;
+  for (std::size_t i = 1; i < trials.size(); ++i) {
+    if (trials[i].ms_per_window < kWorthwhile * trials[fastest].ms_per_window) fastest = i;
   }
-  proved.resize(fastest + 1);
+  trials.resize(fastest + 1);
 }
 
 }  // namespace
@@ -74,34 +74,44 @@ absl::StatusOr<WarmNetwork> WarmUp(const engine::Network& network, const v1::Rec
                                    executor::Executor& lanes, const BucketChoice& choice) {
   const engine::ComputeDevice& device = network.device();
   TS_ASSIGN_OR_RETURN(const Trial alone, OnEveryLane(lanes, device, 1, [&] { return network.WarmUp(); }));
-  std::vector<Trial> proved{alone};
-  absl::Status not_proved;
+  WarmNetwork warm;
+  std::vector<Trial> trials{alone};
+  const auto is_hungry = [&](const Trial& trial) {
+    return choice.only_worthwhile && trial.bucket > 1 && trial.bytes > choice.memory_bytes / 4;
+  };
   for (const std::uint32_t bucket : choice.sizes) {
-    if (bucket == 1) continue;
-    if (!HasOneWindowShape(recipe)) break;
-    const double longest_ms = proved.back().ms_per_window * bucket * models::PassesPerWindow(recipe);
-    if (choice.only_worthwhile && longest_ms > kLongestPassMs) break;
-    const auto trial =
-        OnEveryLane(lanes, device, bucket, [&] { return engine::ProveBatch(network, bucket); });
+    const bool is_known = std::find(choice.known.begin(), choice.known.end(), bucket) != choice.known.end();
+    if (bucket == 1 || (!choice.known.empty() && !is_known)) continue;
+    const double longest_ms = trials.back().ms_per_window * bucket * models::PassesPerWindow(recipe);
+    const bool is_slow = choice.only_worthwhile && longest_ms > kLongestPassMs;
+    if (!HasOneWindowShape(recipe) || is_slow || is_hungry(trials.back())) {
+      warm.all_tried = false;
+      break;
+    }
+    const auto trial = OnEveryLane(lanes, device, bucket, [&] {
+      return is_known ? engine::TimeBatch(network, bucket) : engine::ProveBatch(network, bucket);
+    });
     if (trial.ok()) {
-      if (choice.only_worthwhile && trial->bytes > choice.memory_bytes / 4) break;
-      proved.push_back(*trial);
+      warm.proved.push_back(bucket);
+      trials.push_back(*trial);
       continue;
     }
-    if (not_proved.ok()) not_proved = trial.status();
+    if (warm.not_proved.ok()) warm.not_proved = trial.status();
     if (base::ReasonOf(trial.status()) == "BATCH_CHANGES_BITS") continue;
     if (!device.Works()) return trial.status();
-    break;  // larger ones would fail, too
+    warm.all_tried = false;  // larger ones would fail, too
+    break;
   }
-  if (choice.only_worthwhile) DropWhatIsNotFaster(proved);
-  WarmNetwork warm{.buckets = {},
-                   .ms_per_window = proved.back().ms_per_window,
-                   .forward_bytes = 0,
-                   .not_proved = std::move(not_proved)};
-  for (const Trial& trial : proved) {
+  if (is_hungry(trials.back())) trials.pop_back();  // none but the last one is
+  if (choice.only_worthwhile) DropWhatIsNotFaster(trials);
+  warm.buckets.clear();
+  warm.bucket_ms.clear();
+  for (const Trial& trial : trials) {
     warm.buckets.push_back(trial.bucket);
+    warm.bucket_ms.push_back(trial.ms_per_window);
     warm.forward_bytes = std::max(warm.forward_bytes, trial.bytes);
   }
+  warm.ms_per_window = trials.back().ms_per_window;
   return warm;
 }
 

@@ -19,6 +19,9 @@ struct BucketChoice {
   // for a STAT run to wait for, and it takes no more than a quarter of `memory_bytes`.
   bool only_worthwhile = false;
   std::uint64_t memory_bytes = 0;  // of the device
+  // Those that an earlier proof of all sizes found to keep the bits: they are timed only, and no other is
+  // tried. Empty: there was none.
+  std::vector<std::uint32_t> known{};
 };
 
 // The sizes that a worker tries where nobody says any: 1, 2, 4, 8 on a GPU, where they are worthwhile, 1 on a
@@ -26,10 +29,17 @@ struct BucketChoice {
 BucketChoice DefaultBuckets(const engine::ComputeDevice& device, std::uint64_t memory_bytes);
 
 struct WarmNetwork {
-  std::vector<std::uint32_t> buckets{1};  // that may be used, ascending
-  double ms_per_window = 0;               // of one pass, in the largest of them
-  std::uint64_t forward_bytes = 0;        // of the device, of a pass in the largest of them
-  absl::Status not_proved;                // why the first size that was not proved was not
+  // In use, ascending: of the proved ones those that are worthwhile now.
+  std::vector<std::uint32_t> buckets{1};
+  // That keep the bits, ascending; whether they are worthwhile may change.
+  std::vector<std::uint32_t> proved{1};
+  // Whether each other size changes the bits. One that was left out for its time or memory, or failed, may be
+  // proved another time: then the proof is not one to keep.
+  bool all_tried = true;
+  double ms_per_window = 0;          // of one pass, in the largest bucket in use
+  std::vector<double> bucket_ms{0};  // the same in each of `buckets`
+  std::uint64_t forward_bytes = 0;   // of the device, of a pass in the largest bucket in use
+  absl::Status not_proved;           // why the first size that was not proved was not
 };
 
 // Warms the network up on every lane, and proves batches of the sizes on each. A recipe whose windows differ

@@ -4,12 +4,12 @@
 #include <cstdlib>
 #include <utility>
 
-#include "absl/strings/str_join.h"
-#include "apps/tomoserve_worker/model_batcher.h"
+#include "apps/tomoserve_worker/guarded.h"
 #include "tomoserve/base/clock.h"
 #include "tomoserve/base/log.h"
 #include "tomoserve/base/out_of_memory.h"
 #include "tomoserve/base/status.h"
+#include "tomoserve/engine/runtime.h"
 #include "tomoserve/ipc/worker_exit.h"
 #include "tomoserve/models/recipe.h"
 #include "tomoserve/models/window_size.h"
@@ -25,16 +25,10 @@ absl::Status Cancelled() {
   return base::Error(absl::StatusCode::kCancelled, "CANCELLED", "", "the run was cancelled");
 }
 
-// Exceptions of what runs on a thread of ours (out of memory, mostly) end the task, not the worker.
-template <typename Call>
-auto Guarded(const Call& call) -> decltype(call()) {
-  try {
-    return call();
-  } catch (const std::bad_alloc&) {
-    return base::OutOfMemory("", "a step of the worker");
-  } catch (const std::exception& error) {
-    return base::Error(absl::StatusCode::kInternal, "WORKER_FAILED", "", error.what());
-  }
+// By base::MonotonicMs; 0: none.
+std::optional<double> DeadlineMs(std::int64_t unix_us) {
+  if (unix_us == 0) return std::nullopt;
+  return base::MonotonicMs() + static_cast<double>(unix_us - base::NowUs()) / 1000;
 }
 
 }  // namespace
@@ -71,7 +65,7 @@ void Worker::Handle(ipc::v1::WorkerRequest request, Fds fds) {
       std::make_shared<std::pair<ipc::v1::WorkerRequest, Fds>>(std::move(request), std::move(fds));
   switch (shared->first.request_case()) {
     case ipc::v1::WorkerRequest::kLoad:
-      loading_.Post(0, [this, shared] { Load(shared->first.load(), shared->second); });
+      loading_.Post({}, 0, [this, shared] { Load(shared->first.load(), shared->second); });
       break;
     case ipc::v1::WorkerRequest::kStart:
       Start(std::move(*shared->first.mutable_start()), std::move(shared->second));
@@ -81,102 +75,28 @@ void Worker::Handle(ipc::v1::WorkerRequest request, Fds fds) {
       break;
     case ipc::v1::WorkerRequest::kUnload: {
       // In order with loads; runs in flight keep their model.
-      loading_.Post(0, [this, shared] {
+      loading_.Post({}, 0, [this, shared] {
         const std::lock_guard lock(mutex_);
         models_.erase(shared->first.unload().model_digest());
       });
       break;
     }
+    case ipc::v1::WorkerRequest::kCheck:
+      loading_.Post({}, 0, [this, shared] { Check(shared->first.check().model_digest()); });
+      break;
+    case ipc::v1::WorkerRequest::kUpdate:
+      Update(shared->first.update());
+      break;
     case ipc::v1::WorkerRequest::REQUEST_NOT_SET:
       base::Log(base::LogLevel::kWarning, "unknown_request");
       break;
   }
 }
 
-void Worker::Load(const ipc::v1::LoadModel& load, const Fds& fds) {
-  const double start_ms = base::MonotonicMs();
-  auto state = Guarded([&] { return LoadAndWarmUp(load, fds); });
-  if (!state.ok()) Recover(state.status());
-  NoteMemoryUsed();
-  ipc::v1::WorkerReply reply;
-  if (state.ok()) {
-    *reply.mutable_model() = *std::move(state);
-  } else {
-    *reply.mutable_model()->mutable_refused() = RefusalOf(state.status());
-  }
-  reply.mutable_model()->set_model_digest(load.model_digest());
-  reply.mutable_model()->set_load_ms(base::MonotonicMs() - start_ms);
-  base::Log(base::LogLevel::kInfo, "model_loaded",
-            {{"model_digest", load.model_digest()},
-             {"warm", reply.model().warm()},
-             {"reason", reply.model().refused().code()},
-             {"value", reply.model().refused().value()},
-             {"ms", reply.model().load_ms()},
-             {"ms_per_window", reply.model().ms_per_window()}});
-  front_.Send(reply).IgnoreError();  // logged; the receiving loop ends
-}
-
-absl::StatusOr<ipc::v1::ModelState> Worker::LoadAndWarmUp(const ipc::v1::LoadModel& load, const Fds& fds) {
-  TS_RETURN_IF_ERROR(models::ValidateRecipe(load.recipe()));
-  std::vector<int> files;
-  for (const base::UniqueFd& fd : fds) files.push_back(fd.get());
-  const std::vector<std::string> digests(load.file_sha256().begin(), load.file_sha256().end());
-  TS_ASSIGN_OR_RETURN(std::shared_ptr<engine::Network> network,
-                      engine::Network::Load(files, load.recipe(), digests, resources_.device));
-  // What a run beside it takes would be counted, too.
-  const std::optional<std::uint64_t> runs_before = RunsWhenIdle();
-  TS_ASSIGN_OR_RETURN(const WarmNetwork warm, WarmUp(*network, load.recipe(), *executor_, buckets_));
-  base::Log(base::LogLevel::kInfo, "buckets_proved",
-            {{"model_digest", load.model_digest()},
-             {"buckets", absl::StrJoin(warm.buckets, ",")},
-             {"ms_per_window", warm.ms_per_window},
-             {"reason", base::ReasonOf(warm.not_proved)},
-             {"value", base::ValueOf(warm.not_proved)}});
-  ipc::v1::ModelState state;
-  state.set_warm(true);
-  state.set_weight_bytes(network->weight_bytes());
-  state.set_ms_per_window(warm.ms_per_window);
-  auto model = std::make_shared<LoadedModel>();
-  if (runs_before && runs_before == RunsWhenIdle()) {
-    model->forward_bytes = warm.forward_bytes;
-    state.set_forward_bytes(model->forward_bytes);
-  }
-  model->recipe = load.recipe();
-  // A pass on a CPU is computed when it returns: what it took is measured then.
-  const bool is_cuda = resources_.device.is_cuda();
-  const double window_ms = is_cuda ? warm.ms_per_window * models::PassesPerWindow(load.recipe()) : 0;
-  model->batcher = std::make_shared<ModelBatcher>(warm.buckets, window_ms, network, resources_);
-  model->network = std::move(network);
-  const std::lock_guard lock(mutex_);
-  models_[load.model_digest()] = std::move(model);
-  return state;
-}
-
-std::shared_ptr<const LoadedModel> Worker::FindModel(const std::string& digest) {
-  const std::lock_guard lock(mutex_);
-  const auto found = models_.find(digest);
-  return found == models_.end() ? nullptr : found->second;
-}
-
-std::uint64_t Worker::ResidentBytes() {
-  const std::lock_guard lock(mutex_);
-  std::uint64_t weights = 0;
-  std::uint64_t forward = 0;
-  for (const auto& [digest, model] : models_) {
-    weights += model->network->weight_bytes();
-    forward = std::max(forward, model->forward_bytes);
-  }
-  return weights + forward;
-}
-
-std::optional<std::uint64_t> Worker::RunsWhenIdle() {
-  const std::lock_guard lock(mutex_);
-  return runs_.empty() ? std::optional(runs_begun_) : std::nullopt;
-}
-
 void Worker::Start(ipc::v1::StartRun start, Fds fds) {
   const auto active = std::make_shared<ActiveRun>();
   active->run_id = start.run_id();
+  active->order = {.urgency = start.urgency(), .deadline_ms = DeadlineMs(start.deadline_unix_us())};
   {
     const std::lock_guard lock(mutex_);
     if (!runs_.emplace(active->run_id, active).second) {
@@ -188,7 +108,7 @@ void Worker::Start(ipc::v1::StartRun start, Fds fds) {
   }
   const std::uint32_t urgency = start.urgency();
   const auto shared = std::make_shared<std::pair<ipc::v1::StartRun, Fds>>(std::move(start), std::move(fds));
-  preparing_.Post(urgency,
+  preparing_.Post(active->run_id, urgency,
                   [this, active, shared] { Prepare(active, shared->first, std::move(shared->second)); });
 }
 
@@ -198,6 +118,7 @@ void Worker::Prepare(const std::shared_ptr<ActiveRun>& active, const ipc::v1::St
     if (active->cancelled) return;  // answered
     active->begun = true;
   }
+  executor_->Expect(active->run_id, OrderOf(*active).urgency);
   std::shared_ptr<executor::Batcher> batcher;
   auto run = Guarded([&]() -> absl::StatusOr<std::shared_ptr<Run>> {
     auto model = FindModel(start.model_digest());
@@ -210,17 +131,20 @@ void Worker::Prepare(const std::shared_ptr<ActiveRun>& active, const ipc::v1::St
                         [active] { return active->cancelled.load(); });
   });
   if (run.ok()) {
-    Submit(active, start.urgency(), std::move(batcher), *std::move(run));
+    Submit(active, std::move(batcher), *std::move(run));
   } else {
+    executor_->Cancel(active->run_id);  // it is not to be expected any more
     Answer(*active, run.status());
   }
 }
 
-void Worker::Submit(const std::shared_ptr<ActiveRun>& active, std::uint32_t urgency,
-                    std::shared_ptr<executor::Batcher> batcher, std::shared_ptr<Run> run) {
+void Worker::Submit(const std::shared_ptr<ActiveRun>& active, std::shared_ptr<executor::Batcher> batcher,
+                    std::shared_ptr<Run> run) {
+  const Order order = OrderOf(*active);
   executor::JobOptions options;
   options.run_id = active->run_id;
-  options.urgency = urgency;
+  options.urgency = order.urgency;
+  options.deadline_ms = order.deadline_ms;
   options.batcher = std::move(batcher);
   options.progress = [this, active, next_ms = 0.0](std::uint32_t done, std::uint32_t total) mutable {
     NoteMemoryUsed();
@@ -234,18 +158,22 @@ void Worker::Submit(const std::shared_ptr<ActiveRun>& active, std::uint32_t urge
     front_.Send(reply).IgnoreError();  // logged; the receiving loop ends
   };
   // A run gives its memory back before it is answered: the front may send the next one at once.
-  options.finished = [this, active, urgency, run](const absl::Status& status) mutable {
+  options.finished = [this, active, run](const absl::Status& status) mutable {
     if (!status.ok()) {
       run.reset();
       Answer(*active, status);
       return;
     }
     // Off the lane: labels and measurements of one run do not hold up the windows of others.
-    finishing_.Post(urgency,
+    const Order posted = OrderOf(*active);
+    finishing_.Post(active->run_id, posted.urgency,
                     [this, active, run = std::move(run)]() mutable { Finish(active, std::move(run)); });
+    CatchUp(*active, posted, [&](const Order& now) { finishing_.Update(active->run_id, now.urgency); });
   };
   executor_->Submit(std::move(run), std::move(options));
-  // A cancellation before the executor knew the run.
+  // A change or a cancellation before the executor knew the run.
+  CatchUp(*active, order,
+          [&](const Order& now) { executor_->Update(active->run_id, now.urgency, now.deadline_ms); });
   if (active->cancelled) executor_->Cancel(active->run_id);
 }
 
@@ -259,6 +187,32 @@ void Worker::Finish(const std::shared_ptr<ActiveRun>& active, std::shared_ptr<Ru
   Answer(*active, done);
 }
 
+Worker::Order Worker::OrderOf(const ActiveRun& active) {
+  const std::lock_guard lock(mutex_);
+  return active.order;
+}
+
+void Worker::CatchUp(const ActiveRun& active, Order applied, const std::function<void(const Order&)>& apply) {
+  // Update may have applied a newer order before this one was: it counts, whoever comes last.
+  for (Order now = OrderOf(active); now != applied; now = OrderOf(active)) {
+    apply(now);
+    applied = now;
+  }
+}
+
+void Worker::Update(const ipc::v1::UpdateRun& update) {
+  const Order order{.urgency = update.urgency(), .deadline_ms = DeadlineMs(update.deadline_unix_us())};
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = runs_.find(update.run_id());
+    if (found == runs_.end()) return;
+    found->second->order = order;
+  }
+  preparing_.Update(update.run_id(), order.urgency);
+  executor_->Update(update.run_id(), order.urgency, order.deadline_ms);
+  finishing_.Update(update.run_id(), order.urgency);
+}
+
 void Worker::Cancel(const std::string& run_id) {
   std::shared_ptr<ActiveRun> waiting;
   {
@@ -268,11 +222,8 @@ void Worker::Cancel(const std::string& run_id) {
     found->second->cancelled = true;
     if (!found->second->begun) waiting = found->second;
   }
-  if (waiting != nullptr) {
-    Answer(*waiting, Cancelled());
-  } else {
-    executor_->Cancel(run_id);
-  }
+  executor_->Cancel(run_id);
+  if (waiting != nullptr) Answer(*waiting, Cancelled());
 }
 
 void Worker::Recover(const absl::Status& error) const {
@@ -293,10 +244,18 @@ void Worker::Recover(const absl::Status& error) const {
 void Worker::Answer(const ActiveRun& active, const absl::StatusOr<ipc::v1::RunDone>& result) {
   if (!result.ok()) Recover(result.status());
   NoteMemoryUsed();
+  bool idle = false;
   {
     const std::lock_guard lock(mutex_);
     runs_.erase(active.run_id);  // before the answer: the front may send the id again at once
+    idle = runs_.empty();
   }
+  SendResult(active, result);
+  // After the answer, which does not wait for the kernel.
+  idle ? engine::ReleaseHostMemory() : engine::TrimHostMemory();
+}
+
+void Worker::SendResult(const ActiveRun& active, const absl::StatusOr<ipc::v1::RunDone>& result) {
   if (!result.ok()) {
     front_.SendRunFailed(active.run_id, result.status());
     return;

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -15,7 +16,7 @@
 #include "apps/tomoserve_worker/front.h"
 #include "apps/tomoserve_worker/run.h"
 #include "apps/tomoserve_worker/warm_up.h"
-#include "apps/tomoserve_worker/work_thread.h"
+#include "apps/tomoserve_worker/work_queue.h"
 #include "tomoserve/base/unique_fd.h"
 #include "tomoserve/engine/compute_device.h"
 #include "tomoserve/executor/executor.h"
@@ -43,32 +44,47 @@ class Worker {
   std::uint64_t device_memory_used_bytes() const { return device_memory_used_bytes_; }
 
  private:
+  // What decides when a run's windows come.
+  struct Order {
+    std::uint32_t urgency = 0;
+    std::optional<double> deadline_ms;  // by base::MonotonicMs
+    bool operator==(const Order&) const = default;
+  };
   // A run between its StartRun and its answer.
   struct ActiveRun {
     std::string run_id;
     std::atomic<bool> cancelled{false};
     bool begun = false;  // its preparation; guarded by mutex_
+    Order order;         // guarded by mutex_
   };
   using Fds = std::vector<base::UniqueFd>;
+  static constexpr std::size_t kClasses = 4;  // of urgency: each may overtake those below it
 
   void Handle(ipc::v1::WorkerRequest request, Fds fds);
   void Load(const ipc::v1::LoadModel& load, const Fds& fds);
+  void Check(const std::string& model_digest);
   absl::StatusOr<ipc::v1::ModelState> LoadAndWarmUp(const ipc::v1::LoadModel& load, const Fds& fds);
   void Start(ipc::v1::StartRun start, Fds fds);
   void Prepare(const std::shared_ptr<ActiveRun>& active, const ipc::v1::StartRun& start, Fds fds);
-  void Submit(const std::shared_ptr<ActiveRun>& active, std::uint32_t urgency,
-              std::shared_ptr<executor::Batcher> batcher, std::shared_ptr<Run> run);
+  void Submit(const std::shared_ptr<ActiveRun>& active, std::shared_ptr<executor::Batcher> batcher,
+              std::shared_ptr<Run> run);
   void Finish(const std::shared_ptr<ActiveRun>& active, std::shared_ptr<Run> run);
+  void Update(const ipc::v1::UpdateRun& update);
+  Order OrderOf(const ActiveRun& active);
+  // Applies the run's order until it is the one that was applied last.
+  void CatchUp(const ActiveRun& active, Order applied, const std::function<void(const Order&)>& apply);
   void Cancel(const std::string& run_id);
   // After an error, before it is answered. Ends the process when it left the device unusable: nothing that it
   // says of runs counts any more, and what was in flight is tried again by another process.
   void Recover(const absl::Status& error) const;
   // Answers a run, once.
   void Answer(const ActiveRun& active, const absl::StatusOr<ipc::v1::RunDone>& result);
+  void SendResult(const ActiveRun& active, const absl::StatusOr<ipc::v1::RunDone>& result);
 
   std::shared_ptr<const LoadedModel> FindModel(const std::string& digest);
-  // Weights of all loaded models, and the forward pass of the hungriest one: windows follow each other.
-  std::uint64_t ResidentBytes();
+  // Weights of all loaded models (and of `another` one), and the forward pass of the hungriest one: windows
+  // follow each other.
+  std::uint64_t ResidentBytes(const LoadedModel* another = nullptr);
   void NoteMemoryUsed() { device_memory_used_bytes_ = resources_.device.MemoryUsedBytes(); }
   // Runs that were begun so far; nothing while one is in flight.
   std::optional<std::uint64_t> RunsWhenIdle();
@@ -82,10 +98,10 @@ class Worker {
   std::uint64_t runs_begun_ = 0;                                      // guarded by mutex_
   std::atomic<std::uint64_t> device_memory_used_bytes_{0};
   // Destroyed from the last to the first: each may post to those above it.
-  WorkThread finishing_;
+  WorkQueue finishing_{kClasses};
   std::unique_ptr<executor::Executor> executor_;
-  WorkThread loading_;
-  WorkThread preparing_;
+  WorkQueue loading_{1};
+  WorkQueue preparing_{kClasses};
 };
 
 }  // namespace tomoserve::worker
