@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <functional>
 #include <optional>
 #include <string>
 #include <thread>
@@ -69,6 +70,19 @@ absl::Status CheckDevices(const config::v1::ServerConfig& config) {
   return absl::OkStatus();
 }
 
+// The worker's own options refuse the same.
+absl::Status CheckBuckets(const config::v1::ServerConfig& config) {
+  constexpr std::uint32_t kMostWindows = 64;
+  const auto& buckets = config.batch_buckets();
+  if (buckets.empty()) return absl::OkStatus();
+  const bool ascending =
+      std::adjacent_find(buckets.begin(), buckets.end(), std::greater_equal<>()) == buckets.end();
+  if (buckets[0] != 1 || !ascending || *buckets.rbegin() > kMostWindows) {
+    return Invalid("batch_buckets", "batch_buckets: sizes ascend from 1, as [1, 2, 4], to at most 64");
+  }
+  return absl::OkStatus();
+}
+
 template <typename Number>
 Number Default(Number value, Number fallback) {
   return value == 0 ? fallback : value;
@@ -109,6 +123,7 @@ absl::Status CompleteServerConfig(config::v1::ServerConfig& config) {
   if (config.models().empty()) return Invalid("models", "models: at least one model repository is needed");
   if (config.devices().empty()) config.add_devices("cpu");
   TS_RETURN_IF_ERROR(CheckDevices(config));
+  TS_RETURN_IF_ERROR(CheckBuckets(config));
   if (!config.lock_folder().empty() && config.lock_folder().front() != '/') {
     // Every server of the host must mean the same folder.
     return Invalid("lock_folder", "lock_folder: must be an absolute path");

@@ -74,6 +74,7 @@ Activity Scheduler::Observe() const {
   }
   const std::vector<DeviceInfo> infos = devices_.Infos();
   for (std::size_t worker = 0; worker < devices_.count(); ++worker) {
+    const ComputedBatches computed = devices_.ComputedOn(worker);
     activity.devices.push_back(
         {.device = infos[worker].device,
          .device_kind = infos[worker].device_kind,
@@ -83,7 +84,10 @@ Activity Scheduler::Observe() const {
          .memory_bytes = devices_.MemoryBytesOf(worker),
          .predicted_bytes = devices_.ModelBytesOn(worker) + devices_.RunBytesOn(worker),
          .gpu_used_bytes = devices_.GpuBytesUsedOn(worker),
-         .worker_pid = devices_.ProcessOf(worker)});
+         .worker_pid = devices_.ProcessOf(worker),
+         .batch_windows = computed.windows,
+         .batch_slots = computed.slots,
+         .busy_seconds = computed.busy_seconds});
   }
   return activity;
 }

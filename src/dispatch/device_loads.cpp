@@ -1,11 +1,13 @@
 // How models get onto devices: one after the other, again where memory did not suffice.
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "dispatch/devices.h"
 #include "dispatch/instance_rules.h"
 #include "dispatch/worker_reply.h"
+#include "tomoserve/base/clock.h"
 #include "tomoserve/base/log.h"
 #include "tomoserve/base/status.h"
 #include "tomoserve/models/window_size.h"
@@ -20,10 +22,11 @@ constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 50;
 
 void Devices::LoadNext(Worker& worker) {
   worker.loading = nullptr;
+  const auto index = static_cast<std::size_t>(&worker - workers_.data());
   while (!worker.to_load.empty()) {
     const models::Model* model = worker.to_load.front();
     worker.to_load.pop_front();
-    if (!worker.runs.empty() && LoadsAlone(worker, *model)) {
+    if (!worker.runs.empty() && (LoadsAlone(worker, *model) || !CaseFits(index, *model))) {
       worker.to_load_again.push_back(model);
       continue;
     }
@@ -32,6 +35,7 @@ void Devices::LoadNext(Worker& worker) {
     if (status.ok()) {
       state.readiness = v1::MODEL_READINESS_LOADING;
       worker.loading = model;
+      worker.case_bytes = CaseBytes(worker, *model);
       break;
     }
     if (base::ReasonOf(status) == "PEER_GONE") return;
@@ -50,7 +54,7 @@ void Devices::LoadNew() {
       worker.late.insert(model.model_digest);
       worker.to_load.push_back(&model);
     }
-    if (worker.loading == nullptr) LoadNext(worker);
+    if (worker.loading == nullptr && worker.checking.empty()) LoadNext(worker);
   }
   Publish();
 }
@@ -66,6 +70,7 @@ std::set<std::string> Devices::Known() const {
 void Devices::Unload(const std::string& model_digest) {
   for (Worker& worker : workers_) {
     if (worker.loading != nullptr && worker.loading->model_digest == model_digest) continue;  // next time
+    if (worker.checking == model_digest) continue;
     const auto is_it = [&](const models::Model* model) { return model->model_digest == model_digest; };
     std::erase_if(worker.to_load, is_it);
     std::erase_if(worker.to_load_again, is_it);
@@ -85,6 +90,7 @@ absl::Status Devices::SendLoad(Worker& worker, const models::Model& model) {
   ipc::v1::LoadModel& load = *request.mutable_load();
   load.set_model_digest(model.model_digest);
   *load.mutable_recipe() = model.recipe;
+  if (auto proof = proofs_.Find(model, *worker.hello)) *load.mutable_proof() = *std::move(proof);
   std::vector<int> fds;
   for (const base::UniqueFd& file : files) fds.push_back(file.get());
   for (const std::string& sha256 : model.file_sha256) load.add_file_sha256(sha256);
@@ -116,13 +122,18 @@ bool Devices::WillLoadAgain(std::size_t index, const models::Model& model) {
 }
 
 void Devices::LoadAgain(Worker& worker) {
-  if (worker.loading != nullptr || !worker.runs.empty() || worker.to_load_again.empty()) return;
+  if (worker.loading != nullptr || !worker.checking.empty()) return;
+  if (!worker.runs.empty() || worker.to_load_again.empty()) return;
   std::swap(worker.to_load, worker.to_load_again);
   LoadNext(worker);
 }
 
 void Devices::HandleModel(std::size_t index, const ipc::v1::ModelState& reply) {
   Worker& worker = workers_[index];
+  worker.busy_ms = base::MonotonicMs();
+  if (!worker.checking.empty() && worker.checking == reply.model_digest()) {
+    return HandleChecked(worker, reply);
+  }
   if (worker.loading == nullptr || worker.loading->model_digest != reply.model_digest()) {
     base::Log(base::LogLevel::kError, "worker_lied", {{"device", worker.device}, {"field", "model_digest"}});
     worker.handle->Kill(worker.life, DeathCause::kProtocol);
@@ -133,10 +144,15 @@ void Devices::HandleModel(std::size_t index, const ipc::v1::ModelState& reply) {
   worker.load_deaths.erase(model.model_digest);
   if (reply.warm()) {
     state.readiness = v1::MODEL_READINESS_WARM;
+    state.checked_ms = worker.busy_ms;
     state.weight_bytes = std::min(reply.weight_bytes(), kMostBytes);
     state.forward_bytes = std::min(reply.forward_bytes(), kMostBytes);
     state.ms_per_window =
         reply.ms_per_window() >= 0 && reply.ms_per_window() < 1e9 ? reply.ms_per_window() : 0;
+    if (AreBuckets(reply.proof().buckets())) {
+      state.buckets = {reply.proof().buckets().begin(), reply.proof().buckets().end()};
+    }
+    proofs_.Keep(model, *worker.hello, reply.proof());
     state.window_ms = state.ms_per_window * models::PassesPerWindow(model.recipe);
     base::Log(base::LogLevel::kInfo, "model_warm",
               {{"device", worker.device},
@@ -154,7 +170,8 @@ void Devices::HandleModel(std::size_t index, const ipc::v1::ModelState& reply) {
               {{"device", worker.device},
                {"model", model.name},
                {"version", model.version},
-               {"reason", state.reason.code()}});
+               {"reason", state.reason.code()},
+               {"value", state.reason.value()}});
   }
   LoadNext(worker);
   LoadAgain(worker);

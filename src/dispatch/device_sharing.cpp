@@ -5,6 +5,7 @@
 #include "dispatch/devices.h"
 #include "tomoserve/base/clock.h"
 #include "tomoserve/base/log.h"
+#include "tomoserve/base/status.h"
 
 namespace tomoserve::dispatch {
 namespace {
@@ -18,7 +19,11 @@ constexpr std::size_t kMostRuns = 4;
 bool Devices::HasRoom(std::size_t index, const RunDemand& demand) const {
   const Worker& worker = workers_[index];
   if (!worker.hello || (worker.loading != nullptr && LoadsAlone(worker, *worker.loading))) return false;
-  if (worker.runs.empty()) return true;
+  const std::uint64_t memory = SharedBytesOf(index);
+  const std::uint64_t check = KnownAnswerBytes(worker);
+  const std::uint64_t taken = ModelBytesOn(index) + RunBytesOn(index) + check;
+  const bool fits = demand.bytes <= memory - std::min(memory, taken);
+  if (worker.runs.empty()) return check == 0 || fits;
   // A model that waits for an idle worker gets one: no run follows those that are there.
   if (demand.alone || !worker.to_load_again.empty() || worker.runs.size() >= kMostRuns) return false;
   std::size_t as_urgent = 0;
@@ -26,9 +31,7 @@ bool Devices::HasRoom(std::size_t index, const RunDemand& demand) const {
     if (run.demand.alone) return false;
     as_urgent += run.demand.urgency >= demand.urgency ? 1 : 0;
   }
-  const std::uint64_t memory = SharedBytesOf(index);
-  const std::uint64_t taken = ModelBytesOn(index) + RunBytesOn(index);
-  return demand.bytes <= memory - std::min(memory, taken) && as_urgent < kRuns;
+  return fits && as_urgent < kRuns;
 }
 
 std::uint64_t Devices::SharedBytesOf(std::size_t worker) const {
@@ -46,8 +49,25 @@ std::uint64_t Devices::RunBytesOn(std::size_t worker) const {
   return bytes;
 }
 
+void Devices::UpdateRun(const std::string& run_id, std::uint32_t urgency, std::int64_t deadline_us) {
+  for (Worker& worker : workers_) {
+    const auto run = worker.runs.find(run_id);
+    if (run == worker.runs.end()) continue;
+    run->second.demand.urgency = urgency;
+    ipc::v1::WorkerRequest request;
+    request.mutable_update()->set_run_id(run_id);
+    request.mutable_update()->set_urgency(urgency);
+    request.mutable_update()->set_deadline_unix_us(deadline_us);
+    if (const absl::Status status = worker.handle->Send(worker.life, request); !status.ok()) {
+      // A worker that is gone has lost the run anyway.
+      base::Log(base::LogLevel::kInfo, "update_not_sent",
+                {{"run_id", run_id}, {"reason", base::ReasonOf(status)}});
+    }
+  }
+}
+
 void Devices::CheckFirst(Worker& worker) {
-  if (worker.runs.size() < 2 || worker.loading != nullptr) return;
+  if (worker.runs.size() < 2 || worker.loading != nullptr || !worker.checking.empty()) return;
   const auto first =
       std::min_element(worker.runs.begin(), worker.runs.end(), [](const auto& a, const auto& b) {
         const auto key = [](const RunOnDevice& run) {

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "dispatch/instance_rules.h"
 #include "dispatch/worker_reply.h"
 #include "tomoserve/base/clock.h"
@@ -34,7 +35,10 @@ std::vector<std::string> WorkerEnvironment() {
 }  // namespace
 
 Devices::Devices(Options options, const Catalogue& catalogue, TaskQueue& coordinator)
-    : options_(std::move(options)), catalogue_(catalogue), coordinator_(coordinator) {
+    : options_(std::move(options)),
+      catalogue_(catalogue),
+      coordinator_(coordinator),
+      proofs_(options_.proofs_file, options_.build) {
   for (const std::string& device : options_.devices) workers_.emplace_back().device = device;
   Publish();
 }
@@ -56,6 +60,9 @@ void Devices::Start(DeviceEvents& events) {
               "--threads",  absl::StrCat(std::clamp<std::size_t>(threads, 2, kMostThreads)),
               "--lock-dir", options_.lock_folder};
     }
+    if (!options_.batch_buckets.empty()) {
+      more.insert(more.end(), {"--buckets", absl::StrJoin(options_.batch_buckets, ",")});
+    }
     options.arguments.insert(options.arguments.end(), more.begin(), more.end());
     options.environment = WorkerEnvironment();
     options.patience = options_.patience;
@@ -68,6 +75,7 @@ void Devices::Start(DeviceEvents& events) {
       }
     });
   }
+  CheckIdleAgain();
 }
 
 void Devices::Stop() {
@@ -77,7 +85,9 @@ void Devices::Stop() {
   for (Worker& worker : workers_) worker.handle.reset();
 }
 
-bool Devices::IsLoading(std::size_t worker) const { return workers_[worker].loading != nullptr; }
+bool Devices::IsLoading(std::size_t worker) const {
+  return workers_[worker].loading != nullptr || !workers_[worker].checking.empty();
+}
 
 bool Devices::IsCpu(std::size_t worker) const { return workers_[worker].device.rfind("cpu", 0) == 0; }
 
@@ -112,6 +122,10 @@ std::uint64_t Devices::MemoryBytesOf(std::size_t worker) const {
 std::uint64_t Devices::GpuBytesUsedOn(std::size_t worker) const {
   if (IsCpu(worker) || !workers_[worker].handle) return 0;
   return workers_[worker].handle->device_memory_used_bytes();
+}
+
+ComputedBatches Devices::ComputedOn(std::size_t worker) const {
+  return workers_[worker].handle ? workers_[worker].handle->computed() : ComputedBatches();
 }
 
 pid_t Devices::ProcessOf(std::size_t worker) const {
@@ -151,7 +165,8 @@ absl::Status Devices::StartRun(std::size_t index, const ipc::v1::StartRun& start
 void Devices::CancelRun(const std::string& run_id) {
   for (std::size_t i = 0; i < workers_.size(); ++i) {
     Worker& worker = workers_[i];
-    if (!worker.runs.contains(run_id)) continue;
+    const auto run = worker.runs.find(run_id);
+    if (run == worker.runs.end()) continue;
     ipc::v1::WorkerRequest request;
     request.mutable_cancel()->set_run_id(run_id);
     // A worker that is gone has lost the run anyway.
@@ -159,12 +174,16 @@ void Devices::CancelRun(const std::string& run_id) {
       base::Log(base::LogLevel::kInfo, "cancel_not_sent",
                 {{"run_id", run_id}, {"reason", base::ReasonOf(status)}});
     }
-    coordinator_.PostAfter(options_.patience.cancel, [this, i, run_id, life = worker.life] {
-      if (workers_[i].life != life || !workers_[i].runs.contains(run_id)) return;
-      base::Log(base::LogLevel::kError, "cancel_ignored",
-                {{"device", workers_[i].device}, {"run_id", run_id}});
-      Kill(i, life);
-    });
+    coordinator_.PostAfter(
+        options_.patience.cancel, [this, i, run_id, life = worker.life, number = run->second.number] {
+          const auto kept = workers_[i].runs.find(run_id);
+          // The number is another one where the run was let go and started again.
+          if (workers_[i].life != life || kept == workers_[i].runs.end() || kept->second.number != number)
+            return;
+          base::Log(base::LogLevel::kError, "cancel_ignored",
+                    {{"device", workers_[i].device}, {"run_id", run_id}});
+          Kill(i, life);
+        });
   }
 }
 
@@ -217,6 +236,7 @@ bool Devices::IsItsRun(Worker& worker, const std::string& run_id) {
 
 void Devices::Forget(Worker& worker, const std::string& run_id) {
   worker.runs.erase(run_id);
+  worker.busy_ms = base::MonotonicMs();
   CheckFirst(worker);
   Watch(worker);
   LoadAgain(worker);
@@ -227,6 +247,8 @@ void Devices::HandleHello(Worker& worker, std::uint64_t life, const ipc::v1::Hel
   worker.hello = hello;
   worker.unusable.reset();
   worker.loading = nullptr;
+  worker.checking.clear();
+  worker.busy_ms = base::MonotonicMs();
   worker.to_load.clear();
   worker.to_load_again.clear();
   worker.load_shortages.clear();
@@ -269,7 +291,7 @@ StallBounds Devices::BoundsOf(const Worker& worker) const {
     bounds = {.window = std::max({bounds.window, patience.window_stall, windows}),
               .stage = std::max({bounds.stage, patience.stage_stall, windows})};
   }
-  if (worker.loading != nullptr) {
+  if (worker.loading != nullptr || !worker.checking.empty()) {
     // Warming up takes every lane: a run beside it waits.
     bounds = {.window = std::max(bounds.window, patience.load_stall),
               .stage = std::max(bounds.stage, patience.load_stall)};
@@ -289,11 +311,17 @@ void Devices::HandleDeath(std::size_t index, const WorkerDeath& death) {
   Worker& worker = workers_[index];
   if (worker.lost) return;
   const models::Model* loading = std::exchange(worker.loading, nullptr);
+  const std::string checking = std::exchange(worker.checking, {});
   const auto runs = std::exchange(worker.runs, {});
   if (death.cause == DeathCause::kDeviceLost) {
-    // Of several runs nobody knows which it was.
-    const std::string under = runs.size() == 1 ? runs.begin()->first : "";
-    worker.lost = IsLostForGood(worker, loading != nullptr ? loading->model_digest : under);
+    std::set<std::string> under;
+    if (loading != nullptr) {
+      under.insert(loading->model_digest);
+    } else {
+      for (const auto& [run_id, run] : runs) under.insert(run_id);
+      if (!runs.empty() && !checking.empty()) under.insert(checking);
+    }
+    worker.lost = IsLostForGood(worker, std::move(under));
   }
   if (worker.lost) {
     worker.handle->Stop();
@@ -330,20 +358,30 @@ void Devices::HandleDeath(std::size_t index, const WorkerDeath& death) {
   Publish();
   events_->OnWorkerDeath(worker.device, death);
   for (const auto& [run_id, run] : runs) {
-    events_->OnRunLost(run_id, death, loading == nullptr && runs.size() == 1);
+    events_->OnRunLost(run_id, death, loading == nullptr && checking.empty() && runs.size() == 1);
   }
   events_->OnDeviceChanged();
 }
 
-bool Devices::IsLostForGood(Worker& worker, const std::string& under) const {
+bool Devices::IsLostForGood(Worker& worker, std::set<std::string> under) const {
   const double now_ms = base::MonotonicMs();
   const auto window_ms = static_cast<double>(options_.patience.device_loss_window.count());
-  worker.losses.push_back({.at_ms = now_ms, .under = under});
+  worker.losses.push_back({.at_ms = now_ms, .under = std::move(under)});
   while (now_ms - worker.losses.front().at_ms > window_ms) worker.losses.pop_front();
   std::set<std::string> culprits;
   std::size_t losses = 0;
   for (const Loss& loss : worker.losses) {
-    losses += loss.under.empty() || culprits.insert(loss.under).second ? 1 : 0;
+    if (loss.under.empty()) ++losses;
+    if (loss.under.size() == 1) losses += culprits.insert(*loss.under.begin()).second ? 1 : 0;
+  }
+  // Of several runs one that has lost the device alone, too, explains it; so does one that was there at
+  // another of these losses.
+  for (const Loss& loss : worker.losses) {
+    if (loss.under.size() < 2) continue;
+    const bool explained = std::any_of(loss.under.begin(), loss.under.end(),
+                                       [&](const std::string& run) { return culprits.contains(run); });
+    losses += explained ? 0 : 1;
+    culprits.insert(loss.under.begin(), loss.under.end());
   }
   return losses >= options_.patience.max_device_losses;
 }

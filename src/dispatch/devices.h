@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "dispatch/bucket_proofs.h"
 #include "dispatch/catalogue.h"
 #include "dispatch/task_queue.h"
 #include "dispatch/worker_handle.h"
@@ -48,25 +49,32 @@ struct ModelOnDevice {
   v1::ModelReadiness readiness = v1::MODEL_READINESS_COLD;
   v1::Reason reason;
   std::uint64_t weight_bytes = 0;
-  std::uint64_t forward_bytes = 0;  // that a window's forward pass takes beside them; 0: not known
-  double ms_per_window = 0;         // of one forward pass on one lane
-  double window_ms = 0;             // of a whole window: with every mirrored pass
+  std::uint64_t forward_bytes = 0;     // that a window's forward pass takes beside them; 0: not known
+  double ms_per_window = 0;            // of one forward pass on one lane
+  double window_ms = 0;                // of a whole window: with every mirrored pass
+  std::vector<std::uint32_t> buckets;  // sizes of batches that are proved; empty: not known
+  double checked_ms = 0;               // when its known answer was carried out last
 };
 
 // Confined to the coordinator, but for the snapshots, which are thread-safe. Models are loaded one after the
 // other, demonstrations last; a model that kills its worker or loses its device twice while it loads is
 // refused there (LOAD_CRASHED), one that memory does not suffice for is tried again; the second try has the
-// worker for itself. A device that is lost several times within a window, under different runs and models, is
-// not used any more (DEVICE_LOST).
+// worker for itself. A device that has been idle carries the known answers of its models out again, one
+// answer on one device at a time, with runs beside it; a model whose answer differs is refused there
+// (KNOWN_ANSWER_DIFFERS). A device that is lost several
+// times within a window, under different runs and models, is not used any more (DEVICE_LOST).
 class Devices {
  public:
   struct Options {
     std::vector<std::string> devices;
     std::string program;
     std::uint32_t cpu_lanes = 1;
+    std::vector<std::uint32_t> batch_buckets;  // empty: the worker's default
     std::string lock_folder;
     std::uint32_t min_devices = 0;       // fewest that must be able to serve; 0: all, and at least one
     std::chrono::milliseconds grace{0};  // after which fewer are too few
+    std::string proofs_file;             // see BucketProofs
+    std::string build;                   // of the server
     std::uint64_t host_bytes = 0;        // of the machine's memory that is not the workers'
     Patience patience;
   };
@@ -81,10 +89,15 @@ class Devices {
 
   std::size_t count() const { return workers_.size(); }
   // Whether it may have this run now: alive, and not loading a model that is to be alone. An idle one may
-  // have any. Beside others it needs memory for all, and a place: two runs keep a device busy while one of
-  // them is prepared or finished. Runs that are less urgent do not take a place, up to four in all.
+  // have any. Beside others, or a known answer, it needs memory for all; beside others a place, too: two runs
+  // keep a device busy while one of them is prepared or finished. Runs that are less urgent do not take a
+  // place, up to four in all.
   bool HasRoom(std::size_t worker, const RunDemand& demand) const;
+  // Whether it loads a model, or carries a known answer out again: nobody is alone there.
   bool IsLoading(std::size_t worker) const;
+  // Whether the model's known answer is being carried out there again, or was another one: the worker may
+  // have forgotten a model that a run was sent to.
+  bool IsDoubted(std::size_t worker, const std::string& model_digest) const;
   bool IsCpu(std::size_t worker) const;
   ModelOnDevice ModelOn(std::size_t worker, const std::string& model_digest) const;
   // `except`: a worker that does not count.
@@ -106,6 +119,8 @@ class Devices {
   std::uint64_t SharedBytesOf(std::size_t worker) const;
   // Memory that the worker holds of its GPU, as it says; 0 of a CPU.
   std::uint64_t GpuBytesUsedOn(std::size_t worker) const;
+  // What its workers computed since the start.
+  ComputedBatches ComputedOn(std::size_t worker) const;
   // 0: no process lives.
   pid_t ProcessOf(std::size_t worker) const;
 
@@ -114,6 +129,8 @@ class Devices {
   // follows), RECORD_TOO_LARGE.
   absl::Status StartRun(std::size_t worker, const ipc::v1::StartRun& start, const RunDemand& demand,
                         double window_ratio, const std::vector<int>& fds);
+  // Tells the worker that has the run how urgent it is from now on. `deadline_us`: since 1970; 0: none.
+  void UpdateRun(const std::string& run_id, std::uint32_t urgency, std::int64_t deadline_us);
   // Asks the worker to let the run go; one that does not in time is killed.
   void CancelRun(const std::string& run_id);
   // Kills a worker that lied, if it still lives. The runs that it has now are not to blame.
@@ -142,7 +159,8 @@ class Devices {
  private:
   struct Loss {
     double at_ms = 0;
-    std::string under;  // the model that was being loaded, else the run; empty: nothing
+    // What may have been the culprit: the model that was being loaded, else each of the runs; empty: nothing.
+    std::set<std::string> under;
   };
 
   struct RunOnDevice {
@@ -164,6 +182,9 @@ class Devices {
     std::deque<const models::Model*> to_load;
     std::deque<const models::Model*> to_load_again;  // once nothing else goes on there
     const models::Model* loading = nullptr;
+    std::string checking;          // digest of the model whose known answer is carried out again
+    std::uint64_t case_bytes = 0;  // of the known answer that is carried out there, while one may be
+    double busy_ms = 0;            // when it had something to do last, while it has nothing
     std::map<std::string, RunOnDevice> runs;  // by run id
     std::string first;                        // of several: whose windows go before those of the others
     double first_since_ms = 0;
@@ -181,12 +202,25 @@ class Devices {
   // A model that did not fit, or that may be what killed its worker: no run goes on beside its next loading.
   static bool LoadsAlone(const Worker& worker, const models::Model& model);
   // Whether this loss of the device is one too many.
-  bool IsLostForGood(Worker& worker, const std::string& under) const;
+  bool IsLostForGood(Worker& worker, std::set<std::string> under) const;
   // Loads what waits for that, if nothing else goes on: a run's memory may be what it needs.
   void LoadAgain(Worker& worker);
   void HandleDeath(std::size_t index, const WorkerDeath& death);
   void HandleUnusable(Worker& worker, v1::Reason reason);
   void LoadNext(Worker& worker);
+  // Bytes of the arrays of the model's known answer on this device; 0 where it has none.
+  std::uint64_t CaseBytes(const Worker& worker, const models::Model& model) const;
+  // The same of the one that is carried out there now, or before a load ends; else 0.
+  std::uint64_t KnownAnswerBytes(const Worker& worker) const;
+  // Whether it may be carried out beside the runs that are there; without runs in any case.
+  bool CaseFits(std::size_t worker, const models::Model& model) const;
+  // Asks idle devices for the known answers that are due, now and then from here on.
+  void CheckIdleAgain();
+  // Has the answer given that has waited longest of those that are due on idle devices; one at a time.
+  void CheckIdle();
+  // Whether the device has had nothing to do for a while.
+  bool IsIdle(const Worker& worker) const;
+  void HandleChecked(Worker& worker, const ipc::v1::ModelState& reply);
   absl::Status SendLoad(Worker& worker, const models::Model& model);
   // Tells the handle what the worker computes now.
   void Watch(Worker& worker);
@@ -205,6 +239,7 @@ class Devices {
   const Options options_;
   const Catalogue& catalogue_;
   TaskQueue& coordinator_;
+  BucketProofs proofs_;
   DeviceEvents* events_ = nullptr;
   std::vector<Worker> workers_;
   std::uint64_t runs_started_ = 0;

@@ -39,6 +39,7 @@ void Devices::Publish() {
       }
       readiness.set_weight_bytes(state.weight_bytes);
       readiness.set_ms_per_window(state.ms_per_window);
+      readiness.mutable_buckets()->Assign(state.buckets.begin(), state.buckets.end());
       std::uint64_t& forward_bytes = view.forward_bytes[model.model_digest];
       forward_bytes = std::max(forward_bytes, state.forward_bytes);
     }

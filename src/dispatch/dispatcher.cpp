@@ -71,6 +71,9 @@ Devices::Options DeviceOptions(const DispatcherOptions& options) {
   devices.min_devices = options.config.min_devices();
   devices.grace = std::chrono::milliseconds(options.config.device_grace_ms());
   devices.patience = options.patience;
+  devices.proofs_file = options.config.data() + "/bucket_proofs.txt";
+  devices.build = options.build;
+  devices.batch_buckets = {options.config.batch_buckets().begin(), options.config.batch_buckets().end()};
   const auto cpus = std::count(devices.devices.begin(), devices.devices.end(), "cpu");
   devices.cpu_lanes = std::max(
       1u, options.config.cpu_lanes() / static_cast<std::uint32_t>(std::max<std::ptrdiff_t>(1, cpus)));

@@ -37,6 +37,7 @@ class DispatcherImpl final : public Dispatcher {
   absl::StatusOr<v1::Study> CloseStudy(std::string_view study_uid) override;
   absl::StatusOr<v1::CancelStudyResponse> CancelStudy(std::string_view study_uid,
                                                       std::string_view submission_id) override;
+  absl::StatusOr<v1::Study> UpdateStudy(const v1::UpdateStudyRequest& request) override;
   absl::StatusOr<v1::PlanStudyResponse> PlanStudy(const v1::PlanStudyRequest& request) override;
   absl::StatusOr<v1::RerunStudyResponse> RerunStudy(const v1::RerunStudyRequest& request) override;
   std::vector<ModelStatus> Models() override;

@@ -6,6 +6,7 @@
 
 #include "dispatch/instance_rules.h"
 #include "tomoserve/base/status.h"
+#include "tomoserve/models/parts.h"
 #include "tomoserve/models/window_size.h"
 #include "tomoserve/volume/orientation.h"
 #include "tomoserve/volume/resampling_grid.h"
@@ -90,10 +91,12 @@ absl::StatusOr<Prediction> Predict(const v1::Recipe& recipe, const volume::Geome
       models::SeesWhole(recipe, prepared.size)
           ? 1
           : CountWindows(recipe.windows(), models::PaddedSize(recipe, prepared.size));
-  prediction.windows = Clamped(static_cast<double>(windows) * time_points);
+  const auto networks = static_cast<double>(models::NetworkCount(recipe));
+  prediction.windows = Clamped(static_cast<double>(windows) * networks * time_points);
   volume::RunArrays arrays =
-      volume::ArraysOf(grid, prepared.reorientation, prepared.size, recipe.network().output_channels());
+      volume::ArraysOf(grid, prepared.reorientation, prepared.size, models::MostOutputChannels(recipe));
   volume::CountPreparation(recipe, arrays);
+  arrays.preparations = models::PreparationCount(recipe);
   arrays.window = models::WholeWindowVoxels(recipe, prepared.size);
   arrays.head_values = volume::HeadValues(recipe, prepared.size);
   arrays.open_voxels = volume::OpenVoxels(recipe, prepared.size);

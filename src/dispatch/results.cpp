@@ -144,7 +144,8 @@ absl::StatusOr<RunResult> FinishRun(const ResultContext& context, const Prepared
   v1::Coverage coverage =
       findings::JudgeCoverage(recipe, *volume.geometry, done, context.input.selection.uses);
   QualifyCoverage(context.input, implausible, coverage);
-  *run.mutable_flag() = findings::JudgeFlag(recipe, findings, coverage);
+  *run.mutable_flag() = findings::JudgeFlag(recipe, findings, coverage,
+                                            findings::JudgePlausibility(recipe, *volume.geometry, done));
   *run.mutable_coverage() = std::move(coverage);
   for (v1::Finding& finding : findings) *run.add_findings() = std::move(finding);
 

@@ -46,10 +46,7 @@ void Scheduler::AddRun(const store::StoredRun& stored) {
   const std::string& run_id = stored.run.run_id();
   const auto [place, is_new] = entries_.try_emplace(run_id);
   Entry& entry = place->second;
-  entry.stored.priority = stored.priority;
-  entry.stored.deadline_us = stored.deadline_us;
-  entry.stored.solicited = stored.solicited;
-  if (!is_new) return;
+  if (!is_new) return SetUrgency(entry, stored);
   entry.stored = stored;
   entry.stop = std::make_shared<std::atomic<bool>>(false);
   entry.model = services_.catalogue.Find(stored.run.model(), stored.run.version(), stored.model_digest);
@@ -58,7 +55,9 @@ void Scheduler::AddRun(const store::StoredRun& stored) {
     Fail(run_id,
          MakeReason("MODEL_GONE", stored.run.model(),
                     "the version that was asked for is not in the repository any more, or was changed"));
+    return;
   }
+  WatchDeadline(entry);
 }
 
 bool Scheduler::IsMoreUrgent(const Entry& a, const Entry& b) const {
@@ -142,26 +141,40 @@ RunDemand Scheduler::DemandOf(const Entry& entry, std::size_t worker) const {
           .alone = entry.stored.suspect || entry.memory_failures > 0};
 }
 
+bool Scheduler::MayRunOn(std::size_t worker, const Entry& entry) const {
+  const std::string& digest = entry.stored.model_digest;
+  if (devices_.ModelOn(worker, digest).readiness != v1::MODEL_READINESS_WARM) return false;
+  // Rather on another device than on the one that it saw the end of.
+  const bool avoids = entry.lost_device && entry.device == worker;
+  return !(avoids && devices_.IsWarmSomewhere(digest, worker));
+}
+
+bool Scheduler::HasRoom(std::size_t worker, const Entry& entry) const {
+  const RunDemand demand = DemandOf(entry, worker);
+  // One that is to be alone has no model loaded beside it either.
+  return devices_.HasRoom(worker, demand) && !(demand.alone && devices_.IsLoading(worker));
+}
+
 bool Scheduler::StartBest(std::size_t worker, std::set<const Entry*>& waiting) {
   Entry* entry = MostUrgent(Phase::kPrepared, [&](const Entry& candidate) {
-    // Rather on another device than on the one that it saw the end of.
-    const bool avoids = candidate.lost_device && candidate.device == worker;
-    return !waiting.contains(&candidate) &&
-           !(avoids && devices_.IsWarmSomewhere(candidate.stored.model_digest, worker)) &&
-           devices_.ModelOn(worker, candidate.stored.model_digest).readiness == v1::MODEL_READINESS_WARM;
+    return !waiting.contains(&candidate) && MayRunOn(worker, candidate);
   });
   if (entry == nullptr) return false;
-  // One that is to be alone has no model loaded beside it either.
-  const bool has_room = devices_.HasRoom(worker, DemandOf(*entry, worker)) &&
-                        !(DemandOf(*entry, worker).alone && devices_.IsLoading(worker));
-  if (!has_room) {
-    // The device is kept for it, while others may have the next one: those that need less do not go on before
-    // it.
-    waiting.insert(entry);
+  if (!HasRoom(worker, *entry)) {
+    // One of the others may take it at once; else the device is kept for it, while others may have the next
+    // one: those that need less do not go on before it.
+    bool elsewhere = false;
+    for (std::size_t other = 0; other < devices_.count(); ++other) {
+      elsewhere = elsewhere || (MayRunOn(other, *entry) && HasRoom(other, *entry));
+    }
+    if (!elsewhere) waiting.insert(entry);
     return false;
   }
   const std::string run_id = entry->stored.run.run_id();
   const RunDemand demand = DemandOf(*entry, worker);
+  // As they are now: it may have been prepared under other ones.
+  entry->prepared->start.set_urgency(demand.urgency);
+  entry->prepared->start.set_deadline_unix_us(entry->stored.deadline_us);
   const absl::Status status = devices_.StartRun(worker, entry->prepared->start, demand,
                                                 entry->needs.window_ratio, entry->prepared->fds());
   if (!status.ok()) {
@@ -235,6 +248,7 @@ void Scheduler::HandlePrepared(const std::string& run_id, Prepared& prepared) {
   Entry* entry = Find(run_id);
   if (entry == nullptr || stopped_) return;
   if (entry->dropped) return End(run_id);
+  if (IsLate(*entry)) return FailLate(run_id);
   if (prepared.ok()) {
     entry->prepared = *std::move(prepared);
     entry->phase = Phase::kPrepared;

@@ -101,10 +101,12 @@ class Scheduler final : public DeviceEvents {
         false;  // RUNNING in the store: late instances make a new generation, this one keeps its input
     bool held = false;  // the study had its generations for now; its phase is kWaiting
     std::int64_t held_until_us = 0;
-    bool dropped = false;     // cancelled: the outcome of the step in progress is thrown away
-    bool needs_room = false;  // host memory did not suffice for it once
-    bool blocked = false;     // not to be prepared until something changes or a moment has passed
-    bool resting = false;     // not to be prepared until its back-off is over; others may be
+    bool dropped = false;  // cancelled: the outcome of the step in progress is thrown away
+    bool late = false;     // its deadline has passed, and its recipe has no use for it any more
+    std::int64_t deadline_watched_us = 0;  // the deadline that a timer runs for; 0: none
+    bool needs_room = false;               // host memory did not suffice for it once
+    bool blocked = false;  // not to be prepared until something changes or a moment has passed
+    bool resting = false;  // not to be prepared until its back-off is over; others may be
     std::uint32_t failed_preparations = 0;  // in a row, of a kind that may pass
     std::shared_ptr<const RunInput> input;
     std::shared_ptr<PreparedRun> prepared;
@@ -154,11 +156,23 @@ class Scheduler final : public DeviceEvents {
   void FailRefused();
   void FillDevices();
   RunDemand DemandOf(const Entry& entry, std::size_t worker) const;
+  // Whether the device has its model, and whether the run may start there now.
+  bool MayRunOn(std::size_t worker, const Entry& entry) const;
+  bool HasRoom(std::size_t worker, const Entry& entry) const;
   // Gives the device its most urgent run that is not `waiting` for another one; whether anything has changed.
-  // A run that finds no room is then waiting for this device.
+  // A run that finds no room, here or on another device, is then waiting for this one.
   bool StartBest(std::size_t worker, std::set<const Entry*>& waiting);
   void StartPreparations();
   bool IsMoreUrgent(const Entry& a, const Entry& b) const;
+  // Takes over what a study's submissions say of the run now; a device that has it is told.
+  void SetUrgency(Entry& entry, const store::StoredRun& stored);
+  // A run whose recipe says WHEN_LATE_STOP ends at its deadline: a timer runs for it.
+  void WatchDeadline(Entry& entry);
+  void HandleDeadline(const std::string& run_id, std::int64_t deadline_us);
+  // Whether the step of a late run that came to its end is still of no use: UpdateStudy may have moved the
+  // deadline since. Such a run is not late any more.
+  static bool IsLate(Entry& entry);
+  void FailLate(const std::string& run_id);
   Entry* MostUrgent(Phase phase, const std::function<bool(const Entry&)>& fits);
   void Prepare(Entry& entry);
   void HandlePrepared(const std::string& run_id, Prepared& prepared);
@@ -170,6 +184,10 @@ class Scheduler final : public DeviceEvents {
   void RestFor(Entry& entry, std::chrono::milliseconds delay);
   // The worker gave it back for want of the device's memory: tried again alone, and FAILED in the end.
   void HandleShortage(Entry& entry);
+  // The worker has forgotten the model meanwhile: the run waits for another device that has it.
+  void GoElsewhere(Entry& entry);
+  // The worker let it go, and now it is wanted again.
+  void RunAgain(Entry& entry);
   void HandleFinished(const std::string& run_id, std::size_t worker, std::uint64_t life,
                       const std::shared_ptr<absl::StatusOr<RunResult>>& result);
 

@@ -210,11 +210,11 @@ void Scheduler::SetHeldNotice(const Entry& entry, bool held) {
   absl::Status status = study.status();
   if (study.ok()) {
     std::vector<v1::Reason> notices = study->notices;
-    const v1::Reason notice = MakeReason(
-        kGenerationsHeld, absl::StrCat(run.model(), " ", run.version()),
-        absl::StrCat(
-            "more than ", services_.generations.generations,
-            " generations within an hour: the next one waits until the hour has passed, or RerunStudy"));
+    const v1::Reason notice = MakeReason(kGenerationsHeld, absl::StrCat(run.model(), " ", run.version()),
+                                         absl::StrCat("more than ", services_.generations.generations,
+                                                      " generations within an hour: the next one waits until "
+                                                      "the hour has passed, or RerunStudy; models "
+                                                      "that look where its labels say wait with it"));
     const bool is_there = std::erase_if(notices, [&](const v1::Reason& known) {
                             return known.code() == notice.code() && known.value() == notice.value();
                           }) > 0;

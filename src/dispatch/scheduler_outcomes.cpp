@@ -13,7 +13,10 @@
 
 namespace tomoserve::dispatch {
 
-void Scheduler::OnDeviceChanged() { Pump(); }
+void Scheduler::OnDeviceChanged() {
+  UnloadGone();  // it could not be while it was being loaded
+  Pump();
+}
 
 void Scheduler::OnProgress(const ipc::v1::RunProgress& progress) {
   Entry* entry = Find(progress.run_id());
@@ -41,6 +44,7 @@ void Scheduler::OnRunDone(std::size_t worker, std::uint64_t life, const ipc::v1:
   Entry* entry = Find(done.run_id());
   if (entry == nullptr || stopped_) return;
   if (entry->dropped) return End(done.run_id());
+  if (IsLate(*entry)) return FailLate(done.run_id());
   entry->phase = Phase::kFinishing;
   // Copies: the entry may go while the pool works.
   services_.pool.Post([this, worker, life, done, stored = entry->stored, model = entry->model,
@@ -163,12 +167,38 @@ void Scheduler::End(const std::string& run_id) {
 void Scheduler::OnRunFailed(const ipc::v1::RunFailed& failed) {
   Entry* entry = Find(failed.run_id());
   if (entry == nullptr || stopped_) return;
+  const bool was_late = entry->late && !entry->dropped;
+  if (was_late && IsLate(*entry)) return FailLate(failed.run_id());
   const v1::Reason reason = CleanReason(failed.reason(), "RUN_FAILED");
+  if (was_late && reason.code() == "CANCELLED") return RunAgain(*entry);
   if (reason.code() == "OUT_OF_MEMORY" && !entry->dropped) return HandleShortage(*entry);
+  if (reason.code() == "MODEL_NOT_LOADED" && !entry->dropped &&
+      devices_.IsDoubted(entry->device, entry->stored.model_digest)) {
+    return GoElsewhere(*entry);
+  }
   if (entry->input != nullptr && entry->input->region && IsWithoutRegion(reason.code())) {
     return AnswerWithoutRegion(*entry, reason);
   }
   Fail(failed.run_id(), reason);
+}
+
+void Scheduler::RunAgain(Entry& entry) {
+  {
+    const std::lock_guard lock(progress_mutex_);
+    progress_.erase(entry.stored.run.run_id());
+  }
+  Release(entry);
+  Notify(entry);
+  services_.coordinator.Post([this] { Pump(); });
+}
+
+void Scheduler::GoElsewhere(Entry& entry) {
+  {
+    const std::lock_guard lock(progress_mutex_);
+    progress_.erase(entry.stored.run.run_id());
+  }
+  RestFor(entry, kRetry);
+  Notify(entry);
 }
 
 void Scheduler::HandleShortage(Entry& entry) {
@@ -195,6 +225,7 @@ void Scheduler::OnRunLost(const std::string& run_id, const WorkerDeath& death, b
   Entry* entry = Find(run_id);
   if (entry == nullptr || stopped_) return;
   if (entry->dropped) return End(run_id);
+  if (IsLate(*entry)) return FailLate(run_id);
   // The dead worker could write to the arena: the pixels are decoded again.
   entry->prepared.reset();
   Unblock();

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "dispatch/dispatcher_impl.h"
+#include "dispatch/instance_rules.h"
 #include "dispatch/planning.h"
 #include "dispatch/study_age.h"
 #include "tomoserve/base/clock.h"
@@ -11,6 +12,35 @@
 #include "tomoserve/findings/flag.h"
 
 namespace tomoserve::dispatch {
+namespace {
+
+constexpr std::int64_t kLastSecond = 253402300799;  // of the year 9999
+
+// Whether the model has answered on this input.
+bool IsDone(const std::vector<store::StoredRun>& runs, const models::Model& model,
+            std::string_view input_digest) {
+  return std::any_of(runs.begin(), runs.end(), [&](const store::StoredRun& run) {
+    return run.model_digest == model.model_digest && run.recipe_digest == model.recipe_digest &&
+           run.run.state() == v1::RUN_STATE_DONE && run.run.provenance().input_digest() == input_digest;
+  });
+}
+
+// A cascade takes what the run takes whose labels it needs, which comes first, and then its own.
+void AddRegion(const v1::PlannedRun& region, v1::PlannedRun& plan) {
+  if (!region.applicable()) {
+    *plan.add_reasons() = MakeReason("REGION_NOT_APPLICABLE",
+                                     region.reasons().empty() ? region.model() : region.reasons(0).code(),
+                                     "the model whose labels are the region takes no volume of the study");
+    return;
+  }
+  *plan.add_reasons() = MakeReason("REGION_RUNS_FIRST", region.model(),
+                                   "the model whose labels are the region runs before; its time and memory "
+                                   "are in the prediction");
+  plan.set_predicted_seconds(plan.predicted_seconds() + region.predicted_seconds());
+  plan.set_predicted_bytes(std::max(plan.predicted_bytes(), region.predicted_bytes()));
+}
+
+}  // namespace
 
 absl::StatusOr<v1::Study> DispatcherImpl::GetStudy(std::string_view study_uid) {
   TS_ASSIGN_OR_RETURN(store::StoredStudy row, store_->GetStudy(study_uid));
@@ -52,6 +82,27 @@ absl::StatusOr<v1::CancelStudyResponse> DispatcherImpl::CancelStudy(std::string_
   return response;
 }
 
+absl::StatusOr<v1::Study> DispatcherImpl::UpdateStudy(const v1::UpdateStudyRequest& request) {
+  const auto invalid = [](std::string_view field, std::string_view text) {
+    return base::Error(absl::StatusCode::kInvalidArgument, "UPDATE_INVALID", field, text);
+  };
+  if (!v1::Priority_IsValid(request.priority())) return invalid("priority", "no such priority");
+  const google::protobuf::Timestamp& deadline = request.deadline();
+  const bool is_time = deadline.seconds() > 0 && deadline.seconds() <= kLastSecond && deadline.nanos() >= 0 &&
+                       deadline.nanos() < 1000000000;
+  if (request.has_deadline() && !is_time) return invalid("deadline", "no time from 1970 to 9999");
+  std::optional<std::int64_t> deadline_us;
+  if (request.has_deadline()) deadline_us = deadline.seconds() * 1000000 + deadline.nanos() / 1000;
+  const std::string& study_uid = request.study_instance_uid();
+  const absl::Status updated = OnCoordinator([&]() -> absl::Status {
+    TS_RETURN_IF_ERROR(store_->SetUrgency(study_uid, request.priority(), deadline_us));
+    scheduler_.StudyChanged(study_uid);
+    return absl::OkStatus();
+  });
+  TS_RETURN_IF_ERROR(updated);
+  return GetStudy(study_uid);
+}
+
 absl::StatusOr<v1::PlanStudyResponse> DispatcherImpl::PlanStudy(const v1::PlanStudyRequest& request) {
   TS_ASSIGN_OR_RETURN(const std::vector<const models::Model*> models, catalogue_->Resolve(request.models()));
   TS_ASSIGN_OR_RETURN(const store::StoredStudy row, store_->GetStudy(request.study_instance_uid()));
@@ -62,9 +113,10 @@ absl::StatusOr<v1::PlanStudyResponse> DispatcherImpl::PlanStudy(const v1::PlanSt
   if (request.models().empty() && row.role != v1::STUDY_ROLE_PRIOR) {
     stale = StaleStudy(row.ref, options_.config.max_study_age_days(), base::NowUs());
   }
-  v1::PlanStudyResponse response;
+  TS_ASSIGN_OR_RETURN(const std::vector<store::StoredRun> runs,
+                      store_->RunsOfStudy(request.study_instance_uid()));
   const std::vector<DeviceInfo> infos = devices_.Infos();  // in the order of readiness
-  for (const models::Model* model : models) {
+  const auto plan_of = [&](const models::Model* model, const RunInput& input) {
     std::optional<WindowSpeed> fastest;
     std::uint64_t weight_bytes = 0;
     const std::vector<v1::DeviceReadiness> readiness = devices_.ReadinessOf(model->model_digest);
@@ -76,10 +128,24 @@ absl::StatusOr<v1::PlanStudyResponse> DispatcherImpl::PlanStudy(const v1::PlanSt
       const auto ms = [](const WindowSpeed& of) { return of.ms_per_window / of.lanes; };
       if (speed.ms_per_window > 0 && (!fastest || ms(speed) < ms(*fastest))) fastest = speed;
     }
+    const std::uint64_t network_bytes = weight_bytes + devices_.ForwardBytesOf(model->model_digest);
+    return PlanRun(*model, input, fastest, network_bytes);
+  };
+  v1::PlanStudyResponse response;
+  for (const models::Model* model : models) {
     RunInput input = ChooseInput(model->recipe, study);
     if (stale) input = WithoutVolume(std::move(input), *stale);
-    const std::uint64_t network_bytes = weight_bytes + devices_.ForwardBytesOf(model->model_digest);
-    *response.add_runs() = PlanRun(*model, input, fastest, network_bytes);
+    v1::PlannedRun& plan = *response.add_runs() = plan_of(model, input);
+    if (!plan.applicable() || !model->recipe.has_region()) continue;
+    const std::string& name = model->recipe.region().model();
+    const models::Model* region = catalogue_->Preferred(name);
+    if (region == nullptr) {
+      *plan.add_reasons() =
+          MakeReason("REGION_NOT_RUN", name, "the model whose labels are the region does not run");
+      continue;
+    }
+    const RunInput region_input = ChooseInput(region->recipe, study);
+    if (!IsDone(runs, *region, region_input.digest)) AddRegion(plan_of(region, region_input), plan);
   }
   return response;
 }

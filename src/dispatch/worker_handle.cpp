@@ -19,6 +19,9 @@ constexpr std::chrono::milliseconds kLook{200};
 constexpr std::chrono::milliseconds kExit{2000};
 // More memory than any device has is no number to be shown.
 constexpr std::uint64_t kMostDeviceBytes = std::uint64_t{1} << 50;
+// Nor are more places for windows, or seconds, than a worker sees in its life.
+constexpr std::uint64_t kMostSlots = std::uint64_t{1} << 50;
+constexpr double kMostBusySeconds = 1e12;
 
 std::uint64_t CounterIn(const char* path, const std::string& wanted) {
   std::ifstream file(path);
@@ -136,6 +139,23 @@ bool WorkerHandle::IsStalled(const Motion& motion, double now_ms) {
   return bound.count() > 0 && now_ms - motion.moved_ms() > static_cast<double>(bound.count());
 }
 
+void WorkerHandle::Count(const ipc::v1::Heartbeat& heartbeat, ComputedBatches& before) {
+  const ComputedBatches now{.windows = heartbeat.batch_windows(),
+                            .slots = heartbeat.batch_slots(),
+                            .busy_seconds = heartbeat.busy_seconds()};
+  const bool is_true = now.windows <= now.slots && now.slots <= kMostSlots && now.windows >= before.windows &&
+                       now.slots >= before.slots && now.busy_seconds >= before.busy_seconds &&
+                       now.busy_seconds <= kMostBusySeconds;
+  if (!is_true) return;
+  {
+    const std::lock_guard lock(computed_mutex_);
+    computed_.windows += now.windows - before.windows;
+    computed_.slots += now.slots - before.slots;
+    computed_.busy_seconds += now.busy_seconds - before.busy_seconds;
+  }
+  before = now;
+}
+
 void WorkerHandle::Kill(std::uint64_t life, DeathCause cause) {
   const std::lock_guard lock(mutex_);
   if (life != life_ || !child_.running()) return;
@@ -219,6 +239,7 @@ DeathCause WorkerHandle::Listen(std::uint64_t life, bool& said_hello) {
   const double began_ms = base::MonotonicMs();
   double heard_ms = began_ms;
   Motion motion;
+  ComputedBatches counted;
   bool said_unusable = false;
   while (!stopping_) {
     ipc::v1::WorkerReply reply;
@@ -243,6 +264,7 @@ DeathCause WorkerHandle::Listen(std::uint64_t life, bool& said_hello) {
       motion.See(reply, now_ms);
       if (is_heartbeat) {
         device_memory_used_bytes_ = std::min(reply.heartbeat().device_memory_used_bytes(), kMostDeviceBytes);
+        Count(reply.heartbeat(), counted);
       }
       if (!is_heartbeat) {
         WorkerEvent event;

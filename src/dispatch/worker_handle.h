@@ -68,6 +68,13 @@ struct StallBounds {
   std::chrono::milliseconds stage{0};   // before the first and after the last window, and while loading
 };
 
+// What the processes of one handle computed, one after the other.
+struct ComputedBatches {
+  std::uint64_t windows = 0;
+  std::uint64_t slots = 0;  // places that the batches had for windows
+  double busy_seconds = 0;  // of all lanes together
+};
+
 // Owns one process at a time and a thread that reads from it. Thread-safe.
 class WorkerHandle {
  public:
@@ -89,6 +96,11 @@ class WorkerHandle {
   pid_t pid() const { return pid_; }
   // Of the device, as the process that lives now says; 0: none lives, or it said nothing. Never blocks.
   std::uint64_t device_memory_used_bytes() const { return device_memory_used_bytes_; }
+  // Since the start, as far as heartbeats said. Never blocks for long.
+  ComputedBatches computed() const {
+    const std::lock_guard lock(computed_mutex_);
+    return computed_;
+  }
 
  private:
   void Live();
@@ -98,6 +110,9 @@ class WorkerHandle {
   // What the worker has shown of its work. Begins anew with each setting of the bounds.
   class Motion;
   void Update(Motion& motion, double now_ms);
+  // Adds what the process has computed since the last heartbeat, which said `before`; numbers that cannot be
+  // are left out.
+  void Count(const ipc::v1::Heartbeat& heartbeat, ComputedBatches& before);
   // Whether the bound of what is computed now is over.
   bool IsStalled(const Motion& motion, double now_ms);
 
@@ -113,6 +128,8 @@ class WorkerHandle {
   std::uint64_t watched_life_ = 0;
   StallBounds bounds_;
   std::uint64_t watch_ = 0;  // counts the settings of bounds_
+  mutable std::mutex computed_mutex_;
+  ComputedBatches computed_;  // guarded by computed_mutex_
   std::atomic<pid_t> pid_{0};
   std::atomic<std::uint64_t> device_memory_used_bytes_{0};
   std::atomic<bool> stopping_{false};

@@ -56,8 +56,16 @@ bool IsFinite(const v1::PointLps& point) {
   return std::isfinite(point.x_mm()) && std::isfinite(point.y_mm()) && std::isfinite(point.z_mm());
 }
 
-absl::Status CheckFinding(const std::set<std::uint32_t>& values, const volume::Geometry& grid,
-                          std::uint32_t time_points, const v1::Finding& finding) {
+// Objects of the model grid, whose size the front does not know, may have more voxels than the volume.
+bool IsOnModelGrid(const v1::Recipe& recipe, const v1::Finding& finding) {
+  return std::any_of(recipe.findings().begin(), recipe.findings().end(), [&](const v1::FindingRule& rule) {
+    return rule.label() == finding.label_value() && rule.on_model_grid();
+  });
+}
+
+absl::Status CheckFinding(const v1::Recipe& recipe, const std::set<std::uint32_t>& values,
+                          const volume::Geometry& grid, std::uint32_t time_points,
+                          const v1::Finding& finding) {
   if (finding.label_value() == 0 || !values.contains(finding.label_value()))
     return Lie("findings.label_value");
   if (finding.time_point() >= time_points) return Lie("findings.time_point");
@@ -79,7 +87,7 @@ absl::Status CheckFinding(const std::set<std::uint32_t>& values, const volume::G
   if (!IsPlausible(finding.mean_diameter_mm())) return Lie("findings.mean_diameter_mm");
   if (!IsPlausible(finding.longest_diameter_3d_mm())) return Lie("findings.longest_diameter_3d_mm");
   if (!IsPlausible(finding.volume_ml())) return Lie("findings.volume_ml");
-  if (finding.voxels() > grid.voxels()) return Lie("findings.voxels");
+  if (finding.voxels() > grid.voxels() && !IsOnModelGrid(recipe, finding)) return Lie("findings.voxels");
   if (finding.key_slice_k() >= grid.size_ijk()[2]) return Lie("findings.key_slice_k");
   const auto is_short = [](const std::string& text) { return text.size() <= kLongestText; };
   if (finding.limitations_size() > 16 ||
@@ -98,6 +106,16 @@ absl::Status CheckExtent(const volume::Geometry& grid, const ipc::v1::LabelExten
   return absl::OkStatus();
 }
 
+absl::Status CheckCentre(const volume::Geometry& grid, const ipc::v1::LabelExtent& extent) {
+  if (extent.center_lps_size() != (extent.voxels() > 0 ? 3 : 0)) return Lie("labels.center_lps");
+  if (extent.voxels() == 0) return absl::OkStatus();
+  v1::PointLps centre;
+  centre.set_x_mm(extent.center_lps(0));
+  centre.set_y_mm(extent.center_lps(1));
+  centre.set_z_mm(extent.center_lps(2));
+  return IsNear(grid, centre) ? absl::OkStatus() : Lie("labels.center_lps");
+}
+
 // Labels of the recipe, each at every time point.
 absl::Status CheckLabels(const std::set<std::uint32_t>& values, const volume::Geometry& grid,
                          std::uint32_t time_points, const ipc::v1::RunDone& done) {
@@ -108,6 +126,7 @@ absl::Status CheckLabels(const std::set<std::uint32_t>& values, const volume::Ge
       return Lie("labels.label");
     }
     TS_RETURN_IF_ERROR(CheckExtent(grid, extent, "labels"));
+    TS_RETURN_IF_ERROR(CheckCentre(grid, extent));
   }
   const bool everywhere = std::all_of(seen.begin(), seen.end(),
                                       [&](const auto& label) { return label.second.size() == time_points; });
@@ -158,7 +177,7 @@ absl::Status CheckRunDone(const v1::Recipe& recipe, const volume::Geometry& grid
   if (static_cast<std::uint64_t>(done.findings_size()) > most * time_points) return Lie("findings");
   const std::set<std::uint32_t> values = LabelValues(recipe);
   for (const v1::Finding& finding : done.findings())
-    TS_RETURN_IF_ERROR(CheckFinding(values, grid, time_points, finding));
+    TS_RETURN_IF_ERROR(CheckFinding(recipe, values, grid, time_points, finding));
   TS_RETURN_IF_ERROR(CheckLabels(values, grid, time_points, done));
   // Boxes have no label map; labels without one would be DONE and nowhere to be seen.
   const bool boxes = models::DetectorOf(recipe) != nullptr;

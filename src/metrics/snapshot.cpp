@@ -46,6 +46,13 @@ struct DeviceFamilies {
   MetricFamily worker_used =
       GaugeFamily("tomoserve_worker_memory_used_bytes",
                   "Host memory of the worker's process; what a GPU holds is not in it.");
+  MetricFamily batch_windows =
+      CounterFamily("tomoserve_batch_windows_total", "Windows that were computed there, in batches.");
+  MetricFamily batch_slots = CounterFamily(
+      "tomoserve_batch_slots_total", "Places for windows in these batches: windows by slots is their fill.");
+  MetricFamily busy_seconds =
+      CounterFamily("tomoserve_device_busy_seconds_total",
+                    "Seconds in which the worker's lanes computed windows, added up over its lanes.");
   MetricFamily model_ready =
       GaugeFamily("tomoserve_model_ready", "1 where the model is warm on the worker's device.");
 
@@ -60,6 +67,9 @@ struct DeviceFamilies {
       const std::uint64_t resident = device.worker_pid > 0 ? ResidentBytes(device.worker_pid) : 0;
       AddSample(used, device.is_gpu ? device.gpu_used_bytes : resident, labels);
       AddSample(worker_used, resident, labels);
+      AddSample(batch_windows, device.batch_windows, labels);
+      AddSample(batch_slots, device.batch_slots, labels);
+      AddSample(busy_seconds, device.busy_seconds, labels);
     }
     for (const dispatch::ModelActivity& model : activity.models) {
       SampleLabels labels = Labels(model.device, model.worker);
@@ -128,6 +138,9 @@ std::vector<MetricFamily> ActivityFamilies(const std::optional<dispatch::Activit
           devices.predicted,
           devices.used,
           devices.worker_used,
+          devices.batch_windows,
+          devices.batch_slots,
+          devices.busy_seconds,
           devices.model_ready,
           server.uploads,
           server.host_used,

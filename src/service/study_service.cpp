@@ -73,9 +73,9 @@ grpc::ServerWriteReactor<v1::DownloadResultResponse>* StudyServiceImpl::Download
 }
 
 grpc::ServerUnaryReactor* StudyServiceImpl::UpdateStudy(grpc::CallbackServerContext* context,
-                                                        const v1::UpdateStudyRequest*,
-                                                        v1::UpdateStudyResponse*) {
-  return NotYetUnary(context, "UpdateStudy");
+                                                        const v1::UpdateStudyRequest* request,
+                                                        v1::UpdateStudyResponse* response) {
+  return OnPool(pool_, context, [=, this] { return FillStudy(dispatcher_.UpdateStudy(*request), response); });
 }
 
 grpc::ServerUnaryReactor* StudyServiceImpl::RerunStudy(grpc::CallbackServerContext* context,

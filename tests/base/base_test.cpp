@@ -88,6 +88,11 @@ TEST(Config, ErrorsNameTheLineOrTheField) {
             "limits.instance_bytes");
   EXPECT_EQ(field_of("data: \"d\" models: \"m\" lock_folder: \"locks\""), "lock_folder");
   EXPECT_EQ(field_of("data: \"d\" models: \"m\" lock_folder: \"/run/locks\""), "");
+  for (const char* buckets : {"[2, 4]", "[1, 4, 2]", "[1, 1]", "[1, 65]"}) {
+    EXPECT_EQ(field_of(("data: \"d\" models: \"m\" batch_buckets: " + std::string(buckets)).c_str()),
+              "batch_buckets");
+  }
+  EXPECT_EQ(field_of("data: \"d\" models: \"m\" batch_buckets: [1, 2, 64]"), "");
 }
 
 TEST(Config, ANameOfAGpuHoldsItsNumber) {

@@ -165,6 +165,33 @@ TEST_F(CascadeTest, LateInstancesMakeAGenerationOfBoth) {
   }
 }
 
+TEST_F(CascadeTest, APlanCountsTheRegionsRunUntilItIsThere) {
+  AddModel("lung", "lower");
+  AddCascade("finder", "ok");
+  AddModel("other", "ok");
+  Start();
+  WaitForRun(MustSubmit(Wanting({"other"}), FakeStudy().Files()).run_ids(0));
+  const auto plan_of = [&](const std::string& model) {
+    v1::PlanStudyRequest request;
+    request.set_study_instance_uid(FakeStudy().study_uid);
+    request.add_models()->set_name(model);
+    const auto plan = dispatcher_->PlanStudy(request);
+    EXPECT_TRUE(plan.ok()) << plan.status();
+    return plan.ok() && plan->runs_size() > 0 ? plan->runs(0) : v1::PlannedRun();
+  };
+  const double lung_seconds = plan_of("lung").predicted_seconds();
+  ASSERT_GT(lung_seconds, 0);
+  const v1::PlannedRun before = plan_of("finder");
+  ASSERT_THAT(before.reasons(), SizeIs(1));
+  EXPECT_EQ(before.reasons(0).code(), "REGION_RUNS_FIRST");
+  EXPECT_EQ(before.reasons(0).value(), "lung");
+  EXPECT_DOUBLE_EQ(before.predicted_seconds(), 2 * lung_seconds) << "both have the same windows";
+  Find();
+  const v1::PlannedRun after = plan_of("finder");
+  EXPECT_THAT(after.reasons(), SizeIs(0));
+  EXPECT_DOUBLE_EQ(after.predicted_seconds(), lung_seconds);
+}
+
 TEST_F(CascadeTest, ARestartBetweenTheTwoLosesNothing) {
   AddModel("lung", "slow 1000");
   AddCascade("finder", "ok");

@@ -1,4 +1,5 @@
 // Which devices there are, and what happens when they cannot be used.
+#include <signal.h>
 #include <stdlib.h>
 
 #include <filesystem>
@@ -106,6 +107,52 @@ TEST_F(DeviceTest, AWorkerThatEndsWithoutAWordIsUnusableToo) {
   StartOn({"cuda:8"});
   ASSERT_TRUE(Eventually([&] { return !dispatcher_->CheckDevices().ok(); }));
   EXPECT_THAT(dispatcher_->CheckDevices().ToString(), HasSubstr("exit code 1"));
+}
+
+TEST_F(DeviceTest, WhatItsWorkersComputedIsAddedUp) {
+  StartOn({"cpu"});
+  // Each life of the worker says 3 windows in 4 places, in 2 seconds.
+  const auto computed = [&](std::uint64_t lives) {
+    const auto activity = dispatcher_->Observe(std::chrono::seconds(5));
+    if (!activity.ok()) return false;
+    const DeviceActivity& device = activity->devices[0];
+    return device.batch_windows == 3 * lives && device.batch_slots == 4 * lives &&
+           device.busy_seconds == 2.0 * static_cast<double>(lives);
+  };
+  ASSERT_TRUE(Eventually([&] { return dispatcher_->ready() && computed(1); }));
+  ASSERT_EQ(::kill(WaitForWorker(), SIGKILL), 0);
+  EXPECT_TRUE(Eventually([&] { return computed(2); })) << "a counter does not fall";
+}
+
+TEST_F(DeviceTest, ProvedSizesOfBatchesAreKeptOverARestartForTheSameDevice) {
+  const std::string said = (folder_ / "said").string();
+  AddModel("p", "proof " + said);
+  const auto said_on = [&](const std::string& device) {
+    options_.config.clear_devices();
+    options_.config.add_devices(device);
+    std::filesystem::remove(said);
+    Start();
+    Stop();
+    std::string text;
+    std::ifstream(said) >> text;
+    return text;
+  };
+  EXPECT_EQ(said_on("cuda:0"), "n");
+  EXPECT_EQ(said_on("cuda:0"), "k");
+  EXPECT_EQ(said_on("cuda:1"), "k") << "of the same kind";
+  EXPECT_EQ(said_on("cuda:4"), "n") << "with another driver";
+  options_.build = "0.0.0+other";
+  EXPECT_EQ(said_on("cuda:0"), "n") << "another server: its own code decides bits, too";
+  EditRecipe("p", "overlap: 0.25", "overlap: 0.5");
+  EXPECT_EQ(said_on("cuda:0"), "n") << "another recipe";
+  std::ofstream(folder_ / "data" / "bucket_proofs.txt") << "nonsense 1,2,x 4";
+  EXPECT_EQ(said_on("cuda:0"), "n") << "a file that cannot be read is none";
+}
+
+TEST_F(DeviceTest, TheSizesOfItsBatchesAreShown) {
+  StartOn({"cpu"});
+  ASSERT_TRUE(Eventually([&] { return dispatcher_->ready(); }));
+  EXPECT_THAT(dispatcher_->Models()[0].devices[0].buckets(), ElementsAre(1, 2, 4));
 }
 
 TEST_F(DeviceTest, EnoughDevicesServeWithoutTheOthers) {

@@ -16,12 +16,19 @@
 //   fail          answers RunFailed NETWORK_FAILED
 //   short FILE    answers RunFailed OUT_OF_MEMORY as often as the number in FILE says
 //   lost FILE     exits with 5 (the device is lost) in so many runs
+//   lost_at_once FILE  the same, as soon as it comes, whatever runs then
 //   lost_in NAME  exits with 5 in every run on the device of that name
 //   lost_on NAME  exits with 5 when it is loaded on that device; "any": on each
 //   lost_later MS exits with 5 when it has been loaded for so long
 //   lie FIELD     answers with something that cannot be true
 //   deaf MS       as slow, but cannot be cancelled
+//   heavy MS      as slow, but lets go a second after it is cancelled
 //   sour FILE     is refused from its second loading on; FILE remembers the first
+//   forget FILE   has another known answer from when FILE exists; "forget_held FILE": and does not say so
+//                 while FILE.hold exists, but does all else
+//   stall_check   never answers when it is asked again: nothing but heartbeats
+//   fail_check CODE FILE  fails with CODE where it carries its known answer out again
+//   proof FILE    writes k to FILE where its batch sizes are known when it is loaded, else n
 //   refuse        is refused when it is loaded
 //   bomb          dies when it is loaded
 //   stall_load    is loaded for ever: nothing but heartbeats
@@ -30,26 +37,26 @@
 //   lonely_load FILE  as short_load; and is refused so when anything comes while it is loaded, which takes
 //                     300 ms
 // The devices cuda:6 to cuda:8 cannot be used: cuda:7 says why (its environment and arguments), cuda:6 says
-// so and goes on all the same, cuda:8 just ends. cuda:5 has memory for one run.
+// so and goes on all the same, cuda:8 just ends. cuda:5 has memory for one run,
+// cuda:4 another driver.
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
-#include <cstring>
 #include <deque>
 #include <filesystem>
 #include <fstream>
-#include <limits>
 #include <map>
 #include <optional>
+#include <span>
 #include <sstream>
 #include <string>
 #include <string_view>
 #include <thread>
 
+#include "dispatch/fake_answer.h"
 #include "tomoserve/base/clock.h"
 #include "tomoserve/base/status.h"
 #include "tomoserve/base/unique_fd.h"
@@ -69,6 +76,10 @@ constexpr std::uint64_t kMemoryBytes = std::uint64_t{4} << 30;
 constexpr std::uint64_t kMemoryForOne = std::uint64_t{400} << 20;
 constexpr std::uint64_t kWeightBytes = 1000;
 constexpr std::uint64_t kForwardBytes = 500;
+// Of each life, from its first heartbeat on.
+constexpr std::uint64_t kBatchWindows = 3;
+constexpr std::uint64_t kBatchSlots = 4;
+constexpr double kBusySeconds = 2;
 
 // Takes one from the number in a file; whether it was above 0.
 bool TakeOne(const std::string& path) {
@@ -84,6 +95,7 @@ struct Run {
   double end_ms = 0;
   double total_ms = 0;
   bool told = false;  // progress was sent
+  std::optional<double> let_go_ms;
 };
 
 class FakeWorker {
@@ -95,6 +107,7 @@ class FakeWorker {
     ipc::v1::WorkerReply hello;
     hello.mutable_hello()->set_device_kind("fake");
     hello.mutable_hello()->set_torch_version("none");
+    hello.mutable_hello()->set_driver_version(device_ == "cuda:4" ? "2" : "1");
     hello.mutable_hello()->set_lanes(2);
     hello.mutable_hello()->set_memory_bytes(device_ == "cuda:5" ? kMemoryForOne : kMemoryBytes);
     Send(hello);
@@ -124,6 +137,10 @@ class FakeWorker {
         return Start(request.start(), std::move(fds));
       case ipc::v1::WorkerRequest::kCancel:
         return Cancel(request.cancel().run_id());
+      case ipc::v1::WorkerRequest::kUpdate:
+        return Update(request.update());
+      case ipc::v1::WorkerRequest::kCheck:
+        return Check(request.check().model_digest());
       default:
         return;
     }
@@ -132,7 +149,7 @@ class FakeWorker {
   void Load(const ipc::v1::LoadModel& load) {
     std::istringstream title(load.recipe().title());
     Script script;
-    title >> script.verb >> script.argument;
+    title >> script.verb >> script.argument >> script.file;
     scripts_[load.model_digest()] = script;
     if (script.verb == "bomb") ::abort();
     if (script.verb == "stall_load") return;
@@ -152,6 +169,11 @@ class FakeWorker {
     state.set_weight_bytes(kWeightBytes);
     state.set_forward_bytes(kForwardBytes);
     state.set_ms_per_window(2);
+    for (const std::uint32_t bucket : {1, 2, 4}) state.mutable_proof()->add_buckets(bucket);
+    *state.mutable_proof()->mutable_tried() = state.proof().buckets();
+    if (script.verb == "proof") {
+      std::ofstream(script.argument, std::ios::app) << (load.proof().buckets_size() == 3 ? "k" : "n");
+    }
     if (!state.warm()) state.mutable_refused()->set_code("DIGEST_MISMATCH");
     const bool lonely = script.verb == "lonely_load";
     const bool is_short = (script.verb == "short_load" || lonely) && TakeOne(script.argument);
@@ -167,16 +189,59 @@ class FakeWorker {
     if (disturbed) Handle(beside, std::move(fds));
   }
 
+  // FILE.asked says that it was asked.
+  void Check(const std::string& digest) {
+    const Script script = scripts_[digest];
+    const bool fails = script.verb == "fail_check";
+    std::ofstream((fails ? script.file : script.argument) + ".asked", std::ios::app) << '.';
+    if (script.verb == "stall_check") return;
+    ipc::v1::ModelState state;
+    state.set_model_digest(digest);
+    const bool differs = !fails && std::filesystem::exists(script.argument);
+    state.set_warm(!fails && !differs);
+    if (!state.warm()) {
+      state.mutable_refused()->set_code(fails ? script.argument : "KNOWN_ANSWER_DIFFERS");
+      state.mutable_refused()->set_value("20 % of 80 voxels differ, 0.1 % may");
+    }
+    if (differs) scripts_.erase(digest);
+    checked_ = {.state = state, .hold = script.verb == "forget_held" ? script.argument + ".hold" : ""};
+    AnswerCheck();
+  }
+
+  void AnswerCheck() {
+    if (!checked_ || (!checked_->hold.empty() && std::filesystem::exists(checked_->hold))) return;
+    ipc::v1::WorkerReply reply;
+    *reply.mutable_model() = std::exchange(checked_, std::nullopt)->state;
+    Send(reply);
+  }
+
   // One run after the other, most urgent first.
   void Start(const ipc::v1::StartRun& start, std::vector<base::UniqueFd> fds) {
+    if (!scripts_.contains(start.model_digest())) return SendFailed(start.run_id(), "MODEL_NOT_LOADED");
+    const Script& script = scripts_[start.model_digest()];
+    if (script.verb == "lost_at_once" && TakeOne(script.argument)) ::_exit(ipc::kWorkerDeviceLost);
     Run run;
     run.start = start;
     run.fds = std::move(fds);
+    Queue(std::move(run));
+    BeginNext();
+  }
+
+  void Queue(Run run) {
     const auto place = std::find_if(waiting_.begin(), waiting_.end(), [&](const Run& other) {
-      return other.start.urgency() < start.urgency();
+      return other.start.urgency() < run.start.urgency();
     });
     waiting_.insert(place, std::move(run));
-    BeginNext();
+  }
+
+  void Update(const ipc::v1::UpdateRun& update) {
+    const auto waits = std::find_if(waiting_.begin(), waiting_.end(),
+                                    [&](const Run& run) { return run.start.run_id() == update.run_id(); });
+    if (waits == waiting_.end()) return;
+    Run run = std::move(*waits);
+    waiting_.erase(waits);
+    run.start.set_urgency(update.urgency());
+    Queue(std::move(run));
   }
 
   void Cancel(const std::string& run_id) {
@@ -186,8 +251,13 @@ class FakeWorker {
       waiting_.erase(waits);
       return SendFailed(run_id, "CANCELLED");
     }
-    const bool is_current = run_ && run_->start.run_id() == run_id;
-    if (is_current && scripts_[run_->start.model_digest()].verb != "deaf") Fail("CANCELLED");
+    if (!run_ || run_->start.run_id() != run_id) return;
+    const std::string verb = scripts_[run_->start.model_digest()].verb;
+    if (verb == "heavy") {
+      run_->let_go_ms = base::MonotonicMs() + 1000;
+    } else if (verb != "deaf") {
+      Fail("CANCELLED");
+    }
   }
 
   void BeginNext() {
@@ -215,7 +285,8 @@ class FakeWorker {
     const bool lost = (script.verb == "lost" && TakeOne(script.argument)) ||
                       (script.verb == "lost_in" && script.argument == device_);
     if (lost) ::_exit(ipc::kWorkerDeviceLost);
-    const bool takes_time = script.verb == "slow" || script.verb == "deaf" || script.verb == "quiet";
+    const bool takes_time =
+        script.verb == "slow" || script.verb == "deaf" || script.verb == "heavy" || script.verb == "quiet";
     run_->total_ms = takes_time ? std::stod(script.argument) : 0;
     if (script.verb == "stall" || script.verb == "stall_late") run_->total_ms = 1e9;
     if (script.verb == "stall_late") Progress(1);
@@ -223,13 +294,18 @@ class FakeWorker {
   }
 
   void Continue() {
+    AnswerCheck();
     ipc::v1::WorkerReply reply;
     const std::string verb = run_ ? scripts_[run_->start.model_digest()].verb : "";
     if (!run_ || verb == "stall" || verb == "stall_late") {
       reply.mutable_heartbeat()->set_windows(windows_);
+      reply.mutable_heartbeat()->set_batch_windows(kBatchWindows);
+      reply.mutable_heartbeat()->set_batch_slots(kBatchSlots);
+      reply.mutable_heartbeat()->set_busy_seconds(kBusySeconds);
       if (device_ != "cpu") reply.mutable_heartbeat()->set_device_memory_used_bytes(kGpuBytesUsed);
       return Send(reply);
     }
+    if (run_->let_go_ms && base::MonotonicMs() >= *run_->let_go_ms) return Fail("CANCELLED");
     const double left_ms = run_->end_ms - base::MonotonicMs();
     if (left_ms > 0 && verb == "quiet") {
       reply.mutable_heartbeat()->set_windows(++windows_);
@@ -262,70 +338,6 @@ class FakeWorker {
     BeginNext();
   }
 
-  // Whether the region's label map has 1 at this voxel; everywhere where there is no region.
-  bool IsInRegion(std::span<const std::byte> region, std::size_t voxel) const {
-    if (!run_->start.has_region()) return true;
-    return region[voxel * run_->start.region().bytes_per_voxel()] == std::byte{1};
-  }
-
-  // Labels the voxels of a time point that are above 0 in its last channel, in the region if there is one,
-  // and says where they are. False where the request cannot be read.
-  bool Look(std::uint32_t time_point, const volume::Geometry& geometry, std::span<std::byte> labels,
-            std::span<const std::byte> region, ipc::v1::RunDone& done) const {
-    const ipc::v1::StartRun& start = run_->start;
-    const auto& size = geometry.size_ijk();
-    const std::size_t plane = std::size_t{size[0]} * size[1];
-    const std::size_t first_arena = start.has_region() ? 2 : 1;
-    std::uint64_t voxels = 0;
-    std::array<double, 3> sum{};
-    std::uint32_t first_k = size[2];
-    std::uint32_t last_k = 0;
-    const bool lower = scripts_.at(start.model_digest()).verb == "lower";
-    for (std::uint32_t k = 0; k < (lower ? size[2] / 2 : size[2]); ++k) {
-      const std::size_t volume = std::size_t{time_point} * start.channels() + start.channels() - 1;
-      const ipc::v1::Slice& slice = start.slices(static_cast<int>(volume * size[2] + k));
-      if (slice.has_between()) continue;
-      auto pixels = ipc::Mapping::Map(run_->fds[first_arena + slice.slot().arena()].get(),
-                                      slice.slot().offset(), slice.slot().bytes(), false);
-      if (!pixels.ok()) return false;
-      for (std::uint32_t n = 0; n < plane; ++n) {
-        std::int16_t stored = 0;
-        std::memcpy(&stored, pixels->bytes().data() + std::size_t{n} * 2, sizeof stored);
-        if (stored * slice.slope() + slice.intercept() <= 0 || !IsInRegion(region, k * plane + n)) continue;
-        labels[k * plane + n] = std::byte{1};
-        ++voxels;
-        sum[0] += n % size[0];
-        sum[1] += n / size[0];
-        sum[2] += k;
-        first_k = std::min(first_k, k);
-        last_k = std::max(last_k, k);
-      }
-    }
-    ipc::v1::LabelExtent& extent = *done.add_labels();
-    extent.set_label(1);
-    extent.set_voxels(voxels);
-    extent.set_volume_ml(static_cast<double>(voxels) * geometry.voxel_volume_ml());
-    extent.set_first_k(std::min(first_k, last_k));
-    extent.set_last_k(last_k);
-    extent.set_time_point(time_point);
-    if (voxels == 0) return true;
-    v1::Finding& finding = *done.add_findings();
-    finding.set_label_value(1);
-    finding.set_score(0.9);
-    for (double& axis : sum) axis /= static_cast<double>(voxels);
-    const v1::PointLps centre = volume::ToProto(geometry.ToLps({sum}));
-    *finding.mutable_centre_lps() = centre;
-    *finding.mutable_box_lps()->mutable_min() = centre;
-    *finding.mutable_box_lps()->mutable_max() = centre;
-    for (int axis = 0; axis < 3; ++axis) finding.add_extent_mm(1);
-    finding.mutable_longest_diameter_3d_mm()->set_value(10);
-    finding.mutable_volume_ml()->set_value(extent.volume_ml());
-    finding.set_voxels(voxels);
-    finding.set_key_slice_k(first_k);
-    finding.set_time_point(time_point);
-    return true;
-  }
-
   void Finish() {
     const ipc::v1::StartRun& start = run_->start;
     const auto geometry = volume::Geometry::FromProto(start.geometry());
@@ -347,10 +359,12 @@ class FakeWorker {
     done.set_run_id(start.run_id());
     const Script script = scripts_[start.model_digest()];
     const std::size_t layer = labels->bytes().size() / start.time_points();
+    const auto& size = geometry->size_ijk();
+    const std::uint32_t slices = script.verb == "lower" ? size[2] / 2 : size[2];
     for (std::uint32_t time_point = 0; time_point < start.time_points(); ++time_point) {
       if (script.verb == "blind") break;
-      const bool seen = Look(time_point, *geometry, labels->bytes().subspan(time_point * layer, layer),
-                             region.bytes(), done);
+      const bool seen = Look(start, run_->fds, time_point, slices, *geometry,
+                             labels->bytes().subspan(time_point * layer, layer), region.bytes(), done);
       if (!seen) return Fail("REQUEST_INVALID");
     }
     if (script.verb == "lie" && script.argument == "windows_told") Progress(50);
@@ -362,61 +376,27 @@ class FakeWorker {
     if (script.verb == "key") {
       done.mutable_findings(0)->set_key_slice_k(static_cast<std::uint32_t>(std::stoul(script.argument)));
     }
-    const auto& size = geometry->size_ijk();
     if (start.hounsfield_channels_size() > 0)
-      Count(std::uint64_t{size[0]} * size[1], script.verb == "not_hu", done);
+      CountHounsfield(std::uint64_t{size[0]} * size[1], script.verb == "not_hu", done);
     if (script.verb == "lie") Lie(script.argument, done, labels->bytes());
     run_.reset();
     Send(reply);
     BeginNext();
   }
 
-  // What a patient's values may look like.
-  static void Count(std::uint64_t values, bool dense, ipc::v1::RunDone& done) {
-    ipc::v1::HounsfieldCounts& counts = *done.mutable_hounsfield();
-    counts.set_all(values);
-    counts.set_body(values);
-    counts.set_dense(dense ? values / 2 : 0);
-    counts.set_tissue(values - counts.dense());
-  }
-
-  static void Lie(const std::string& field, ipc::v1::RunDone& done, std::span<std::byte> labels) {
-    if (field == "run_id") done.set_run_id("another");
-    if (field == "windows_told") done.set_windows(99);
-    if (field == "windows_many") done.set_windows(std::numeric_limits<std::uint32_t>::max());
-    if (field == "windows_none") done.set_windows(0);
-    if (field == "timing_nan") done.mutable_timings(0)->set_ms(std::numeric_limits<double>::quiet_NaN());
-    if (field == "timing_negative") done.mutable_timings(0)->set_ms(-1);
-    if (field == "timing_long") done.mutable_timings(0)->set_ms(1e12);
-    if (field == "timing_twice") *done.add_timings() = done.timings(0);
-    if (field == "no_label_map") done.set_has_label_map(false);
-    if (field == "label_map") labels[0] = std::byte{77};
-    if (field == "label_value") done.mutable_findings(0)->set_label_value(5);
-    if (field == "score") done.mutable_findings(0)->set_score(std::numeric_limits<double>::quiet_NaN());
-    if (field == "key_slice_k") done.mutable_findings(0)->set_key_slice_k(1000000);
-    if (field == "centre_lps") done.mutable_findings(0)->mutable_centre_lps()->set_x_mm(1e9);
-    if (field == "labels") done.mutable_labels(0)->set_voxels(std::numeric_limits<std::uint64_t>::max());
-    if (field == "time_point") done.mutable_findings(0)->set_time_point(1);
-    if (field == "label_time_point") done.mutable_labels(0)->set_time_point(1);
-    if (field == "hounsfield_none") done.clear_hounsfield();
-    if (field == "hounsfield_all")
-      done.mutable_hounsfield()->set_all(std::numeric_limits<std::uint64_t>::max());
-    if (field == "hounsfield_body") done.mutable_hounsfield()->set_body(done.hounsfield().all() + 1);
-    if (field == "hounsfield_tissue") done.mutable_hounsfield()->set_tissue(done.hounsfield().body() + 1);
-    if (field == "hounsfield_dense") done.mutable_hounsfield()->set_dense(1);
-    if (field == "hounsfield_unasked") done.mutable_hounsfield();
-    if (field == "findings") {
-      for (int i = 0; i < 300; ++i) *done.add_findings() = done.findings(0);
-    }
-  }
-
   struct Script {
     std::string verb;
     std::string argument;
+    std::string file = {};  // of a script with two arguments
   };
   const std::string device_;
   ipc::RecordSocket socket_;
   std::map<std::string, Script> scripts_;
+  struct Checked {
+    ipc::v1::ModelState state;
+    std::string hold;  // a file that holds the answer back; empty: none
+  };
+  std::optional<Checked> checked_;
   std::optional<Run> run_;
   std::deque<Run> waiting_;
   std::deque<Run> stuck_;

@@ -160,9 +160,9 @@ INSTANTIATE_TEST_SUITE_P(Fields, LieTest,
                          ::testing::Values("label_map", "no_label_map", "label_value", "score", "key_slice_k",
                                            "centre_lps", "labels", "findings", "windows_told", "windows_many",
                                            "windows_none", "timing_nan", "timing_negative", "timing_long",
-                                           "timing_twice", "time_point", "label_time_point",
-                                           "hounsfield_none", "hounsfield_all", "hounsfield_body",
-                                           "hounsfield_tissue", "hounsfield_dense"),
+                                           "timing_twice", "time_point", "label_time_point", "center_lps",
+                                           "center_lps_none", "hounsfield_none", "hounsfield_all",
+                                           "hounsfield_body", "hounsfield_tissue", "hounsfield_dense"),
                          [](const auto& parameter) { return std::string(parameter.param); });
 
 TEST_F(FaultTest, HounsfieldCountsOfAnMrAreALie) {

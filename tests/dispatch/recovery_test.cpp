@@ -87,6 +87,27 @@ TEST_F(DeviceLossTest, ARunThatLosesItsOnlyDeviceIsQuarantinedAndTheServerGoesOn
   EXPECT_TRUE(dispatcher_->CheckDevices().ok());
 }
 
+TEST_F(DeviceLossTest, RunsThatLoseASharedDeviceTakeItNoSoonerThanAlone) {
+  AddModel("good", "slow 300");
+  AddModel("poison", "lost_at_once " + Times(100));
+  UseDevices({"cuda:0"});
+  Start();
+  const auto submitted = [&](const std::string& model, const std::string& study_uid) {
+    return MustSubmit(Wanting({model}), FakeStudy{.study_uid = study_uid}.Files()).run_ids(0);
+  };
+  for (const std::string uid : {"1.2.1", "1.2.2"}) {
+    const std::string good = submitted("good", uid + ".1");
+    ASSERT_TRUE(Eventually([&] {
+      return dispatcher_->Observe(std::chrono::seconds(5))->priorities[v1::PRIORITY_ROUTINE].in_flight == 1;
+    }));
+    const std::string poison = submitted("poison", uid + ".2");
+    EXPECT_EQ(WaitForRun(poison).state(), v1::RUN_STATE_QUARANTINED);
+    EXPECT_EQ(WaitForRun(good).state(), v1::RUN_STATE_DONE);
+  }
+  EXPECT_EQ(dispatcher_->Devices()[0].restarts, 6u) << "each was lost once under both, and twice under one";
+  EXPECT_FALSE(IsLost(0));
+}
+
 TEST_F(DeviceLossTest, ALossUnderDifferentRunsIsTheDevices) {
   AddModel("m", "lost_in cuda:1");
   UseDevices({"cuda:1"});

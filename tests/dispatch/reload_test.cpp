@@ -3,6 +3,7 @@
 #include <signal.h>
 
 #include <filesystem>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "dispatch/fixture.h"
@@ -92,6 +93,20 @@ TEST_F(ReloadTest, WhatIsGoneIsUnknownAndUnloaded) {
   const auto activity = dispatcher_->Observe(std::chrono::seconds(5));
   ASSERT_TRUE(activity.ok());
   EXPECT_EQ(activity->devices[0].predicted_bytes, 1000u + 500u) << "of the other model";
+}
+
+TEST_F(ReloadTest, WhatIsRemovedWhileItLoadsIsUnloaded) {
+  AddModel("m", "ok");
+  Start();
+  AddModel("n", "lonely_load " + (folder_ / "none").string());  // takes 300 ms
+  Reload();
+  Remove("n");
+  Reload();
+  std::this_thread::sleep_for(std::chrono::milliseconds(600));
+  EXPECT_TRUE(Eventually([&] {
+    const auto activity = dispatcher_->Observe(std::chrono::seconds(5));
+    return activity.ok() && activity->devices[0].predicted_bytes == 1000u + 500u;
+  })) << "of the other model";
 }
 
 TEST_F(ReloadTest, AWaitingRunWhoseVersionNoDeviceHasAnyMoreSaysSo) {

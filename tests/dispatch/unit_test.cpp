@@ -17,6 +17,7 @@
 #include "dispatch/task_queue.h"
 #include "dispatch/worker_handle.h"
 #include "dispatch/worker_reply.h"
+#include "tomoserve/base/status.h"
 #include "tomoserve/volume/run_bytes.h"
 
 namespace tomoserve::dispatch {
@@ -165,6 +166,25 @@ TEST(PlanningTest, PredictsTimeByLanesAndMirroredPasses) {
   EXPECT_NEAR(seconds(WindowSpeed{500, 4}), 4 * 8 * 0.5, 1e-9);
 }
 
+TEST(PlanningTest, EachPartOfACompositeHasItsWindows) {
+  const auto grid =
+      volume::Geometry::Create({40, 40, 20}, {1, 1, 1}, {}, {{{1, 0, 0}, {0, 1, 0}, {0, 0, 1}}});
+  ASSERT_TRUE(grid.ok());
+  v1::Recipe recipe;
+  *recipe.mutable_windows() = Windows(v1::WINDOW_LAYOUT_MONAI, 10, 0);  // 4 x 4 x 2 windows
+  for (const std::uint32_t channels : {3, 2, 3})
+    recipe.mutable_network()->add_parts()->set_output_channels(channels);
+  const auto same = Predict(recipe, *grid, WindowSpeed{500, 4});
+  ASSERT_TRUE(same.ok()) << same.status();
+  EXPECT_EQ(same->windows, 3u * 32);
+  EXPECT_NEAR(same->device_seconds, 24 * 0.5, 1e-9);
+  recipe.mutable_network()->mutable_parts(1)->add_intensity()->mutable_affine()->set_scale(2);
+  const auto other = Predict(recipe, *grid, WindowSpeed{500, 4});
+  ASSERT_TRUE(other.ok()) << other.status();
+  EXPECT_EQ(other->cpu_bytes - same->cpu_bytes, 40u * 40 * 20 * 4) << "one more prepared volume";
+  EXPECT_EQ(other->gpu_bytes - same->gpu_bytes, 40u * 40 * 20 * 4);
+}
+
 TEST(PlanningTest, AWholeVolumeTakesAsMuchLongerAsItIsLarger) {
   const auto grid =
       volume::Geometry::Create({128, 128, 32}, {1, 1, 1}, {}, {{{1, 0, 0}, {0, 1, 0}, {0, 0, 1}}});
@@ -254,6 +274,36 @@ TEST(WorkerReplyTest, ReasonsOfWorkersAreMadeHarmless) {
   EXPECT_EQ(reason.text(), "line?break?[31m");
   refusal.set_code("not a code");
   EXPECT_EQ(CleanReason(refusal, "RUN_FAILED").code(), "RUN_FAILED");
+}
+
+// A worker's answer about a volume of four voxels: one finding of six.
+ipc::v1::RunDone SixVoxelsOfFour() {
+  ipc::v1::RunDone done;
+  done.set_windows(1);
+  done.set_has_label_map(true);
+  done.mutable_labels()->Add()->set_label(1);
+  v1::Finding& finding = *done.add_findings();
+  finding.set_label_value(1);
+  finding.mutable_centre_lps();
+  finding.mutable_box_lps()->mutable_min();
+  finding.mutable_box_lps()->mutable_max();
+  for (int axis = 0; axis < 3; ++axis) finding.add_extent_mm(1);
+  finding.set_voxels(6);
+  return done;
+}
+
+TEST(WorkerReplyTest, ObjectsOfTheModelGridMayHaveMoreVoxelsThanTheVolume) {
+  const volume::Geometry grid =
+      volume::Geometry::Create({2, 2, 1}, {1, 1, 5}, {}, {{{1, 0, 0}, {0, 1, 0}, {0, 0, 1}}}).value();
+  v1::Recipe recipe;
+  recipe.add_labels()->set_value(1);
+  recipe.add_findings()->set_label(1);
+  const absl::Status status = CheckRunDone(recipe, grid, {}, SixVoxelsOfFour(), 1);
+  EXPECT_EQ(base::ReasonOf(status), "WORKER_LIED");
+  EXPECT_EQ(base::ValueOf(status), "findings.voxels");
+  recipe.mutable_findings(0)->set_on_model_grid(true);
+  EXPECT_TRUE(CheckRunDone(recipe, grid, {}, SixVoxelsOfFour(), 1).ok())
+      << CheckRunDone(recipe, grid, {}, SixVoxelsOfFour(), 1);
 }
 
 }  // namespace

@@ -36,6 +36,9 @@ class IdleDispatcher final : public dispatch::Dispatcher {
   absl::StatusOr<v1::CancelStudyResponse> CancelStudy(std::string_view, std::string_view) override {
     return absl::UnimplementedError("");
   }
+  absl::StatusOr<v1::Study> UpdateStudy(const v1::UpdateStudyRequest&) override {
+    return absl::UnimplementedError("");
+  }
   absl::StatusOr<v1::PlanStudyResponse> PlanStudy(const v1::PlanStudyRequest&) override {
     return absl::UnimplementedError("");
   }
@@ -209,7 +212,10 @@ TEST_F(MetricsTest, WhatGoesOnIsAskedAtEachScrape) {
                                     .busy = true,
                                     .memory_bytes = 1000,
                                     .predicted_bytes = 300,
-                                    .worker_pid = ::getpid()},
+                                    .worker_pid = ::getpid(),
+                                    .batch_windows = 30,
+                                    .batch_slots = 32,
+                                    .busy_seconds = 2.5},
                                    {.device = "cpu", .device_kind = ""},
                                    {.device = "cuda:0",
                                     .device_kind = "fake",
@@ -239,6 +245,10 @@ TEST_F(MetricsTest, WhatGoesOnIsAskedAtEachScrape) {
   EXPECT_THAT(samples, Contains(Pair("tomoserve_worker_memory_used_bytes{device=\"cpu\",worker=\"1\"}", 0)));
   EXPECT_THAT(samples, Contains(Pair("tomoserve_worker_memory_used_bytes{device=\"cuda:0\",worker=\"2\"}",
                                      ::testing::Gt(1e6))));
+  EXPECT_THAT(samples, Contains(Pair("tomoserve_batch_windows_total{device=\"cpu\",worker=\"0\"}", 30)));
+  EXPECT_THAT(samples, Contains(Pair("tomoserve_batch_slots_total{device=\"cpu\",worker=\"0\"}", 32)));
+  EXPECT_THAT(samples,
+              Contains(Pair("tomoserve_device_busy_seconds_total{device=\"cpu\",worker=\"0\"}", 2.5)));
   // A CPU's memory is the process's; what a GPU holds is what its worker says.
   EXPECT_THAT(samples, Contains(Pair("tomoserve_device_memory_used_bytes{device=\"cpu\",worker=\"0\"}",
                                      ::testing::Gt(1e6))));

@@ -93,6 +93,9 @@ class FakeDispatcher final : public dispatch::Dispatcher {
   absl::StatusOr<v1::CancelStudyResponse> CancelStudy(std::string_view, std::string_view) override {
     return v1::CancelStudyResponse();
   }
+  absl::StatusOr<v1::Study> UpdateStudy(const v1::UpdateStudyRequest& request) override {
+    return GetStudy(request.study_instance_uid());
+  }
   absl::StatusOr<v1::PlanStudyResponse> PlanStudy(const v1::PlanStudyRequest&) override {
     return v1::PlanStudyResponse();
   }

@@ -133,6 +133,21 @@ TEST_F(RunTest, OpenRunsComeMostUrgentFirst) {
   EXPECT_EQ((*runs)[2].deadline_us, 1000000000);
 }
 
+TEST_F(RunTest, ALaterSubmissionBringsADeadlineNearerButNotTheOneThatUpdateStudySet) {
+  const auto submit = [&](std::int64_t deadline) {
+    v1::SubmissionHeader header;
+    header.mutable_deadline()->set_seconds(deadline);
+    Submit("1.1", {"1.1.1"}, {Model("lung")}, header);
+    const auto runs = store_->OpenRuns();
+    return runs.ok() && runs->size() == 1 ? runs->front().deadline_us / 1000000 : -1;
+  };
+  EXPECT_EQ(submit(3000), 3000);
+  EXPECT_EQ(submit(2000), 2000);
+  EXPECT_EQ(submit(2500), 2000);
+  ASSERT_TRUE(store_->SetUrgency("1.1", v1::PRIORITY_UNSPECIFIED, 9000 * std::int64_t{1000000}).ok());
+  EXPECT_EQ(submit(2200), 9000) << "undid UpdateStudy";
+}
+
 TEST_F(RunTest, DeathsAreBlamedOnlyOnRunsThatWereAlone) {
   const std::string id = OneRun("1.2");
   Start(id, "digest");

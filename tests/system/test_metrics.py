@@ -108,7 +108,13 @@ def test_counts_match_what_was_submitted(server_factory, small_study, stubs, tmp
                  device_kind=run["provenance"]["deviceKind"], **flag) == 1
     assert total(scraped, "tomoserve_queue_duration_seconds_count", priority="STAT") == 1
     assert total(scraped, "tomoserve_queue_duration_seconds_count") == 1
-    assert total(scraped, "tomoserve_windows_total", model="nodule_blob") >= 1
+    windows = total(scraped, "tomoserve_windows_total", model="nodule_blob")
+    assert windows >= 1
+    # Said by the worker's next heartbeat.
+    assert wait_for(lambda: total(families(port), "tomoserve_batch_windows_total") >= windows)
+    computed = families(port)
+    assert total(computed, "tomoserve_batch_slots_total") >= total(computed, "tomoserve_batch_windows_total")
+    assert total(computed, "tomoserve_device_busy_seconds_total", device="cpu", worker="0") > 0
     assert total(scraped, "tomoserve_spool_used_bytes") >= total(scraped, "tomoserve_received_bytes_total")
     for stage in ("upload", "header", "acknowledge"):
         assert total(scraped, "tomoserve_stage_duration_seconds_count", stage=stage) == 1, stage

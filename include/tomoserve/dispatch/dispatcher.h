@@ -81,6 +81,9 @@ class Dispatcher {
   virtual absl::StatusOr<v1::Study> CloseStudy(std::string_view study_uid) = 0;
   virtual absl::StatusOr<v1::CancelStudyResponse> CancelStudy(std::string_view study_uid,
                                                               std::string_view submission_id) = 0;
+  // Another priority or deadline of a study and of its runs; those on a device change places there. Errors:
+  // UNKNOWN_STUDY, kInvalidArgument UPDATE_INVALID (value: the field), DRAINING.
+  virtual absl::StatusOr<v1::Study> UpdateStudy(const v1::UpdateStudyRequest& request) = 0;
   virtual absl::StatusOr<v1::PlanStudyResponse> PlanStudy(const v1::PlanStudyRequest& request) = 0;
   // New generations of runs on what is stored, also of those that are held. Without models those that the
   // study has. The wish is a submission of its own, which CancelStudy ends. Errors: UNKNOWN_STUDY, those of
@@ -155,6 +158,10 @@ struct Patience {
   // and the pause before the second one, which doubles.
   std::uint32_t max_memory_tries = 3;
   std::chrono::milliseconds first_memory_retry{1000};
+  // A model's known answer is carried out again on a device when the last time was so long ago, and the
+  // device has had nothing to do for so long.
+  std::chrono::milliseconds known_answer_every{3600000};
+  std::chrono::milliseconds known_answer_idle{10000};
 };
 
 struct DispatcherOptions {

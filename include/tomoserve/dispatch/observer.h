@@ -79,6 +79,9 @@ struct DeviceActivity {
   std::uint64_t predicted_bytes = 0;  // its warm models' weights and what the run on it was predicted to need
   std::uint64_t gpu_used_bytes = 0;   // that the worker holds of a GPU, as it says
   pid_t worker_pid = 0;               // 0: none lives now
+  std::uint64_t batch_windows = 0;    // computed there since the start
+  std::uint64_t batch_slots = 0;      // places for windows in their batches
+  double busy_seconds = 0;            // with them, of all lanes together
 };
 
 struct ModelActivity {

@@ -186,6 +186,10 @@ class JobStore {
   virtual absl::StatusOr<ExpectedInstances> Expected(std::string_view study_uid) = 0;
   virtual absl::Status SetStudyState(std::string_view study_uid, v1::StudyState state) = 0;
   virtual absl::Status SetNotices(std::string_view study_uid, const std::vector<v1::Reason>& notices) = 0;
+  // Priority (UNSPECIFIED: unchanged) and deadline (nothing: unchanged) of the study's submissions and runs,
+  // and its lines of the worklist; a final run keeps its deadline. UNKNOWN_STUDY.
+  virtual absl::Status SetUrgency(std::string_view study_uid, v1::Priority priority,
+                                  std::optional<std::int64_t> deadline_us) = 0;
   // Studies in SETTLING or REOPENED/RECEIVING, for timers and restart.
   virtual absl::StatusOr<std::vector<StoredStudy>> OpenStudies() = 0;
   // Withdraws a submission's wish (empty id: all). Open runs that nobody wants become CANCELLED; their ids

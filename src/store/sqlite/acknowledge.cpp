@@ -1,7 +1,9 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "store/files.h"
 #include "store/sqlite/merge.h"
@@ -81,10 +83,34 @@ bool NeedsNewGeneration(const v1::Run& newest, bool news, bool forced, bool soli
   }
 }
 
-// The nearer deadline, 0 meaning none.
-std::int64_t Nearer(std::int64_t a, std::int64_t b) {
-  if (a == 0 || b == 0) return std::max(a, b);
-  return std::min(a, b);
+// Deadlines that the study's submissions brought, 0 for none; withdrawn ones, too: what they set stays.
+absl::StatusOr<std::set<std::int64_t>> BroughtDeadlines(Database& database, std::string_view study_uid) {
+  TS_ASSIGN_OR_RETURN(Statement query,
+                      database.Query("SELECT submission_id FROM submissions WHERE tenant = ?1 AND "
+                                     "study_uid = ?2 AND acknowledged = 1",
+                                     kTenant, study_uid));
+  std::vector<std::string> ids;
+  while (true) {
+    TS_ASSIGN_OR_RETURN(const bool row, query.Step());
+    if (!row) break;
+    ids.push_back(query.Text(0));
+  }
+  std::set<std::int64_t> deadlines;
+  for (const std::string& id : ids) {
+    TS_ASSIGN_OR_RETURN(const Submission submission, ReadSubmission(database, id));
+    deadlines.insert(FromTimestamp(submission.header.deadline()));
+  }
+  return deadlines;
+}
+
+// The deadline of a run that is `old_us` (0: none) once a submission brings `new_us`: the nearer one. One
+// that no submission brought is what UpdateStudy said, and stands.
+absl::StatusOr<std::int64_t> MergeDeadline(Database& database, std::string_view study_uid,
+                                           std::int64_t old_us, std::int64_t new_us) {
+  if (old_us == 0) return new_us;
+  if (new_us == 0 || new_us >= old_us) return old_us;
+  TS_ASSIGN_OR_RETURN(const std::set<std::int64_t> brought, BroughtDeadlines(database, study_uid));
+  return brought.contains(old_us) ? new_us : old_us;
 }
 
 }  // namespace
@@ -169,7 +195,10 @@ absl::Status SqliteStore::WantRuns(const Acknowledgement& acknowledgement, const
       if (news && row.stored.run.state() == v1::RUN_STATE_QUEUED) row.stored.input_digest.clear();
       if (row.stored.stage != v1::ACTIVATION_STAGE_ACTIVE) row.stored.stage = model.stage;
     }
-    if (!IsFinal(row.stored.run.state())) row.stored.deadline_us = Nearer(row.stored.deadline_us, deadline);
+    if (!IsFinal(row.stored.run.state())) {
+      TS_ASSIGN_OR_RETURN(row.stored.deadline_us,
+                          MergeDeadline(*database_, study.study_uid, row.stored.deadline_us, deadline));
+    }
     TS_RETURN_IF_ERROR(WriteRun(*database_, row));
     receipt.add_run_ids(row.stored.run.run_id());
   }

@@ -37,6 +37,8 @@ class SqliteStore final : public JobStore {
   absl::Status SetStudyState(std::string_view study_uid, v1::StudyState state) override;
   absl::Status SetNotices(std::string_view study_uid, const std::vector<v1::Reason>& notices) override;
   absl::StatusOr<std::vector<StoredStudy>> OpenStudies() override;
+  absl::Status SetUrgency(std::string_view study_uid, v1::Priority priority,
+                          std::optional<std::int64_t> deadline_us) override;
   absl::StatusOr<std::vector<std::string>> CancelSubmission(std::string_view study_uid,
                                                             std::string_view submission_id) override;
 

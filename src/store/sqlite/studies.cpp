@@ -60,6 +60,31 @@ absl::Status SqliteStore::SetNotices(std::string_view study_uid, const std::vect
   });
 }
 
+absl::Status SqliteStore::SetUrgency(std::string_view study_uid, v1::Priority priority,
+                                     std::optional<std::int64_t> deadline_us) {
+  const std::scoped_lock lock(mutex_);
+  return database_->Transact([&]() -> absl::Status {
+    TS_ASSIGN_OR_RETURN(StoredStudy study, ReadStudy(*database_, study_uid));
+    if (priority != v1::PRIORITY_UNSPECIFIED) {
+      study.priority = priority;
+      TS_RETURN_IF_ERROR(WriteStudy(*database_, study));
+      // A submission that is withdrawn later leaves the priority of those that stay.
+      TS_RETURN_IF_ERROR(database_->Run(
+          "UPDATE submissions SET priority = ?3 WHERE tenant = ?1 AND study_uid = ?2 AND cancelled = 0",
+          kTenant, study_uid, priority));
+      TS_RETURN_IF_ERROR(database_->Run("UPDATE runs SET priority = ?3 WHERE tenant = ?1 AND study_uid = ?2",
+                                        kTenant, study_uid, priority));
+    }
+    if (deadline_us) {
+      static_assert(v1::RUN_STATE_QUEUED == 1 && v1::RUN_STATE_RUNNING == 2);
+      TS_RETURN_IF_ERROR(database_->Run(
+          "UPDATE runs SET deadline_us = ?3 WHERE tenant = ?1 AND study_uid = ?2 AND state IN (1, 2)",
+          kTenant, study_uid, *deadline_us));
+    }
+    return UpdateLines(study_uid);
+  });
+}
+
 absl::StatusOr<std::vector<StoredStudy>> SqliteStore::OpenStudies() {
   const std::scoped_lock lock(mutex_);
   return ReadOpenStudies(*database_);
