@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 
 import grpc
@@ -84,10 +85,8 @@ def test_an_unknown_model_is_named(server, small_ct):
 def test_a_corrupted_model_is_refused_and_hurts_nobody(server_factory, small_ct, tmp_path):
     models = tmp_path / "models"
     broken = models / "broken" / "1"
-    broken.mkdir(parents=True)
-    good = ROOT / "models" / "nodule_blob" / "1"
-    (broken / "recipe.textproto").write_bytes((good / "recipe.textproto").read_bytes())
-    weights = (good / "model.ts").read_bytes()
+    shutil.copytree(ROOT / "models" / "nodule_blob" / "1", broken)
+    weights = (broken / "model.ts").read_bytes()
     (broken / "model.ts").write_bytes(weights[: len(weights) * 2 // 3])
     own = server_factory(models=[models, MODELS])
     listed = {model["name"]: model for model in json.loads(tomoctl("models", "--json", server=own).stdout)["models"]}

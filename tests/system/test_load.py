@@ -150,22 +150,24 @@ def benchmark():
     sys.path.remove(str(folder))
 
 
-def phase(stat, per_hour, samples=()):
+def phase(stat, windows_per_s, samples=()):
     """A report with that latency of STAT studies."""
     quantiles = {name: stat for name in ("p50", "p95", "p99", "max")}
     row = {"offered": 3, "completed": 3, "latency_s": quantiles, "acknowledged_s": quantiles}
     return {"priorities": {"stat": row}, "failures": {},
-            "throughput": {"studies_per_hour": per_hour, "windows_per_s": None, "forward_share": 0.5},
-            "server": {"busy_share": 1, "waiting_mean": 2, "samples": list(samples)}}
+            "throughput": {"studies_per_hour": 500, "windows_per_s": None, "forward_share": 0.5},
+            "server": {"busy_share": 1, "windows_per_s": windows_per_s, "waiting_mean": 2, "samples": list(samples)}}
 
 
 def test_the_benchmark_compares_stat_studies_and_draws(benchmark, tmp_path):
     samples = [{"at_s": second, "waiting": {"ROUTINE": second, "STAT": 0}} for second in range(30)]
-    phases = {"stat alone": phase(2.0, 500), "full queue": phase(3.0, 950, samples)}
-    record = {"phases": phases, "ratios": benchmark.ratios_of(phases, 1000)}
-    assert record["ratios"]["stat_p99_full_over_alone"] == 1.5 and record["ratios"]["full_over_capacity"] == 0.95
+    phases = {"capacity": phase(None, 9.0), "stat alone": phase(2.0, 1), "full queue": phase(3.0, 7.6, samples),
+              "one class": phase(None, 8.0)}
+    record = {"phases": phases, "ratios": benchmark.ratios_of(phases, 10.0), "raw_windows_per_s": 10.0}
+    assert record["ratios"]["stat_p99_full_over_alone"] == 1.5 and record["ratios"]["full_over_one_class"] == 0.95
+    assert record["ratios"]["capacity_over_raw"] == 0.9
     text = benchmark.tables(record)
-    assert "| full queue | stat | 3 | 3 | 3.00 |" in text and "p99 1.50" in text and "capacity: 0.95" in text
+    assert "| full queue | stat | 3 | 3 | 3.00 |" in text and "p99 1.50" in text and "of one class: 0.95" in text and "alone: 0.90 (10.00/s alone)" in text
     for name in phases:
         (tmp_path / f"load-{name.replace(' ', '-')}.csv").write_text(
             "priority,intended_s,latency_s\nroutine,1,20\nstat,2,0.3\nstat,3,\n")
@@ -175,6 +177,7 @@ def test_the_benchmark_compares_stat_studies_and_draws(benchmark, tmp_path):
 
 
 def test_a_benchmark_without_results_says_so(benchmark):
-    phases = {"stat alone": phase(None, 0), "full queue": phase(3.0, 10)}
-    record = {"phases": phases, "ratios": benchmark.ratios_of(phases, 1000)}
+    phases = {"capacity": phase(None, 1), "stat alone": phase(None, 0), "full queue": phase(3.0, 10),
+              "one class": phase(None, 10)}
+    record = {"phases": phases, "ratios": benchmark.ratios_of(phases, 2), "raw_windows_per_s": 2}
     assert "p99 -" in benchmark.tables(record)

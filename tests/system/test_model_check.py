@@ -8,6 +8,7 @@ import subprocess
 import time
 import zipfile
 
+import numpy
 import pytest
 from conftest import BIN, ROOT, tomoctl
 
@@ -153,6 +154,55 @@ def test_each_input_gets_its_series(halves):
     other = 'inputs { name: "late" modalities: "CT" phase_texts: "DELAYED" when_missing: WHEN_MISSING_REFUSE }'
     code, lines, text = check(halves(inputs='phase_texts: "PORTAL"', channels=2, more=other))
     assert code == 0 and len(lines) == 8 and "[N, 2, x=all" in text, text
+
+
+def test_inputs_have_values_of_their_own(halves):
+    """A network that takes the difference: with equal series, or exchanged ones, it would mark nothing."""
+    other = 'inputs { name: "late" modalities: "CT" phase_texts: "DELAYED" when_missing: WHEN_MISSING_REFUSE }'
+    channel = "torch.slice(volume, 1, 0, 1)"
+    for number, (minuend, expected) in enumerate((("torch.slice(volume, 1, 1, 2)", 0), (channel, 1))):
+        difference = f"torch.sub({minuend}, {'torch.slice(volume, 1, 1, 2)' if expected else channel})"
+        code = CODE.replace(f"torch.gt({channel}, 0.7)", f"torch.gt({difference}, 0.02)")
+        assert code != CODE
+        folder = halves(inputs='phase_texts: "PORTAL"', channels=2, more=other, code=code, name=f"halves{number}")
+        found, _, text = check(folder)
+        assert found == expected and ("marks nothing" in text) == bool(expected), text
+
+
+def test_the_phantom_has_the_contrast_agent_that_the_recipe_asks_for(halves):
+    code, _, text = check(halves(inputs="contrast: CONTRAST_WITH"))
+    assert code == 0, text
+    other = 'inputs { name: "plain" modalities: "CT" contrast: CONTRAST_WITHOUT when_missing: WHEN_MISSING_REFUSE }'
+    code, _, text = check(halves(inputs="contrast: CONTRAST_WITH", channels=2, more=other, name="both"))
+    assert code == 0, text
+
+
+def test_a_known_answer_is_written_and_holds(halves):
+    other = 'inputs { name: "late" modalities: "CT" phase_texts: "DELAYED" when_missing: WHEN_MISSING_REFUSE }'
+    folder = halves(inputs='phase_texts: "PORTAL"', channels=2, more=other)
+    code, _, text = check(folder, *SMALL, "--write-known-answer")
+    assert code == 0 and re.search(r"written  known_answer\.npy into \S+: \d+ labelled voxels in 40 x 40 x 40", text), text
+    volume, labels = (numpy.load(folder / f"known_answer{part}.npy") for part in ("", "_labels"))
+    assert volume.shape == (2, 40, 40, 40) and volume.dtype == numpy.int16 and (volume[1] > volume[0]).any()
+    assert labels.shape == (40, 40, 40) and set(numpy.unique(labels)) == {0, 1, 2}
+    assert "differing_voxels: 0.001" in (folder / "recipe.textproto").read_text()
+    code, _, text = check(folder)
+    assert code == 0, text
+    code, _, text = check(folder, *SMALL, "--write-known-answer")
+    assert code == 1 and "KNOWN_ANSWER_EXISTS" in text, text
+    # The device, or the network, that gives another answer is not used.
+    numpy.save(folder / "known_answer_labels.npy", numpy.where(labels == 2, 1, labels).astype("u1"))
+    code, lines, text = check(folder)
+    assert code == 1 and not lines and re.search(r"KNOWN_ANSWER_DIFFERS\([\d.]+ % of \d+ voxels differ, 0\.1 % may\)", text)
+
+
+def test_no_known_answer_is_written_where_the_check_fails(halves):
+    folder = halves(orientation="", low="one", high="other")
+    code, _, text = check(folder, *SMALL, "--write-known-answer")
+    assert code == 1 and "no known answer was written" in text, text
+    assert sorted(path.name for path in folder.iterdir()) == ["model.ts", "recipe.textproto"]
+    code, _, text = check(folder, *SMALL, "--write-known-answer", "--devices", "cuda:0")
+    assert code == 2 and "that of a CPU" in text, text
 
 
 def test_the_model_of_the_region_comes_along(halves):

@@ -77,6 +77,8 @@ int Models(bool json, const Context& context) {
                   WithoutPrefix(v1::ModelReadiness_Name(device.readiness()), "MODEL_READINESS_").c_str());
       if (device.readiness() == v1::MODEL_READINESS_WARM)
         std::printf(", %.1f ms a window", device.ms_per_window());
+      if (device.buckets_size() > 1)
+        std::printf(", proved up to %u in a batch", device.buckets(device.buckets_size() - 1));
       if (device.has_reason())
         std::printf(", %s: %s", device.reason().code().c_str(), device.reason().text().c_str());
       std::printf("\n");

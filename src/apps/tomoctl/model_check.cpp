@@ -16,15 +16,15 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "apps/tomoctl/check_study.h"
 #include "apps/tomoctl/client.h"
-#include "apps/tomoctl/files.h"
+#include "apps/tomoctl/known_answer.h"
 #include "apps/tomoctl/local_study.h"
 #include "apps/tomoctl/orientations.h"
 #include "apps/tomoctl/own_server.h"
-#include "apps/tomoctl/phantom_files.h"
-#include "apps/tomoctl/submission.h"
 #include "apps/tomoctl/verbs.h"
 #include "tomoserve/base/status.h"
+#include "tomoserve/models/parts.h"
 #include "tomoserve/models/recipe.h"
 #include "tomoserve/models/repository.h"
 #include "tomoserve/v1/model_service.grpc.pb.h"
@@ -36,14 +36,13 @@ namespace fs = std::filesystem;
 
 // Loading and warming up, with a slow disk and a large ensemble.
 constexpr auto kStartTime = std::chrono::minutes(20);
-constexpr const char* kExplicitLittleEndian = "1.2.840.10008.1.2.1";
-constexpr const char* kDate = "20200101";
 
 struct Options {
   std::string folder;
   std::string devices = "cpu";
   std::uint32_t size = 120;
   double spacing_mm = 2;
+  bool write_known_answer = false;
 };
 
 absl::Status OfServer(const grpc::Status& status) {
@@ -153,8 +152,16 @@ void PrintSignature(const models::Model& model) {
       });
   std::printf("%s %s: %s\n", model.name.c_str(), model.version.c_str(), recipe.title().c_str());
   std::printf("input    [N, %u, %s], %s\n", recipe.network().input_channels(), sizes.c_str(), grid.c_str());
-  std::printf("output   [N, %u, %s]; labels: %s\n", recipe.network().output_channels(), sizes.c_str(),
-              labels.c_str());
+  for (const v1::Part& part : recipe.network().parts()) {
+    std::printf("part     %s: [N, %u, %s], %d file%s\n", part.name().c_str(), part.output_channels(),
+                sizes.c_str(), part.files_size(), part.files_size() == 1 ? "" : "s");
+  }
+  if (models::IsComposite(recipe)) {
+    std::printf("labels   %s\n", labels.c_str());
+  } else {
+    std::printf("output   [N, %u, %s]; labels: %s\n", recipe.network().output_channels(), sizes.c_str(),
+                labels.c_str());
+  }
   std::fflush(stdout);
 }
 
@@ -178,67 +185,9 @@ absl::Status PrintLoaded(const models::Model& model, const std::string& address)
   return absl::OkStatus();
 }
 
-// Texts that the input asks for; a Series Description has 64 letters.
-std::string DescriptionFor(const v1::Input& input) {
-  std::vector<std::string> texts;
-  if (!input.region_texts().empty()) texts.push_back(input.region_texts(0));
-  if (!input.phase_texts().empty()) texts.push_back(input.phase_texts(0));
-  return absl::StrJoin(texts, " ").substr(0, 64);
-}
-
-struct Outcome {
-  v1::Run run;
-  PatientAnswer answer;
-  double seconds = 0;
-};
-
-absl::StatusOr<Outcome> Look(const models::Model& model, const phantom::Options& phantom,
-                             const fs::path& folder, ipc::HelperPool& helpers, v1::StudyService::Stub& stub) {
-  TS_ASSIGN_OR_RETURN(const phantom::Phantom made, phantom::MakePhantom(phantom));
-  std::error_code error;
-  // Of several inputs each its series, all of the same values.
-  for (const v1::Input& input : model.recipe.inputs()) {
-    const fs::path series = folder / input.name();
-    fs::create_directories(series, error);
-    TS_RETURN_IF_ERROR(
-        WriteSeries(series, phantom, made, {kExplicitLittleEndian, kDate, DescriptionFor(input)}, helpers));
-  }
-  TS_ASSIGN_OR_RETURN(const std::vector<fs::path> files, RegularFiles(folder));
-  v1::SubmissionHeader header;
-  header.set_completion(v1::COMPLETION_FINAL);
-  *header.add_models() = ParseModel(absl::StrCat(model.name, "@", model.version));
-  Answer answer;
-  const grpc::Status status = Submit(stub, header, files, /*show=*/false, answer);
-  fs::remove_all(folder, error);
-  if (!status.ok()) return OfServer(status);
-  Outcome outcome;
-  for (const auto& [id, run] : answer.runs) {
-    if (run.model() == model.name) outcome.run = run;
-  }
-  for (const v1::StageTiming& timing : outcome.run.timings()) {
-    if (timing.stage() != "queue") outcome.seconds += timing.ms() / 1000;
-  }
-  v1::ResultInfo info;
-  std::string payload;
-  if (outcome.run.has_label_map()) {
-    TS_ASSIGN_OR_RETURN(payload, Download(stub, outcome.run.run_id(), v1::RESULT_KIND_LABEL_MAP, info));
-  }
-  TS_ASSIGN_OR_RETURN(outcome.answer, InPatientAxes(outcome.run, info.label_map(), payload));
-  return outcome;
-}
-
-// Whether the run looked at the phantom at all.
-bool Looked(const v1::Run& run) {
-  return run.state() == v1::RUN_STATE_DONE && run.flag().state() != v1::FLAG_STATE_NOT_APPLICABLE &&
-         (run.has_label_map() || run.flag().state() != v1::FLAG_STATE_INCONCLUSIVE ||
-          run.findings_size() > 0);
-}
-
 // True where all orientations have one answer.
 absl::StatusOr<bool> LookAtAll(const models::Model& model, phantom::Options phantom, const fs::path& folder,
-                               const std::string& address) {
-  TS_ASSIGN_OR_RETURN(const auto helpers, StartHelpers());
-  const auto stub = v1::StudyService::NewStub(Connect(address));
+                               ipc::HelperPool& helpers, v1::StudyService::Stub& stub) {
   std::map<std::uint32_t, std::string> names;
   for (const v1::Label& label : model.recipe.labels()) names[label.value()] = label.name();
   const std::vector<std::string> orientations = OrientationsFor(model.recipe);
@@ -248,7 +197,8 @@ absl::StatusOr<bool> LookAtAll(const models::Model& model, phantom::Options phan
   std::printf("%-11s %8s  %8s  %8s\n", "orientation", "seconds", "findings", "alike");
   for (const std::string& orientation : orientations) {
     phantom.orientation = orientation;
-    TS_ASSIGN_OR_RETURN(Outcome outcome, Look(model, phantom, folder / "study", *helpers, *stub));
+    TS_ASSIGN_OR_RETURN(const phantom::Phantom made, phantom::MakePhantom(phantom));
+    TS_ASSIGN_OR_RETURN(Outcome outcome, Look(model, phantom, made, folder / "study", helpers, stub));
     const v1::Run& run = outcome.run;
     std::printf("%-11s %8.1f  %8d  ", orientation.c_str(), outcome.seconds, run.findings_size());
     if (!Looked(run)) {
@@ -277,19 +227,52 @@ absl::StatusOr<bool> LookAtAll(const models::Model& model, phantom::Options phan
   return good;
 }
 
+// The model's answer on a part of the phantom, around what it marks there, becomes its known one.
+absl::Status LookAndWrite(const models::Model& model, phantom::Options phantom, const Options& options,
+                          const fs::path& folder, ipc::HelperPool& helpers, v1::StudyService::Stub& stub) {
+  phantom.orientation = OrientationsFor(model.recipe).front();
+  TS_ASSIGN_OR_RETURN(const phantom::Phantom whole, phantom::MakePhantom(phantom));
+  TS_ASSIGN_OR_RETURN(const Outcome first, Look(model, phantom, whole, folder / "study", helpers, stub));
+  volume::LpsPoint middle;
+  if (first.run.findings_size() > 0) {
+    const v1::PointLps& centre = first.run.findings(0).centre_lps();
+    middle.mm = {centre.x_mm(), centre.y_mm(), centre.z_mm()};
+  }
+  TS_ASSIGN_OR_RETURN(phantom::Phantom part, PartAround(whole, middle, kKnownAnswerSize));
+  TS_ASSIGN_OR_RETURN(Outcome outcome, Look(model, phantom, part, folder / "study", helpers, stub));
+  if (!Looked(outcome.run) || outcome.answer.empty()) {
+    std::puts("NOTE: the model says nothing of a part of the phantom: its known answer is that of the whole");
+    part = whole;
+    outcome = first;
+  }
+  std::error_code error;
+  TS_ASSIGN_OR_RETURN(const std::string line,
+                      WriteKnownAnswer(fs::canonical(options.folder, error), model, phantom, part, outcome));
+  std::printf("written  %s; the version has another digest now\n", line.c_str());
+  return absl::OkStatus();
+}
+
 absl::StatusOr<bool> Check(const Options& options) {
   TS_ASSIGN_OR_RETURN(const TemporaryFolder folder, TemporaryFolder::Make());
   const fs::path models = folder.path() / "models";
   TS_ASSIGN_OR_RETURN(const models::Model model, MakeRepository(options.folder, models));
+  if (options.write_known_answer) TS_RETURN_IF_ERROR(CanKnow(model));
   PrintSignature(model);
   TS_ASSIGN_OR_RETURN(const phantom::Options phantom, PhantomFor(model.recipe, options));
   TS_ASSIGN_OR_RETURN(const OwnServer server,
                       OwnServer::Start(folder.path(), models, options.devices, kStartTime));
   TS_RETURN_IF_ERROR(PrintLoaded(model, server.address()));
   std::fflush(stdout);
-  TS_ASSIGN_OR_RETURN(const bool good, LookAtAll(model, phantom, folder.path(), server.address()));
+  TS_ASSIGN_OR_RETURN(const auto helpers, StartHelpers());
+  const auto stub = v1::StudyService::NewStub(Connect(server.address()));
+  TS_ASSIGN_OR_RETURN(const bool good, LookAtAll(model, phantom, folder.path(), *helpers, *stub));
   std::printf("memory   %.0f MB at most in the worker's process, libraries included\n",
               static_cast<double>(server.WorkerPeakBytes()) / 1e6);
+  if (good && options.write_known_answer) {
+    TS_RETURN_IF_ERROR(LookAndWrite(model, phantom, options, folder.path(), *helpers, *stub));
+  } else if (options.write_known_answer) {
+    std::puts("NOTE: no known answer was written");
+  }
   std::puts(good ? "OK" : "FAILED");
   return good;
 }
@@ -321,7 +304,18 @@ void AddModelCheck(CLI::App& model, Context& context) {
   verb->add_option("--spacing", options->spacing_mm, "Distance of its voxels, mm")
       ->capture_default_str()
       ->check(CLI::Range(0.2, 10.0));
-  verb->callback([options, &context] { context.exit_code = Run(*options); });
+  verb->add_flag(
+      "--write-known-answer", options->write_known_answer,
+      "Then write a known answer into the folder: a part of the phantom, at most 64 x 64 x 40 voxels, "
+      "and what the model says of it on the CPU. Every device that loads the version has to give the "
+      "same answer: all but 0.1 % of the labelled voxels (or 3 voxels), boxes within 0.1 mm and 0.005 "
+      "of the score");
+  verb->callback([options, &context] {
+    if (options->write_known_answer && options->devices != "cpu") {
+      throw CLI::ValidationError("--write-known-answer", "the answer is that of a CPU: leave --devices out");
+    }
+    context.exit_code = Run(*options);
+  });
 }
 
 }  // namespace tomoserve::tomoctl

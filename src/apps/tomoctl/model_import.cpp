@@ -42,13 +42,18 @@ void AddModelImport(CLI::App& model, Context& context) {
   CLI::App* verb =
       model.add_subcommand("import", "Make a repository entry from a MONAI bundle or an nnU-Net model");
   verb->add_option("files", options->files,
-                   "TorchScript files with their extra files; several are an ensemble")
+                   "TorchScript files with their extra files; several are an ensemble, or with --composite "
+                   "parts of one model")
       ->required()
       ->check(CLI::ExistingFile);
   verb->add_option("--output", options->output, "Folder of the repository; the entry is OUTPUT/NAME/1")
       ->required();
   verb->add_option("--name", options->import.name, "Name of the model (default: from the bundle)");
   verb->add_flag("--no-mirroring", options->no_mirroring, "Without nnU-Net's mirroring at test time");
+  verb->add_flag(
+      "--composite", options->import.composite,
+      "Files of different models, which become one: each finds its own labels in the same prepared "
+      "volume; folds of one model stay an ensemble");
   verb->add_option("--monai-version", options->import.monai_version,
                    "The MONAI version whose rules hold (default: the bundle's own)");
   verb->add_option("--modality", options->import.modalities,

@@ -5,11 +5,14 @@
 #include <bit>
 #include <cstring>
 #include <fstream>
+#include <iterator>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "tomoserve/base/digest.h"
 #include "tomoserve/base/status.h"
 
@@ -34,6 +37,40 @@ absl::Status WriteFile(const fs::path& path, std::span<const std::byte> bytes) {
   return file.flush() ? absl::OkStatus() : OutputFailed(path);
 }
 
+std::uint32_t NumberAt(const std::string& bytes, std::size_t at, std::size_t count) {
+  std::uint32_t number = 0;
+  for (std::size_t n = 0; n < count; ++n) {
+    number |= std::uint32_t{static_cast<unsigned char>(bytes[at + n])} << (8 * n);
+  }
+  return number;
+}
+
+// Puts Contrast/Bolus Agent (0018,0010) in its place among the elements of a file that a helper has just
+// written, which all have explicit VRs in little-endian order and, before that place, a length (PS3.5 7.1.2).
+absl::Status InsertAgent(std::string agent, std::string& file) {
+  constexpr std::size_t kFirstElement = 132;  // after the preamble and "DICM"
+  constexpr std::uint32_t kAgent = 0x00180010;
+  constexpr std::string_view kLongVrs[] = {"OB", "OD", "OF", "OL", "OV", "OW", "SQ",
+                                           "SV", "UC", "UN", "UR", "UT", "UV"};
+  std::size_t at = kFirstElement;
+  while (at + 12 <= file.size()) {
+    const std::uint32_t tag = NumberAt(file, at, 2) << 16 | NumberAt(file, at + 2, 2);
+    if (tag >= kAgent) break;
+    const std::string_view vr = std::string_view(file).substr(at + 4, 2);
+    const bool is_long = std::find(std::begin(kLongVrs), std::end(kLongVrs), vr) != std::end(kLongVrs);
+    at += is_long ? 12 + std::size_t{NumberAt(file, at + 8, 4)} : 8 + std::size_t{NumberAt(file, at + 6, 2)};
+  }
+  if (at + 12 > file.size()) {
+    return base::Error(absl::StatusCode::kInternal, "OUTPUT", "0018,0010", "the file has no such place");
+  }
+  agent.resize((agent.size() + 1) / 2 * 2, ' ');
+  std::string element("\x18\x00\x10\x00LO", 6);
+  element += static_cast<char>(agent.size());
+  element += '\0';
+  file.insert(at, element + agent);
+  return absl::OkStatus();
+}
+
 // What is the same for all instances of the series.
 ipc::v1::SyntheticInstance Common(const phantom::Options& options, const phantom::Phantom& phantom,
                                   const SeriesOptions& series) {
@@ -47,9 +84,10 @@ ipc::v1::SyntheticInstance Common(const phantom::Options& options, const phantom
   instance.set_study_instance_uid(base::UidFromSeed(absl::StrCat(study_seed, "|study")));
   instance.set_frame_of_reference_uid(base::UidFromSeed(absl::StrCat(study_seed, "|frame")));
   // An encoding is other content: it never shares a UID.
-  instance.set_series_instance_uid(
-      base::UidFromSeed(absl::StrCat(study_seed, "|series|", series.transfer_syntax,
-                                     series.description.empty() ? "" : "|", series.description)));
+  instance.set_series_instance_uid(base::UidFromSeed(
+      absl::StrCat(study_seed, "|series|", series.transfer_syntax, series.description.empty() ? "" : "|",
+                   series.description, series.name.empty() ? "" : "|", series.name,
+                   series.contrast_agent.empty() ? "" : "|agent ", series.contrast_agent)));
   instance.set_patient_id(absl::StrCat("PHANTOM-", options.seed));
   instance.set_patient_name(ct ? "Phantom^Chest" : "Phantom^Head");
   instance.set_accession_number(absl::StrCat("P", options.seed).substr(0, 16));
@@ -89,25 +127,6 @@ absl::Status StoreSlice(const ipc::Arena& arena, std::uint32_t slot, std::span<c
   return absl::OkStatus();
 }
 
-// Version 1.0 of the format: `data` as it lies in memory, of NumPy type `type`.
-absl::Status WriteArray(const fs::path& file, const std::array<std::uint32_t, 3>& size, const char* type,
-                        std::span<const std::byte> data) {
-  static_assert(std::endian::native == std::endian::little, "values are written as they lie in memory");
-  std::string dictionary = absl::StrFormat("{'descr': '%s', 'fortran_order': False, 'shape': (%u, %u, %u), }",
-                                           type, size[2], size[1], size[0]);
-  // Magic, version and length take 10 bytes; the whole header is a multiple of 64 and ends with a newline.
-  dictionary.resize((dictionary.size() + 11 + 63) / 64 * 64 - 11, ' ');
-  dictionary += '\n';
-  std::string header("\x93NUMPY\x01\x00", 8);
-  header += static_cast<char>(dictionary.size() & 0xFF);
-  header += static_cast<char>(dictionary.size() >> 8);
-  header += dictionary;
-  std::ofstream out(file, std::ios::binary | std::ios::trunc);
-  out << header;
-  out.write(reinterpret_cast<const char*>(data.data()), static_cast<std::streamsize>(data.size()));
-  return out.flush() ? absl::OkStatus() : OutputFailed(file);
-}
-
 }  // namespace
 
 absl::Status WriteSeries(const fs::path& folder, const phantom::Options& options,
@@ -145,19 +164,38 @@ absl::Status WriteSeries(const fs::path& folder, const phantom::Options& options
     for (std::uint32_t n = 0; n < count; ++n) {
       TS_RETURN_IF_ERROR(written[n].status());
       TS_ASSIGN_OR_RETURN(const ipc::Mapping file, files->Read(n));
-      TS_RETURN_IF_ERROR(WriteFile(folder / absl::StrFormat("IM%04u.dcm", first + n + 1),
-                                   file.bytes().first(static_cast<std::size_t>(*written[n]))));
+      std::string bytes(reinterpret_cast<const char*>(file.bytes().data()), *written[n]);
+      if (!series.contrast_agent.empty()) TS_RETURN_IF_ERROR(InsertAgent(series.contrast_agent, bytes));
+      TS_RETURN_IF_ERROR(WriteText(folder / absl::StrFormat("IM%04u.dcm", first + n + 1), bytes));
     }
   }
   return absl::OkStatus();
 }
 
+std::string ArrayBytes(const std::vector<std::uint64_t>& shape, const char* type,
+                       std::span<const std::byte> data) {
+  static_assert(std::endian::native == std::endian::little, "values are written as they lie in memory");
+  std::string dictionary = absl::StrCat("{'descr': '", type, "', 'fortran_order': False, 'shape': (",
+                                        absl::StrJoin(shape, ", "), "), }");
+  // Magic, version and length take 10 bytes; the whole header is a multiple of 64 and ends with a newline.
+  dictionary.resize((dictionary.size() + 11 + 63) / 64 * 64 - 11, ' ');
+  dictionary += '\n';
+  std::string bytes("\x93NUMPY\x01\x00", 8);
+  bytes += static_cast<char>(dictionary.size() & 0xFF);
+  bytes += static_cast<char>(dictionary.size() >> 8);
+  bytes += dictionary;
+  bytes.append(reinterpret_cast<const char*>(data.data()), data.size());
+  return bytes;
+}
+
 absl::Status WriteNpy(const fs::path& file, const phantom::Phantom& phantom) {
-  return WriteArray(file, phantom.geometry.size_ijk(), "<i2", std::as_bytes(std::span(phantom.values)));
+  const auto& [i, j, k] = phantom.geometry.size_ijk();
+  return WriteText(file, ArrayBytes({k, j, i}, "<i2", std::as_bytes(std::span(phantom.values))));
 }
 
 absl::Status WriteLabelsNpy(const fs::path& file, const phantom::Phantom& phantom) {
-  return WriteArray(file, phantom.geometry.size_ijk(), "|u1", std::as_bytes(std::span(phantom.labels)));
+  const auto& [i, j, k] = phantom.geometry.size_ijk();
+  return WriteText(file, ArrayBytes({k, j, i}, "|u1", std::as_bytes(std::span(phantom.labels))));
 }
 
 absl::Status WriteText(const fs::path& file, const std::string& text) {

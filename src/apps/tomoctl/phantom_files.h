@@ -1,8 +1,12 @@
 // A phantom as files: a DICOM series, or a NumPy array.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <filesystem>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "tomoserve/ipc/helper_pool.h"
@@ -13,7 +17,9 @@ namespace tomoserve::tomoctl {
 struct SeriesOptions {
   std::string transfer_syntax;  // UID
   std::string date;             // YYYYMMDD, of the study
-  std::string description;      // of the series, another one for each of a study; empty: what the phantom is
+  std::string description;      // of the series; empty: what the phantom is
+  std::string name = {};        // another one for each series of a study that says the same; seeds its UIDs
+  std::string contrast_agent = {};  // of the images, at most 64 letters; empty: none
 };
 
 // Writes IM0001.dcm, ... along k. UIDs are seeded with everything that decides the bytes, so the same call
@@ -21,6 +27,11 @@ struct SeriesOptions {
 absl::Status WriteSeries(const std::filesystem::path& folder, const phantom::Options& options,
                          const phantom::Phantom& phantom, const SeriesOptions& series,
                          ipc::HelperPool& helpers);
+
+// An array, its last axis the fastest, as the bytes of a version 1.0 .npy file: `type` is NumPy's ("<i2",
+// "|u1", "<u2"), `data` its values.
+std::string ArrayBytes(const std::vector<std::uint64_t>& shape, const char* type,
+                       std::span<const std::byte> data);
 
 // Writes values as a version 1.0 .npy file: int16 little-endian, shape (k, j, i), C order. Errors: OUTPUT.
 absl::Status WriteNpy(const std::filesystem::path& file, const phantom::Phantom& phantom);
