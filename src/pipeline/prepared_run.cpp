@@ -163,6 +163,10 @@ absl::Status PreparedRun::CheckOutputs(std::uint32_t window, const Outputs& outp
 
 // With plain loops at once; else a flag that CheckAllFinite looks at.
 absl::Status PreparedRun::CheckFinite(std::uint32_t window, const Outputs& outputs) const {
+  if (outputs.known_finite) {
+    if (finite_.defined()) finite_.select(0, window).fill_(true);
+    return absl::OkStatus();
+  }
   if (finite_.defined()) {
     at::Tensor flag = compute::AllFiniteFlag(outputs.tensors.front());
     for (std::size_t n = 1; n < outputs.tensors.size(); ++n) {
@@ -246,7 +250,7 @@ absl::Status PreparedRun::Fold(std::uint32_t window, Outputs outputs) {
   if (window != folded_ || window >= windows()) return FoldOrder("windows are folded in order, each once");
   return compute::Fenced([&]() -> absl::Status {
     TS_RETURN_IF_ERROR(CheckOutputs(window, outputs));
-    if (!outputs.known_finite) TS_RETURN_IF_ERROR(CheckFinite(window, outputs));
+    TS_RETURN_IF_ERROR(CheckFinite(window, outputs));
     if (maps_) {
       maps_->Add(window, std::move(outputs.tensors));
     } else {

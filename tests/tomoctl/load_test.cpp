@@ -289,6 +289,7 @@ TEST(LoadReport, TheServersSideIsOfTheMeasuredTime) {
     metrics[n].windows = 80.0 * static_cast<double>(n);
     metrics[n].batch_windows = 80.0 * static_cast<double>(n);
     metrics[n].batch_slots = 100.0 * static_cast<double>(n);
+    metrics[n].lane_seconds = 60.0 * static_cast<double>(n);
   }
   const auto report = LoadReport(TwoPriorities(), {}, {std::nullopt}, metrics);
   EXPECT_THAT(report["server"]["samples"], SizeIs(2));
@@ -296,6 +297,7 @@ TEST(LoadReport, TheServersSideIsOfTheMeasuredTime) {
   EXPECT_EQ(report["server"]["waiting_max"], 2);
   EXPECT_EQ(report["server"]["windows_per_s"], 2);
   EXPECT_EQ(report["server"]["batch_fill"], 0.8);
+  EXPECT_EQ(report["server"]["lanes_busy"], 1.5);
 }
 
 }  // namespace

@@ -26,7 +26,7 @@ class WarmUpTest : public testing::OnDevices {
                                        const v1::Recipe& recipe = testing::SmallRecipe()) const {
     const std::string archive =
         testing::ScriptArchive("def forward(self, x):\n  y = torch.zeros_like(x)\n  for i in range(" + times +
-                               "):\n    y = torch.add(y, 0)\n  return " + result + "\n");
+                               "):\n    y = torch.add(y, y)\n  return " + result + "\n");
     const base::UniqueFd file = testing::FileOf(archive);
     const std::vector<int> fds{file.get()};
     const std::vector<std::string> digests{base::Sha256Hex(archive)};

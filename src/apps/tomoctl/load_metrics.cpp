@@ -101,6 +101,7 @@ MetricSample ToSample(const std::vector<MetricLine>& lines, double at_s) {
   sample.windows = SumOf(lines, "tomoserve_windows_total");
   sample.batch_windows = SumOf(lines, "tomoserve_batch_windows_total");
   sample.batch_slots = SumOf(lines, "tomoserve_batch_slots_total");
+  sample.lane_seconds = SumOf(lines, "tomoserve_device_busy_seconds_total");
   return sample;
 }
 

@@ -38,6 +38,7 @@ struct MetricSample {
   // So far, where the server counts them: windows in batches, and places for them.
   std::optional<double> batch_windows;
   std::optional<double> batch_slots;
+  std::optional<double> lane_seconds;  // that lanes computed, so far
 };
 
 MetricSample ToSample(const std::vector<MetricLine>& lines, double at_s);

@@ -97,6 +97,8 @@ Json Server(const LoadOptions& options, const std::vector<MetricSample>& all) {
   const double seconds = last.at_s - first.at_s;
   if (last.windows && seconds > 0)
     made["windows_per_s"] = (*last.windows - first.windows.value_or(0)) / seconds;
+  if (last.lane_seconds && seconds > 0)
+    made["lanes_busy"] = (*last.lane_seconds - first.lane_seconds.value_or(0)) / seconds;
   if (last.batch_windows && last.batch_slots) {
     const double slots = *last.batch_slots - first.batch_slots.value_or(0);
     if (slots > 0) made["batch_fill"] = (*last.batch_windows - first.batch_windows.value_or(0)) / slots;
@@ -187,6 +189,8 @@ std::string LoadTable(const Json& report) {
     absl::StrAppendFormat(&text, "server: devices busy %.2f, runs waiting %.1f (most %.0f)",
                           server.at("busy_share").get<double>(), server.at("waiting_mean").get<double>(),
                           server.at("waiting_max").get<double>());
+    if (server.contains("lanes_busy"))
+      absl::StrAppendFormat(&text, ", lanes computing %.2f", server.at("lanes_busy").get<double>());
     if (server.contains("batch_fill"))
       absl::StrAppendFormat(&text, ", batches filled %.2f", server.at("batch_fill").get<double>());
     text += '\n';
