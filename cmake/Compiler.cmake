@@ -21,6 +21,17 @@ else()
   set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
 endif()
 
+# Headers of a library that take seconds to read, precompiled for each target that links it. ccache needs
+# CCACHE_SLOPPINESS=pch_defines,time_macros then (presets and scripts set it).
+function(tomoserve_precompile target)
+  if(TOMOSERVE_PRECOMPILE)
+    target_precompile_headers(${target} ${ARGN})
+  endif()
+endfunction()
+if(TOMOSERVE_PRECOMPILE AND CMAKE_CXX_COMPILER_ID STREQUAL GNU)
+  add_compile_options(-fpch-preprocess)
+endif()
+
 # Linked PRIVATE by every target of ours; generated code does without.
 add_library(tomoserve_warnings INTERFACE)
 if(TOMOSERVE_FUZZ)

@@ -40,6 +40,7 @@ function(tomoserve_room_test name)
   target_compile_definitions(${name}_test PRIVATE TOMOSERVE_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
     TOMOSERVE_BINARY_DIR="${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
   target_link_libraries(${name}_test PRIVATE ${depends} ${TEST_LIBRARIES} GTest::gmock GTest::gtest_main tomoserve_warnings)
+  tomoserve_precompile(${name}_test PRIVATE <gmock/gmock.h> <gtest/gtest.h>)
   set_target_properties(${name}_test PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   gtest_discover_tests(${name}_test DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
     PROPERTIES LABELS ${name} TIMEOUT 300)

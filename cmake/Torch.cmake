@@ -35,3 +35,4 @@ target_include_directories(tomoserve_torch SYSTEM INTERFACE ${_torch_include} ${
 target_compile_options(tomoserve_torch INTERFACE -g1)
 target_link_libraries(tomoserve_torch INTERFACE tomoserve_torch_cpu tomoserve_c10)
 target_link_options(tomoserve_torch INTERFACE LINKER:-rpath-link,${_nvidia_lib} LINKER:-rpath,${_nvidia_lib})
+tomoserve_precompile(tomoserve_torch INTERFACE <ATen/core/Tensor.h>)

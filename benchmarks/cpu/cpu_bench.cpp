@@ -17,6 +17,7 @@
 #include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,7 @@
 #include "tomoserve/compute/stored_to_float.h"
 #include "tomoserve/engine/network.h"
 #include "tomoserve/engine/runtime.h"
+#include "tomoserve/models/parts.h"
 #include "tomoserve/models/repository.h"
 #include "tomoserve/pipeline/prepared_run.h"
 
@@ -185,9 +187,11 @@ absl::StatusOr<json> Components(const Options& options) {
 absl::StatusOr<std::shared_ptr<engine::Network>> Load(const models::Model& model) {
   TS_ASSIGN_OR_RETURN(const auto files, models::Repository::OpenFiles(model));
   std::vector<int> fds;
-  for (const base::UniqueFd& file : files) fds.push_back(file.get());
+  // Those of a known answer come after them.
+  const std::size_t count = models::NetworkFiles(model.recipe).size();
+  for (std::size_t n = 0; n < count; ++n) fds.push_back(files[n].get());
   TS_ASSIGN_OR_RETURN(std::shared_ptr<engine::Network> network,
-                      engine::Network::Load(fds, model.recipe, model.file_sha256));
+                      engine::Network::Load(fds, model.recipe, std::span(model.file_sha256).first(count)));
   TS_RETURN_IF_ERROR(network->WarmUp().status());
   return network;
 }

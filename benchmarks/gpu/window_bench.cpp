@@ -28,6 +28,7 @@
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -40,6 +41,7 @@
 #include "tomoserve/engine/cuda.h"
 #include "tomoserve/engine/network.h"
 #include "tomoserve/engine/runtime.h"
+#include "tomoserve/models/parts.h"
 #include "tomoserve/models/repository.h"
 
 namespace tomoserve::bench {
@@ -117,9 +119,12 @@ class Bench {
                         repository.Find(request.at("name").get<std::string>(), ""));
     TS_ASSIGN_OR_RETURN(const auto files, models::Repository::OpenFiles(*model));
     std::vector<int> fds;
-    for (const base::UniqueFd& file : files) fds.push_back(file.get());
+    // Those of a known answer come after them.
+    const std::size_t count = models::NetworkFiles(model->recipe).size();
+    for (std::size_t n = 0; n < count; ++n) fds.push_back(files[n].get());
+    const std::span<const std::string> digests = std::span(model->file_sha256).first(count);
     const double begin_ms = base::MonotonicMs();
-    TS_ASSIGN_OR_RETURN(network_, engine::Network::Load(fds, model->recipe, model->file_sha256, device_));
+    TS_ASSIGN_OR_RETURN(network_, engine::Network::Load(fds, model->recipe, digests, device_));
     const double loaded_ms = base::MonotonicMs();
     TS_ASSIGN_OR_RETURN(const double pass_ms, network_->WarmUp());
     const double warm_ms = base::MonotonicMs();

@@ -63,8 +63,8 @@ TEST_P(WorkerModelsTest, AnEnsembleIsTheMeanOfItsFiles) {
       "MODEL_FORBIDDEN_OP");
   EXPECT_EQ(refusal(ConvArchive(1, 1, 2), nullptr), "MODEL_SHAPE");
   const auto missing = worker.LoadEnsemble("m", {ConvArchive(1), ConvArchive(1)}, recipe);
-  EXPECT_EQ(missing.refused().code(), "RECIPE_INVALID");
-  EXPECT_EQ(missing.refused().value(), "network.files");
+  EXPECT_EQ(missing.refused().code(), "REQUEST_INVALID");
+  EXPECT_EQ(missing.refused().value(), "file_sha256");
 }
 
 TEST_P(WorkerModelsTest, ANetworkMaySeeTheWholeVolume) {
