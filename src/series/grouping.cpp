@@ -296,17 +296,22 @@ std::vector<Volume> BuildStacks(const std::vector<Candidate>& slices) {
 
 void Reject(Volume& volume, tomoserve::v1::Reason reason) {
   volume.verdict = Verdict::kReject;
-  // An ACCEPT's remarks come after what rejects it.
   volume.reasons.insert(volume.reasons.begin(), std::move(reason));
+  ++volume.rejecting;
   std::erase_if(volume.slices, [](const VolumeSlice& slice) { return slice.synthetic.has_value(); });
   for (VolumeSlice& slice : volume.slices) slice.shift_ij = {};
+}
+
+void RejectFor(Volume& volume, std::string_view code, std::string_view value, std::string_view text) {
+  volume.verdict = Verdict::kReject;
+  volume.reasons.insert(volume.reasons.begin() + volume.rejecting, MakeReason(code, value, text));
+  ++volume.rejecting;
 }
 
 Volume RejectedVolume(const std::vector<Candidate>& slices, tomoserve::v1::Reason reason) {
   Volume volume;
   FillSlices(slices, volume);
-  volume.verdict = Verdict::kReject;
-  volume.reasons.push_back(std::move(reason));
+  Reject(volume, std::move(reason));
   return volume;
 }
 
@@ -349,8 +354,8 @@ void BuildVolumes(const std::vector<Known>& instances, Series& series) {
   }
   if (stacks.empty() && strays.slices.empty() && !sorted.defective.empty()) {
     // All of it is a volume of its own: nothing was set aside.
-    Volume volume = RejectedVolume(sorted.defective, fatal.front().reason);
-    for (std::size_t entry = 1; entry < fatal.size(); ++entry) volume.reasons.push_back(fatal[entry].reason);
+    Volume volume = RejectedVolume(sorted.defective, fatal.back().reason);
+    for (std::size_t entry = fatal.size() - 1; entry > 0; --entry) Reject(volume, fatal[entry - 1].reason);
     AddAlone(std::move(volume), series.volumes);
   } else {
     series.set_aside.insert(series.set_aside.end(), fatal.begin(), fatal.end());

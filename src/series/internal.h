@@ -131,6 +131,9 @@ StackSplit SplitStacks(const std::vector<Candidate>& slices, const std::vector<s
 // first.
 void Reject(Volume& volume, tomoserve::v1::Reason reason);
 
+// The same while a volume is being judged: after what rejects it already, and before any remark.
+void RejectFor(Volume& volume, std::string_view code, std::string_view value, std::string_view text);
+
 // A REJECT volume without geometry that lists `slices` in the given order.
 Volume RejectedVolume(const std::vector<Candidate>& slices, tomoserve::v1::Reason reason);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
@@ -42,6 +43,17 @@ bool IsUsable(const tomoserve::v1::Input& input, const Volume& volume) {
          (volume.verdict == Verdict::kResample && volume.synthetic_slices() <= input.max_synthetic_slices());
 }
 
+// Why a volume is not usable: no remark on it, and no correction that the recipe allows.
+std::vector<Reason> WhyUnusable(const Volume& volume) {
+  if (volume.verdict == Verdict::kReject) {
+    return {volume.reasons.begin(), volume.reasons.begin() + volume.rejecting};
+  }
+  std::vector<Reason> why;
+  std::copy_if(volume.reasons.begin(), volume.reasons.end(), std::back_inserter(why),
+               [](const Reason& reason) { return reason.code() == "MISSING_SLICES"; });
+  return why;
+}
+
 Match MatchOf(const tomoserve::v1::Input& input, const Series& series,
               const std::vector<const Volume*>& volumes) {
   Match match;
@@ -72,7 +84,7 @@ void JudgeWhole(const tomoserve::v1::Input& input, const Series& series,
       misfits.push_back(*std::move(indication.misfit));
     } else if (!IsUsable(input, *volume)) {
       rejected_volumes.push_back(volume);
-      for (const Reason& reason : volume->reasons) AddOnce(rejected, reason);
+      for (const Reason& reason : WhyUnusable(*volume)) AddOnce(rejected, reason);
     } else {
       AddOnce(limitations, indication.limitations);
     }

@@ -30,11 +30,6 @@ void Remark(Volume& volume, std::string_view code, std::string_view value, std::
   volume.reasons.push_back(MakeReason(code, value, text));
 }
 
-void RejectFor(Volume& volume, std::string_view code, std::string_view value, std::string_view text) {
-  volume.verdict = Verdict::kReject;
-  Remark(volume, code, value, text);
-}
-
 // Whether stored * slope + intercept is a float for every value of the stored type. The worker asks the same.
 bool GivesFloats(const Candidate& slice, double slope, double intercept) {
   const auto bits = static_cast<int>(8 * base::BytesOf(slice.header().stored_type()));

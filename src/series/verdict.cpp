@@ -35,11 +35,6 @@ constexpr std::size_t kMaxPlaces = 8;
 
 double Degrees(double radians) { return radians * 180 / 3.14159265358979323846; }
 
-void RejectFor(Volume& volume, std::string_view code, std::string_view value, std::string_view text) {
-  volume.verdict = Verdict::kReject;
-  volume.reasons.push_back(MakeReason(code, value, text));
-}
-
 void ResampleFor(Volume& volume, std::string_view code, std::string_view value, std::string_view text) {
   if (volume.verdict == Verdict::kAccept) volume.verdict = Verdict::kResample;
   volume.reasons.push_back(MakeReason(code, value, text));

@@ -208,6 +208,72 @@ TEST(SelectionTest, FittingButRejectedGeometryIsInconclusive) {
   EXPECT_EQ(Text(other.reasons), "SLICES(5)");
 }
 
+// Remarks stand on the volume too; they are not why it is rejected.
+TEST(SelectionTest, TheReasonOfARejectedSeriesIsWhatRejectsIt) {
+  const auto reasons = [](const std::vector<Instance>& stack, std::uint32_t synthetic = 0) {
+    const StudySeries study = BuildStudy(stack);
+    const Selection selection = Select(CtRecipe([&](Input& i) {
+                                         i.set_max_synthetic_slices(synthetic);
+                                         i.set_max_lossy_ratio(20);
+                                       }),
+                                       study);
+    EXPECT_TRUE(selection.inconclusive);
+    return Uses(selection).at(0) + " of " + Text(selection.reasons);
+  };
+  const auto tilted = [](Header& h) { h.set_gantry_tilt_deg(12); };
+  std::vector<Instance> stack = SeriesOf(1, 6, 2.5, tilted);
+  SetPosition(stack[2], 10.5, 20, 5);
+  EXPECT_EQ(reasons(stack), "SHIFTED_SLICES(1) of SHIFTED_SLICES(1)");
+  EXPECT_THAT(Codes(BuildStudy(stack).series[0].volumes[0]),
+              ElementsAre("SHIFTED_SLICES", "GANTRY_TILT_UNCONFIRMED"));
+
+  stack = SeriesOf(1, 6, 2.5);
+  stack[1].header.set_rescale_slope(0);
+  stack.erase(stack.begin() + 3);  // a gap that the recipe allows
+  EXPECT_EQ(reasons(stack, 1), "RESCALE_INVALID(1) of RESCALE_INVALID(1)");
+
+  stack = SeriesOf(1, 6, 2.5, [&](Header& h) {
+    tilted(h);
+    h.set_lossy(true);
+    h.set_lossy_ratio(10);
+  });
+  stack[4].header.clear_rescale_slope();
+  EXPECT_EQ(reasons(stack), "MIXED_RESCALE(1) of MIXED_RESCALE(1)");
+
+  // More voxels than a grid may have.
+  stack = SeriesOf(1, 260, 2.5, [](Header& h) {
+    h.set_rows(65535);
+    h.set_columns(65535);
+    h.set_lossy(true);
+    h.set_lossy_ratio(10);
+    h.clear_rescale_slope();
+    h.clear_rescale_intercept();
+  });
+  EXPECT_THAT(Codes(BuildStudy(stack).series[0].volumes[0]),
+              ElementsAre("GEOMETRY_INVALID", "NO_RESCALE", "LOSSY"));
+  EXPECT_EQ(reasons(stack), "GEOMETRY_INVALID(size_ijk) of GEOMETRY_INVALID(size_ijk)");
+
+  // One of two acquisitions: what tells them apart is no reason.
+  stack = SeriesOf(1, 5, 2.5, [](Header& h) { h.set_acquisition_number(1); });
+  const std::vector<Instance> second = SeriesOf(1, 5, 2.5, [](Header& h) { h.set_acquisition_number(2); });
+  for (Instance instance : second) {
+    Rename(instance, instance.index + 500);
+    instance.header.set_rescale_slope(0);
+    stack.push_back(instance);
+  }
+  for (std::size_t n = 0; n < 5; ++n) stack[n].header.set_rescale_slope(0);
+  EXPECT_EQ(reasons(stack), "RESCALE_INVALID(5) of RESCALE_INVALID(5)");
+
+  // Too many slices are missing for the recipe; the corrected tilt is not to blame.
+  stack = SeriesOf(1, 8, 2.5);
+  for (Instance& slice : stack) {
+    const double z = slice.header.image_position(2);
+    SetPosition(slice, 10, 20 + z * 0.1, z);
+  }
+  stack.erase(stack.begin() + 3);
+  EXPECT_EQ(reasons(stack), "MISSING_SLICES(1) of MISSING_SLICES(1)");
+}
+
 TEST(SelectionTest, ARecipeSaysHowManySlicesMayBeInterpolated) {
   std::vector<Instance> stack = SeriesOf(1, 9, 2.5);
   stack.erase(stack.begin() + 5, stack.begin() + 7);

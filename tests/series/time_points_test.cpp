@@ -218,7 +218,7 @@ std::vector<Instance> TimesWithout(std::uint32_t index, std::uint32_t slices = 6
 TEST(TimePointsTest, ATimeSeriesWithAHoleIsNotAnalysed) {
   const StudySeries study = BuildStudy(TimesWithout(8));
   const Selection selection = EveryTime(study);
-  EXPECT_EQ(Said(selection), "inconclusive: MISSING_SLICES(1) SPLIT_BY(temporal_position)");
+  EXPECT_EQ(Said(selection), "inconclusive: MISSING_SLICES(1)");
   EXPECT_THAT(Uses(selection), ElementsAre("MISSING_SLICES(1)"));
   // One volume is enough for a recipe that takes one.
   EXPECT_THAT(Firsts(Select(CtRecipe(), study)), ElementsAre(0));

@@ -75,7 +75,9 @@ struct VolumeSlice {
 // what tells stacks of a group apart).
 struct Volume {
   Verdict verdict = Verdict::kReject;
+  // What rejects it comes first, then what makes it kResample and what may stand on any verdict.
   std::vector<tomoserve::v1::Reason> reasons;
+  std::uint32_t rejecting = 0;  // so many of `reasons` reject it
   std::optional<volume::Geometry> geometry;
   // kResample: the slices' own grid, before they are shifted: k runs along the slices' normal, and what is
   // missing counts.
