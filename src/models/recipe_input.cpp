@@ -101,6 +101,7 @@ absl::Status CheckInput(const v1::Input& input, int index) {
   TS_RETURN_IF_ERROR(CheckCodeStrings(input.modalities(), path("modalities")));
   TS_RETURN_IF_ERROR(CheckCodeStrings(input.required_image_types(), path("required_image_types")));
   TS_RETURN_IF_ERROR(CheckCodeStrings(input.excluded_image_types(), path("excluded_image_types")));
+  TS_RETURN_IF_ERROR(CheckCodeStrings(input.units(), path("units")));
   for (const std::string& type : input.required_image_types()) {
     const auto& excluded = input.excluded_image_types();
     if (std::find(excluded.begin(), excluded.end(), type) != excluded.end()) {

@@ -139,11 +139,29 @@ void CheckImageTypes(const Input& input, const Header& header, Checks& checks) {
   checks.Pass();
 }
 
-void CheckUnits(const Volume& volume, Checks& checks) {
+// The unit where it is the code string that it should be, with the kind of a standardised uptake value that
+// is not by body weight.
+std::string ShownUnit(const Volume& volume) {
+  std::string unit = volume.unit;
+  const std::string suv = Upper(volume.representative.pet().suv_type());
+  if (unit == "GML" && !suv.empty() && suv != "BW") absl::StrAppend(&unit, " ", suv);
+  const bool code = unit.size() <= 16 && std::all_of(unit.begin(), unit.end(), [](unsigned char c) {
+                      return absl::ascii_isupper(c) || absl::ascii_isdigit(c) || c == '_' || c == ' ';
+                    });
+  return code ? unit : "?";
+}
+
+void CheckUnits(const Input& input, const Volume& volume, Checks& checks) {
   for (const tomoserve::v1::Reason& reason : volume.reasons) {
     if (reason.code() == "NOT_HU") return checks.Fail(reason.code(), reason.value(), reason.text());
   }
-  checks.Pass();
+  if (input.units().empty()) return checks.Pass();
+  if (volume.unit.empty()) return checks.Missing("units");
+  const std::string unit = ShownUnit(volume);
+  const bool accepted = std::any_of(input.units().begin(), input.units().end(),
+                                    [&](const std::string& wanted) { return Upper(wanted) == unit; });
+  if (accepted) return checks.Pass();
+  checks.Fail("UNITS", unit, "the values are in another unit than the recipe asks for");
 }
 
 void CheckRegion(const Input& input, const Header& header, Checks& checks) {
@@ -326,7 +344,7 @@ Indication CheckIndication(const Input& input, const Volume& volume) {
   Checks checks(input, out);
   const Header& header = volume.representative;
   CheckImageTypes(input, header, checks);
-  CheckUnits(volume, checks);
+  CheckUnits(input, volume, checks);
   CheckRegion(input, header, checks);
   // A patient's age is not repeated in a reason.
   checks.Range(input.age_years(), "AGE", AgeYears(header), "age", /*show_value=*/false);

@@ -48,6 +48,7 @@ INSTANTIATE_TEST_SUITE_P(
              "inputs[0].preferred_kernels[0]"},
         Case{"ExcludedText", [](R r) { r.mutable_inputs(0)->add_excluded_texts(" "); },
              "inputs[0].excluded_texts[0]"},
+        Case{"Units", [](R r) { r.mutable_inputs(0)->add_units("Bq/ml"); }, "inputs[0].units[0]"},
         Case{"PhaseText", [](R r) { r.mutable_inputs(0)->add_phase_texts(" "); }, "inputs[0].phase_texts[0]"},
         Case{"NoPlane", [](R r) { r.mutable_inputs(0)->add_planes(v1::PLANE_UNSPECIFIED); },
              "inputs[0].planes[0]"},

@@ -132,6 +132,38 @@ TEST(IndicationTest, Contrast) {
   EXPECT_EQ(Judged([](Input&) {}, agent("OMNIPAQUE 350")), "fits");
 }
 
+TEST(IndicationTest, Units) {
+  const auto pet = [](const char* units, const char* suv_type = "") {
+    return [=](Header& h) {
+      h.set_modality("PT");
+      h.set_sop_class_uid("1.2.840.10008.5.1.4.1.1.128");
+      h.mutable_pet()->set_units(units);
+      h.mutable_pet()->set_suv_type(suv_type);
+    };
+  };
+  const auto suv = [](Input& i) { i.add_units("GML"); };
+  EXPECT_EQ(Judged(suv, pet("GML")), "fits");
+  EXPECT_EQ(Judged(suv, pet("GML", "BW")), "fits");
+  EXPECT_EQ(Judged(suv, pet("GML", "LBM")), "UNITS(GML LBM)") << "by lean body mass";
+  EXPECT_EQ(Judged(suv, pet("BQML")), "UNITS(BQML)");
+  EXPECT_EQ(Judged(suv, pet("")), "TAG_MISSING(units)");
+  EXPECT_EQ(Judged(suv, pet("Smith^John")), "UNITS(?)") << "free text is not repeated";
+  const auto warned = [&](Input& i) {
+    suv(i);
+    i.set_when_missing(tomoserve::v1::WHEN_MISSING_WARN);
+  };
+  EXPECT_EQ(Judged(warned, pet("")), "fits TAG_MISSING(units)");
+  EXPECT_EQ(Judged(warned, pet("BQML")), "UNITS(BQML)");
+  const auto either = [&](Input& i) {
+    suv(i);
+    i.add_units("BQML");
+  };
+  EXPECT_EQ(Judged(either, pet("BQML")), "fits");
+  EXPECT_EQ(Judged([](Input& i) { i.add_units("HU"); }), "fits");
+  EXPECT_EQ(Judged(suv), "UNITS(HU)");
+  EXPECT_EQ(Judged([](Input&) {}, pet("CNTS")), "fits") << "nothing is asked";
+}
+
 TEST(IndicationTest, Phase) {
   const auto portal = [](Input& i) {
     i.add_phase_texts("portal");
