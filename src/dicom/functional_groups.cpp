@@ -30,6 +30,9 @@ struct GroupPath {
   std::uint32_t group = 0;   // the functional group's sequence
   std::uint32_t nested = 0;  // a sequence in its item, or 0
   std::uint32_t tag = 0;
+  // Only recipes ask for it: what is beside the rules is left out and refuses nothing. Items after the first
+  // are others (of a CT with two sources).
+  bool optional = false;
 };
 
 constexpr std::array kPaths = {
@@ -53,7 +56,11 @@ constexpr std::array kPaths = {
     GroupPath{tag::kMrImageFrameTypeSequence, 0, tag::kFrameType},
     GroupPath{tag::kPetFrameTypeSequence, 0, tag::kFrameType},
     GroupPath{tag::kMrImageFrameTypeSequence, 0, tag::kComplexImageComponent},
-    GroupPath{kPhilipsClassicSequence, 0, kPhilipsScaleSlope},
+    GroupPath{tag::kFrameContentSequence, 0, tag::kFrameAcquisitionDateTime, true},
+    GroupPath{tag::kCtXRayDetailsSequence, 0, tag::kKvp, true},
+    GroupPath{tag::kCtReconstructionSequence, 0, tag::kConvolutionKernel, true},
+    GroupPath{tag::kFrameAnatomySequence, tag::kAnatomicRegionSequence, tag::kCodeMeaning, true},
+    GroupPath{kPhilipsClassicSequence, 0, kPhilipsScaleSlope, true},
 };
 static_assert(kPaths.size() <= 32, "a set of them is a 32 bit mask");
 
@@ -102,6 +109,19 @@ class FrameReader {
         break;
       case tag::kComplexImageComponent:
         frame.set_complex_image_component(Short(read_.CodeOf(element, raw)));
+        break;
+      case tag::kFrameAcquisitionDateTime:
+        frame.set_acquisition_datetime(Short(read_.CodeOf(element, raw)));
+        break;
+      case tag::kKvp:
+        frame.clear_kvp();
+        if (const auto value = read_.DecimalOf(element, raw)) frame.set_kvp(*value);
+        break;
+      case tag::kConvolutionKernel:
+        frame.set_convolution_kernel(Short(read_.TextOf(element, raw)));
+        break;
+      case tag::kCodeMeaning:
+        frame.set_anatomic_region(Short(read_.TextOf(element, raw)));
         break;
       case kPhilipsScaleSlope:
         read_.Repair("PRIVATE_SCALING_UNUSED", element,
@@ -213,11 +233,12 @@ absl::Status KeepGroupValue(std::span<const Step> path, std::uint32_t element, B
   }
   for (const Step& step : path.subspan(1)) {
     if (step.item > 0) {
-      if (known->group == kPhilipsClassicSequence) return absl::OkStatus();
+      if (known->optional) return absl::OkStatus();
       return Refuse("MALFORMED", TagName(step.sequence), "a functional group has one item only");
     }
   }
   if (value.length > kMaxValueBytes) {
+    if (known->optional) return absl::OkStatus();
     return Refuse("MALFORMED", TagName(element), "a short value is longer than any valid one");
   }
   layout.group_values.push_back({is_shared ? GroupValue::kShared : path[0].item,
@@ -246,6 +267,7 @@ absl::Status ReadFrames(std::span<const std::byte> file, const FileLayout& layou
   const auto set = [&](const GroupValue& value, std::uint32_t place, FrameHeader& frame) -> absl::Status {
     const std::uint32_t bit = 1u << value.field;
     if ((seen[place] & bit) != 0) {
+      if (kPaths[value.field].optional) return absl::OkStatus();
       return Refuse("MALFORMED", TagName(kPaths[value.field].tag), "an element is there twice");
     }
     seen[place] |= bit;

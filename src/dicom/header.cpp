@@ -59,6 +59,9 @@ void ReadAcquisition(const HeaderValues& values, FieldReader& read, InstanceHead
   header.set_body_part(read.Code(tag::kBodyPart));
   header.set_convolution_kernel(read.Text(tag::kConvolutionKernel));
   header.set_contrast_agent(read.Text(tag::kContrastAgent));
+  if (header.contrast_agent().empty()) {
+    header.set_contrast_agent(read.Text(tag::kCodeMeaning, tag::kContrastAgentSequence));
+  }
   if (const auto value = read.Integer(tag::kSeriesNumber)) header.set_series_number(*value);
   if (const auto value = read.Integer(tag::kAcquisitionNumber)) header.set_acquisition_number(*value);
   if (const auto value = read.Integer(tag::kInstanceNumber)) header.set_instance_number(*value);

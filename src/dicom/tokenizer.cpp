@@ -51,7 +51,7 @@ constexpr bool HasShortLength(std::uint16_t vr) {
 
 // Sequences that are walked even where implicit VR hides that they are sequences.
 bool IsKnownSequence(std::uint32_t element_tag) {
-  return element_tag == tag::kIssuerOfAccessionNumberSequence ||
+  return element_tag == tag::kIssuerOfAccessionNumberSequence || element_tag == tag::kContrastAgentSequence ||
          element_tag == tag::kContributingEquipmentSequence ||
          element_tag == tag::kRequestAttributesSequence ||
          element_tag == tag::kRadiopharmaceuticalInformationSequence ||

@@ -108,6 +108,7 @@ constexpr std::array kHeaderElements = {
     Key(0, tag::kSuvType),
     Key(0, tag::kDecayCorrection),
     Key(tag::kIssuerOfAccessionNumberSequence, tag::kLocalNamespaceEntityId),
+    Key(tag::kContrastAgentSequence, tag::kCodeMeaning),
     Key(tag::kContributingEquipmentSequence, tag::kManufacturer),
     Key(tag::kRequestAttributesSequence, tag::kRequestedProcedureId),
     Key(tag::kRadiopharmaceuticalInformationSequence, tag::kRadiopharmaceuticalStartTime),

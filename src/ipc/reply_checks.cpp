@@ -72,7 +72,8 @@ bool IsPlausible(const v1::FrameHeader& frame) {
          HasLength(frame.pixel_spacing_mm(), 2) && HasLength(frame.diffusion_direction(), 3) &&
          frame.frame_type_size() <= kMaxFrameTypes && frame.dimension_index_values_size() <= kMaxList &&
          IsShort(frame.rescale_type()) && IsShort(frame.stack_id()) &&
-         IsShort(frame.complex_image_component()) &&
+         IsShort(frame.complex_image_component()) && IsShort(frame.convolution_kernel()) &&
+         IsShort(frame.anatomic_region()) && IsShort(frame.acquisition_datetime()) &&
          std::all_of(frame.frame_type().begin(), frame.frame_type().end(), IsShort);
 }
 

@@ -69,7 +69,7 @@ constexpr Attribute kAttributes[] = {
      }},
     {"stack_id", 0,
      [](const Candidate& c) { return Key({}, c.functional != nullptr ? c.functional->stack_id() : ""); }},
-    {"convolution_kernel", 0, [](const Candidate& c) { return Key({}, c.header().convolution_kernel()); }},
+    {"convolution_kernel", 0, [](const Candidate& c) { return Key({}, c.ConvolutionKernel()); }},
 };
 
 }  // namespace

@@ -299,6 +299,28 @@ std::optional<double> Candidate::SliceThicknessMm() const {
   return header().has_slice_thickness_mm() ? std::optional(header().slice_thickness_mm()) : std::nullopt;
 }
 
+std::optional<double> Candidate::Kvp() const {
+  if (functional != nullptr && functional->has_kvp()) return functional->kvp();
+  return header().has_kvp() ? std::optional(header().kvp()) : std::nullopt;
+}
+
+const std::string& Candidate::ConvolutionKernel() const {
+  return functional != nullptr && !functional->convolution_kernel().empty() ? functional->convolution_kernel()
+                                                                            : header().convolution_kernel();
+}
+
+const std::string& Candidate::BodyPart() const {
+  return functional != nullptr && header().body_part().empty() ? functional->anatomic_region()
+                                                               : header().body_part();
+}
+
+std::string Candidate::AcquisitionTime() const {
+  if (functional == nullptr) return header().acquisition_time();
+  constexpr std::size_t kDateDigits = 8;
+  const std::string& datetime = functional->acquisition_datetime();
+  return datetime.size() > kDateDigits ? datetime.substr(kDateDigits) : "";
+}
+
 const std::string& Candidate::RescaleType() const {
   return functional != nullptr ? functional->rescale_type() : header().rescale_type();
 }

@@ -66,6 +66,13 @@ struct Candidate {
   const std::string& RescaleType() const;
   std::optional<double> TriggerTimeMs() const;
   std::optional<double> SliceThicknessMm() const;
+  // Of an enhanced instance its own, where the functional groups say nothing.
+  std::optional<double> Kvp() const;
+  const std::string& ConvolutionKernel() const;
+  // Body Part Examined, or of an enhanced instance without it the frame's anatomic region.
+  const std::string& BodyPart() const;
+  // HHMMSS.FFFFFF; of an enhanced instance the frame's alone.
+  std::string AcquisitionTime() const;
   const google::protobuf::RepeatedPtrField<std::string>& ImageType() const;
 };
 

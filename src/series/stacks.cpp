@@ -197,7 +197,7 @@ constexpr Ordinal kOrdinals[] = {
      true, true, false},
     {"acquisition_time",
      [](const Candidate& c) -> std::optional<std::vector<double>> {
-       const auto time = c.functional == nullptr ? Seconds(c.header().acquisition_time()) : std::nullopt;
+       const auto time = Seconds(c.AcquisitionTime());
        if (!time) return std::nullopt;
        return std::vector<double>{*time};
      },
@@ -304,8 +304,7 @@ constexpr double kOverMidnight = 18 * 3600;
 // Of slices told apart by their times of day: which are of the next day.
 Ranks NextDay(const std::vector<Candidate>& slices) {
   std::vector<double> times;
-  for (const Candidate& slice : slices)
-    times.push_back(Seconds(slice.header().acquisition_time()).value_or(0));
+  for (const Candidate& slice : slices) times.push_back(Seconds(slice.AcquisitionTime()).value_or(0));
   const auto [first, last] = std::minmax_element(times.begin(), times.end());
   const bool over_midnight = *last - *first > kOverMidnight;
   Ranks next{"next_day", /*time=*/std::numeric_limits<int>::max(), 2, {}};

@@ -21,7 +21,7 @@ std::vector<std::set<Key>> BesideTime(const std::vector<Candidate>& slices) {
   // Two energies of one CT.
   std::set<Key>& kvp = values.emplace_back();
   for (const Candidate& slice : slices) {
-    const double value = slice.header().kvp();
+    const double value = slice.Kvp().value_or(0);
     kvp.insert({{std::isfinite(value) ? value : 0}, ""});
   }
   return values;

@@ -128,6 +128,9 @@ void FillSlices(const std::vector<Candidate>& slices, Volume& volume) {
     *representative.mutable_image_position() = frame->image_position();
     *representative.mutable_image_orientation() = frame->image_orientation();
     *representative.mutable_pixel_spacing_mm() = frame->pixel_spacing_mm();
+    representative.set_convolution_kernel(first.ConvolutionKernel());
+    representative.set_body_part(first.BodyPart());
+    if (const auto kvp = first.Kvp()) representative.set_kvp(*kvp);
     if (frame->has_slice_thickness_mm()) representative.set_slice_thickness_mm(frame->slice_thickness_mm());
     if (frame->has_temporal_position()) representative.set_temporal_position(frame->temporal_position());
     if (frame->has_acquisition_number()) representative.set_acquisition_number(frame->acquisition_number());

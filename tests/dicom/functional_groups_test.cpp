@@ -106,6 +106,52 @@ TEST(FunctionalGroupsTest, MagneticResonanceFramesHaveEchoDiffusionAndTrigger) {
   EXPECT_FALSE(header->frame(1).has_diffusion_b_value());
 }
 
+TEST(FunctionalGroupsTest, ComputedTomographyFramesSayWhatRecipesAskFor) {
+  const EnhancedWriter write(SequenceStyle{});
+  const auto region = [&](std::string_view meaning) {
+    return write.Group(0x00209071, {write.Group(0x00082218, {write.Text(0x00080104, "LO", meaning)}),
+                                    write.Text(0x00209072, "CS", "U")});
+  };
+  const auto time = [&](std::string_view datetime) {
+    return write.Group(0x00209111, {write.Text(0x00189074, "DT", datetime)});
+  };
+  // A CT with two sources has an item for each.
+  const FileBuilder sources =
+      write.Sequence(0x00189325, {write.Text(0x00180060, "DS", "120"), write.Text(0x00180060, "DS", "140")});
+  const FileBuilder file =
+      write.File({sources, write.Group(0x00189314, {write.Text(0x00181210, "SH", "B30f")}), region("Chest")},
+                 {{time("20240102235959.25")},
+                  {time("20240103000001.5+0100"), region("Abdomen"),
+                   write.Group(0x00189314, {write.Text(0x00181210, "SH", "B70f\\3")}),
+                   write.Group(0x00189325, {write.Text(0x00180060, "DS", "80")})}});
+  const auto header = Read(file);
+  ASSERT_TRUE(header.ok()) << header.status();
+  ASSERT_EQ(header->frame_size(), 2);
+  EXPECT_EQ(header->frame(0).kvp(), 120);
+  EXPECT_EQ(header->frame(0).convolution_kernel(), "B30f");
+  EXPECT_EQ(header->frame(0).anatomic_region(), "Chest");
+  EXPECT_EQ(header->frame(0).acquisition_datetime(), "20240102235959.25");
+  EXPECT_EQ(header->frame(1).kvp(), 80);
+  EXPECT_EQ(header->frame(1).convolution_kernel(), "B70f\\3");
+  EXPECT_EQ(header->frame(1).anatomic_region(), "Abdomen");
+  EXPECT_EQ(header->frame(1).acquisition_datetime(), "20240103000001.5+0100");
+  EXPECT_FALSE(header->has_kvp()) << "the frames' alone";
+}
+
+// A value that only recipes ask for is no reason to lose the images.
+TEST(FunctionalGroupsTest, WhatIsWrongWithAValueThatRecipesAskForRefusesNothing) {
+  const EnhancedWriter write(SequenceStyle{});
+  const FileBuilder kernel = write.Text(0x00181210, "SH", "B30f");
+  const auto header =
+      Read(write.File({write.Group(0x00189314, {write.Text(0x00181210, "SH", std::string(2000, 'x'))}),
+                       write.Group(0x00189325, {write.Text(0x00180060, "DS", "many")})},
+                      {{write.Content(0)}, {write.Content(1), write.Group(0x00189314, {kernel, kernel})}}));
+  ASSERT_TRUE(header.ok()) << header.status();
+  EXPECT_EQ(header->frame(0).convolution_kernel(), "");
+  EXPECT_FALSE(header->frame(0).has_kvp());
+  EXPECT_EQ(header->frame(1).convolution_kernel(), "B30f");
+}
+
 TEST(FunctionalGroupsTest, TheInstancesOwnAttributesDoNotCountForItsFrames) {
   const EnhancedWriter write(SequenceStyle{});
   const FileBuilder position = write.Text(0x00200032, "DS", "1\\2\\3");

@@ -149,6 +149,25 @@ TEST(HeaderTest, ReadsAllFields) {
   }
 }
 
+// The attribute of classic images counts first, then the first item of the sequence.
+TEST(HeaderTest, ReadsTheContrastAgentOfTheSequence) {
+  const auto file = [](std::string_view syntax, bool attribute) {
+    FileBuilder builder = FileBuilder::WithMeta(syntax);
+    builder.Text(0x00080060, "CS", "CT");
+    if (attribute) builder.Text(0x00180010, "LO", "Omnipaque 350");
+    FileBuilder item = FileBuilder::Bare(FindTransferSyntax(syntax)->implicit_vr, false);
+    item.Text(0x00080100, "SH", "C-B0300").Text(0x00080104, "LO", "Iohexol");
+    const auto length = static_cast<std::uint32_t>(item.bytes().size());
+    builder.Header(0x00180012, "SQ", 2 * (8 + length));
+    builder.Item(length).Raw(item.bytes()).Item(length).Raw(item.bytes());
+    return ReadHeader(builder.bytes(), Limits{});
+  };
+  for (const std::string_view syntax : {kExplicitLittleEndian, kImplicitLittleEndian}) {
+    EXPECT_EQ(file(syntax, false)->contrast_agent(), "Iohexol") << syntax;
+    EXPECT_EQ(file(syntax, true)->contrast_agent(), "Omnipaque 350") << syntax;
+  }
+}
+
 TEST(HeaderTest, LeavesAbsentNumbersAbsent) {
   FileBuilder file = FileBuilder::WithMeta(kExplicitLittleEndian);
   file.Text(0x00080060, "CS", "CT").Text(0x00180050, "DS", "").Text(0x00200013, "IS", "  ");

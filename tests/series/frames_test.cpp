@@ -67,6 +67,62 @@ TEST(FramesTest, FramesOfAnEnhancedInstanceAreSlices) {
   EXPECT_THAT(volume.representative.image_position(), ElementsAre(5, 6, 0));
 }
 
+TEST(FramesTest, WhatRecipesAskForIsThatOfTheFrames) {
+  Instance instance = Enhanced(7, 4);
+  instance.header.set_kvp(100);
+  instance.header.set_convolution_kernel("OWN");
+  const auto representative = [&] { return OnlyVolume({instance}).representative; };
+  EXPECT_EQ(representative().kvp(), 100);
+  EXPECT_EQ(representative().convolution_kernel(), "OWN");
+  for (auto& frame : *instance.header.mutable_frame()) {
+    frame.set_kvp(120);
+    frame.set_convolution_kernel("B30f");
+    frame.set_anatomic_region("Chest");
+  }
+  EXPECT_EQ(representative().kvp(), 120);
+  EXPECT_EQ(representative().convolution_kernel(), "B30f");
+  EXPECT_EQ(representative().body_part(), "Chest");
+  instance.header.set_body_part("THORAX");
+  EXPECT_EQ(representative().body_part(), "THORAX");
+}
+
+TEST(FramesTest, TwoKernelsOfOneEnhancedInstanceAreTwoVolumes) {
+  Instance instance = Enhanced(7, 8);
+  for (int n = 0; n < 8; ++n) {
+    auto& frame = *instance.header.mutable_frame(n);
+    frame.set_image_position(2, 3.0 * (n / 2));
+    frame.set_convolution_kernel(n % 2 == 0 ? "B30f" : "B70f");
+  }
+  const StudySeries study = BuildStudy({instance});
+  ASSERT_THAT(study.series[0].volumes, SizeIs(2));
+  for (const Volume& volume : study.series[0].volumes) {
+    EXPECT_EQ(volume.verdict, Verdict::kAccept);
+    EXPECT_EQ(ValueOf(volume, "SPLIT_BY"), "convolution_kernel");
+  }
+}
+
+// Two phases whose frames nothing but their times tell apart, over midnight.
+TEST(FramesTest, FramesAreToldApartByTheirAcquisitionTimes) {
+  Instance instance = Enhanced(7, 8);
+  for (int n = 0; n < 8; ++n) {
+    auto& frame = *instance.header.mutable_frame(n);
+    frame.set_image_position(2, 3.0 * (n % 4));
+    frame.set_rescale_slope(1);
+    frame.set_acquisition_datetime(n < 4 ? "2024010223595" + std::to_string(n) + ".5"
+                                         : "2024010300000" + std::to_string(n) + "+0100");
+  }
+  // Frames of the second phase first.
+  for (int n = 0; n < 4; ++n) instance.header.mutable_frame()->SwapElements(n, n + 4);
+  const StudySeries study = BuildStudy({instance});
+  ASSERT_THAT(study.series[0].volumes, SizeIs(2));
+  for (const Volume& volume : study.series[0].volumes) {
+    EXPECT_EQ(volume.verdict, Verdict::kAccept);
+    EXPECT_EQ(ValueOf(volume, "SPLIT_BY"), "acquisition_time");
+    ASSERT_THAT(volume.slices, SizeIs(4));
+    EXPECT_EQ(volume.slices[0].frame, volume.time_point == 0 ? 4u : 0u);
+  }
+}
+
 TEST(FramesTest, FramesAreSplitByTheirFunctionalGroups) {
   // Echoes x magnitude and phase, one instance.
   Instance instance = Enhanced(0, 12);
