@@ -152,11 +152,11 @@ absl::Status DecodeJpegFamily(const FileLayout& layout, std::span<const std::byt
 }
 
 // OpenJPH is many times faster than OpenJPEG, and knows plain codestreams of HT code blocks only.
-absl::Status DecodeHtj2kFrame(std::span<const std::byte> stream, const CodestreamInfo& info,
+absl::Status DecodeHtj2kFrame(std::span<const std::byte> stream, const CodestreamInfo& info, bool slow_codec,
                               std::span<std::int32_t> samples) {
   constexpr std::uint32_t kMaxPrecision = 16;
   TS_ASSIGN_OR_RETURN(const bool plain, IsPlainHtj2k(stream));
-  if (!plain || info.precision > kMaxPrecision) return DecodeJpeg2000(stream, samples);
+  if (slow_codec || !plain || info.precision > kMaxPrecision) return DecodeJpeg2000(stream, samples);
   try {
     return DecodeHtj2k(stream, info, samples);
   } catch (const std::bad_alloc&) {
@@ -166,14 +166,14 @@ absl::Status DecodeHtj2kFrame(std::span<const std::byte> stream, const Codestrea
   }
 }
 
-absl::Status DecodeJpeg2000Frame(const FileLayout& layout, std::span<const std::byte> stream,
+absl::Status DecodeJpeg2000Frame(const FileLayout& layout, std::span<const std::byte> stream, bool slow_codec,
                                  std::span<std::byte> out) {
   const PixelFormat& pixels = layout.pixels;
   stream = WithoutJp2(stream);
   TS_ASSIGN_OR_RETURN(const CodestreamInfo info, ReadJpeg2000Info(stream));
   TS_RETURN_IF_ERROR(CheckCodestream(info, pixels));
   std::vector<std::int32_t> samples(std::size_t{pixels.rows} * pixels.columns);
-  TS_RETURN_IF_ERROR(info.high_throughput ? DecodeHtj2kFrame(stream, info, samples)
+  TS_RETURN_IF_ERROR(info.high_throughput ? DecodeHtj2kFrame(stream, info, slow_codec, samples)
                                           : DecodeJpeg2000(stream, samples));
   ValueRule rule = RuleOf(pixels, info);
   // The header decides the sign. An unsigned codestream holds a signed value's low bits.
@@ -219,7 +219,7 @@ absl::Status Decode(std::span<const std::byte> file, const FileLayout& layout, c
     case Codec::kJpegLs:
       return DecodeJpegFamily(layout, stream, out);
     case Codec::kJpeg2000:
-      return DecodeJpeg2000Frame(layout, stream, out);
+      return DecodeJpeg2000Frame(layout, stream, request.slow_codec, out);
     case Codec::kNative:
       break;
   }

@@ -154,7 +154,8 @@ class Lease {
                           HelperReply& reply) {
     TS_RETURN_IF_ERROR(Load(item.range()));
     TS_ASSIGN_OR_RETURN(const ipc::Mapping slot, MapSlot(item.slot(), arenas, true));
-    const FrameRequest frame{item.frame(), item.stored_type(), item.rows(), item.columns()};
+    const FrameRequest frame{item.frame(), item.stored_type(), item.rows(), item.columns(),
+                             item.slow_codec()};
     std::uint64_t values = std::uint64_t{item.rows()} * item.columns();
     if (item.has_tile()) {
       TS_RETURN_IF_ERROR(DecodeTile(frame, item.tile(), slot.bytes()));

@@ -100,6 +100,7 @@ absl::Status Decode(const PreparationServices& services, const RunInput& input, 
       frame.rows = instance.header.rows();
       frame.columns = instance.header.columns();
       frame.tile = slice.tile;
+      frame.high_throughput = ipc::IsHighThroughput(instance.header.transfer_syntax_uid());
     }
   }
   for (const auto& [submission_id, wanted] : frames) {

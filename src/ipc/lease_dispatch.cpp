@@ -367,6 +367,8 @@ void LeaseDispatch::Blame(Call& call, Hand& hand, Outcome outcome, const LeaseEn
       call.Suspect(item);
     } else if (end.signal == SIGXCPU) {
       call.work().Fail(item, TimedOut(std::chrono::seconds(options_.cpu_seconds)));
+    } else if (!from_outside && call.work().Ease(item)) {
+      call.Suspect(item);
     } else {
       call.work().Fail(item, Crashed(end));
     }

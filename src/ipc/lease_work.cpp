@@ -125,6 +125,7 @@ DecodeWork::DecodeWork(int spool_fd, const std::vector<HelperPool::Frame>& frame
     : results(frames.size(), Unanswered()),
       spool_fd_(spool_fd),
       frames_(frames),
+      slow_(frames.size(), 0),
       arena_(arena),
       arena_fds_(arena.fds()) {}
 
@@ -159,7 +160,14 @@ LeaseRecord DecodeWork::Ask(std::size_t item) const {
   asked.set_rows(frame.rows);
   asked.set_columns(frame.columns);
   if (frame.tile) *asked.mutable_tile() = *frame.tile;
+  asked.set_slow_codec(slow_[item] != 0);
   return record;
+}
+
+bool DecodeWork::Ease(std::size_t item) {
+  if (!frames_[item].high_throughput || slow_[item] != 0) return false;
+  slow_[item] = 1;
+  return true;
 }
 
 bool DecodeWork::Take(std::size_t item, v1::HelperReply& reply) {

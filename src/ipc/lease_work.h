@@ -37,6 +37,9 @@ class LeaseWork {
   virtual bool Take(std::size_t item, v1::HelperReply& reply) = 0;
   // Nothing more is asked: what is left fails as NotRead().
   virtual bool full() const { return false; }
+  // The item has killed its child twice. True where it can be asked for in another way, which it is from now
+  // on; once.
+  virtual bool Ease(std::size_t) { return false; }
   // The item has no result.
   virtual void Fail(std::size_t item, absl::Status status) = 0;
 };
@@ -80,12 +83,14 @@ class DecodeWork final : public LeaseWork {
   absl::Status Prepare(std::size_t item) const override;
   LeaseRecord Ask(std::size_t item) const override;
   bool Take(std::size_t item, v1::HelperReply& reply) override;
+  bool Ease(std::size_t item) override;
   void Fail(std::size_t item, absl::Status status) override;
   std::vector<absl::Status> results;
 
  private:
   const int spool_fd_;
   const std::vector<HelperPool::Frame>& frames_;
+  std::vector<char> slow_;  // by item: by the slow codec; not bool, whose neighbours share bytes
   const Arena& arena_;
   const std::vector<int> arena_fds_;
 };

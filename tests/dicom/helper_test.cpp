@@ -10,6 +10,7 @@
 
 #include "dicom/file_builder.h"
 #include "dicom/helper_fixture.h"
+#include "dicom/htj2k.h"
 #include "dicom/instances.h"
 #include "shared_data.h"
 
@@ -198,6 +199,41 @@ TEST_F(HelperTest, DamagedCodestreamsDoNotHurtTheRest) {
     ASSERT_TRUE(slot.ok());
     EXPECT_EQ(std::memcmp(slot->bytes().data(), picture.data(), picture.size()), 0) << i;
   }
+  for (const auto& [reason, count] : reasons) RecordProperty(reason, count);
+  EXPECT_GT(reasons["CODESTREAM_BROKEN"], 0);
+  EXPECT_EQ(reasons["INTERNAL"], 0);
+}
+
+// Where OpenJPH ends its process, OpenJPEG has the last word.
+TEST_F(HelperTest, DamagedHighThroughputCodestreamsEndInTypedResults) {
+  constexpr std::uint32_t kRows = 48, kColumns = 40, kCount = 60;
+  std::mt19937 random(12);
+  std::vector<std::int32_t> samples(kRows * kColumns);
+  for (std::int32_t& sample : samples) sample = static_cast<std::int32_t>(random() % 4096);
+  const std::vector<std::byte> whole = EncodeHtj2k(samples, kRows, kColumns, 12, false);
+  Spool spool;
+  for (std::uint32_t damage = 0; damage < kCount; ++damage) {
+    std::vector<std::byte> copy = whole;
+    for (std::uint32_t c = 0; c < damage; ++c) copy[2 + random() % (copy.size() - 2)] = std::byte(random());
+    FileBuilder file = FileBuilder::WithMeta(kHtJpeg2000Lossless);
+    spool.Add(file.Pixels(kRows, kColumns, 16, 12, 11, false).Encapsulated({copy}).bytes());
+  }
+  const auto arena = ipc::Arena::Create(kRows * kColumns * 2, kCount, nullptr);
+  ASSERT_TRUE(arena.ok());
+  std::vector<ipc::HelperPool::Frame> frames;
+  for (std::uint32_t i = 0; i < kCount; ++i) {
+    frames.push_back({spool.ranges()[i], 0, i, ipc::v1::STORED_TYPE_U16, kRows, kColumns});
+    frames.back().high_throughput = true;
+  }
+  const auto results = pool_->Decode(spool.fd(), frames, **arena);
+  ASSERT_TRUE(results[0].ok()) << results[0];
+  const auto slot = (*arena)->Read(0);
+  ASSERT_TRUE(slot.ok());
+  std::vector<std::uint16_t> values(samples.size());
+  std::memcpy(values.data(), slot->bytes().data(), values.size() * 2);
+  EXPECT_TRUE(std::equal(values.begin(), values.end(), samples.begin(), samples.end()));
+  std::map<std::string, int> reasons;
+  for (const absl::Status& result : results) ++reasons[ReasonOf(result)];
   for (const auto& [reason, count] : reasons) RecordProperty(reason, count);
   EXPECT_GT(reasons["CODESTREAM_BROKEN"], 0);
   EXPECT_EQ(reasons["INTERNAL"], 0);

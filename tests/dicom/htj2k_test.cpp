@@ -104,12 +104,12 @@ class Htj2kTest : public ::testing::Test {
   }
   static void TearDownTestSuite() { runtime_.reset(); }
 
-  static absl::StatusOr<std::vector<std::int16_t>> Decode(const FileBuilder& file) {
+  static absl::StatusOr<std::vector<std::int16_t>> Decode(const FileBuilder& file, bool slow_codec = false) {
     TS_ASSIGN_OR_RETURN(const FileLayout layout, Inspect(file.bytes(), Limits{}));
     const PixelFormat& pixels = layout.pixels;
     std::vector<std::int16_t> values(std::size_t{pixels.rows} * pixels.columns);
     TS_RETURN_IF_ERROR(DecodeFrame(*runtime_, file.bytes(), layout,
-                                   {0, StoredTypeOf(pixels), pixels.rows, pixels.columns},
+                                   {0, StoredTypeOf(pixels), pixels.rows, pixels.columns, slow_codec},
                                    std::as_writable_bytes(std::span(values))));
     return values;
   }
@@ -189,6 +189,11 @@ TEST_F(Htj2kTest, LossyCodestreamsAreCloseNeverWrapAndAreCalledLossy) {
   const auto values = Decode(file);
   ASSERT_TRUE(values.ok()) << values.status();
   EXPECT_TRUE(std::equal(values->begin(), values->end(), first->begin(), first->end()));
+  // The slow codec is the other reader, and none of the fast one.
+  const auto slowly = Decode(file, /*slow_codec=*/true);
+  ASSERT_TRUE(slowly.ok()) << slowly.status();
+  EXPECT_TRUE(std::equal(slowly->begin(), slowly->end(), second->begin(), second->end()));
+  EXPECT_NE(*slowly, *values);
 }
 
 TEST_F(Htj2kTest, CutCodestreamsAreRefused) {

@@ -59,6 +59,7 @@ class FakeLease {
       }
       for (const v1::DecodeItem& item : request.decode().items()) {
         if (returned_) return;
+        if (item.range().offset() == fake::kAbortUnlessSlow && !item.slow_codec()) std::abort();
         v1::HelperReply reply;
         reply.set_index(item.index());
         *reply.mutable_decoded()->mutable_slot() = item.slot();

@@ -38,9 +38,10 @@ enum Behaviour : std::uint64_t {
   kEndlessParts,     // frames without end
   kFramesThenAbort,  // dies between the frames and the header
   kFramesThenRefuse,
-  kLongTexts,     // frames with more text than any has, without end
-  kEndlessBytes,  // frames as large as they may be, without end
-  kLargeHeader,   // 1000 frames of about 1 KiB
+  kLongTexts,        // frames with more text than any has, without end
+  kEndlessBytes,     // frames as large as they may be, without end
+  kLargeHeader,      // 1000 frames of about 1 KiB
+  kAbortUnlessSlow,  // dies unless it is asked for the slow codec
 };
 
 }  // namespace tomoserve::ipc::fake

@@ -43,6 +43,29 @@ TEST_F(HelperPoolTest, PoisonIsFoundAndTheOthersAreUnharmed) {
   EXPECT_GE(pool_->child_deaths(), 4u);
 }
 
+// OpenJPH ends its process on codestreams that OpenJPEG refuses or even reads.
+TEST_F(HelperPoolTest, AHighThroughputFrameThatKillsTwiceIsAskedForOnceMoreByTheSlowCodec) {
+  Start();
+  const auto arena = Arena::Create(6, 8, nullptr);
+  ASSERT_TRUE(arena.ok());
+  std::vector<HelperPool::Frame> frames;
+  for (std::uint32_t n = 0; n < 8; ++n) {
+    HelperPool::Frame& frame = frames.emplace_back();
+    frame.slot = n;
+    frame.stored_type = v1::STORED_TYPE_U8;
+    frame.rows = 2;
+    frame.columns = 3;
+    frame.high_throughput = n != 5;
+  }
+  frames[2].range.set_offset(fake::kAbortUnlessSlow);
+  frames[5].range.set_offset(fake::kAbortUnlessSlow);
+  frames[6].range.set_offset(fake::kAbort);
+  const auto results = pool_->Decode(spool_.get(), frames, **arena);
+  for (const std::size_t n : {0, 1, 2, 3, 4, 7}) EXPECT_TRUE(results[n].ok()) << n << results[n];
+  EXPECT_EQ(ReasonOf(results[5]), "HELPER_CRASHED") << "there is no slow codec for it";
+  EXPECT_EQ(ReasonOf(results[6]), "HELPER_CRASHED") << "neither decoder survives it";
+}
+
 TEST_F(HelperPoolTest, ItemThatDiesOnlyInCompanyIsAnsweredAlone) {
   Start();
   const auto results =

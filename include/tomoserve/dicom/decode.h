@@ -18,6 +18,7 @@ struct FrameRequest {
   ipc::v1::StoredType stored_type = ipc::v1::STORED_TYPE_UNSPECIFIED;
   std::uint32_t rows = 0;
   std::uint32_t columns = 0;
+  bool slow_codec = false;  // HTJ2K: by OpenJPEG, never by OpenJPH
 
   bool operator==(const FrameRequest&) const = default;
 };

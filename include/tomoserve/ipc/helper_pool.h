@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -36,9 +37,14 @@ using HeaderResult = absl::StatusOr<v1::InstanceHeader>;
 // Thread-safe. Calls block until all items are answered; several calls share the leases. A lease serves one
 // call only (one study): no child sees two. After a child's death (crash, kill, filter) the unanswered
 // items of its lease are tried again one lease each; an item whose own lease dies again is refused
-// (HELPER_CRASHED), unless the child was SIGKILLed or SIGTERMed from outside: then it is tried up to 3 times.
-// A dead zygote is started again, and its leases' items wait again; nobody is blamed for it. Destroy it when
-// no call runs.
+// (HELPER_CRASHED; an HTJ2K frame after a third death), unless the child was SIGKILLed or SIGTERMed from
+// outside: then it is tried up to 3 times. A dead zygote is started again, and its leases' items wait again;
+// nobody is blamed for it. Destroy it when no call runs. HTJ2K Lossless, RPCL, HTJ2K.
+inline bool IsHighThroughput(std::string_view transfer_syntax_uid) {
+  return transfer_syntax_uid == "1.2.840.10008.1.2.4.201" ||
+         transfer_syntax_uid == "1.2.840.10008.1.2.4.202" || transfer_syntax_uid == "1.2.840.10008.1.2.4.203";
+}
+
 class HelperPool {
  public:
   static absl::StatusOr<std::unique_ptr<HelperPool>> Start(HelperPoolOptions options);
@@ -64,6 +70,8 @@ class HelperPool {
     std::uint32_t rows = 0;  // of the whole frame
     std::uint32_t columns = 0;
     std::optional<v1::Tile> tile = {};  // the part of it that goes into the slot
+    // Of an HTJ2K syntax: where it kills its child twice, it is asked for once more by a slower decoder.
+    bool high_throughput = false;
   };
   // Decodes frames into slots of `arena`. One status per frame, same order. `cancelled` is asked between
   // leases, by one thread at a time; the rest is then kCancelled.

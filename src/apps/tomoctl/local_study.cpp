@@ -194,6 +194,7 @@ absl::StatusOr<LocalStudies> LocalStudies::Read(const std::vector<fs::path>& fil
     File& file = local.files_[numbers[n]];
     file.rows = headers[n]->rows();
     file.columns = headers[n]->columns();
+    file.high_throughput = ipc::IsHighThroughput(headers[n]->transfer_syntax_uid());
     series::Instance instance{numbers[n], digests[n], *headers[n]};
     by_study[series::StudyUidOf(instance)].push_back(std::move(instance));
   }
@@ -227,7 +228,8 @@ absl::StatusOr<VoxelStatistics> LocalStudies::Measure(const series::Volume& volu
     for (std::uint32_t n = 0; n < count; ++n) {
       const series::VolumeSlice& slice = *slices[first + n];
       const File& file = files_.at(slice.index);
-      frames.push_back({file.range, slice.frame, n, slice.stored_type, file.rows, file.columns, slice.tile});
+      frames.push_back({file.range, slice.frame, n, slice.stored_type, file.rows, file.columns, slice.tile,
+                        file.high_throughput});
     }
     const std::vector<absl::Status> decoded = helpers.Decode(spool_.get(), frames, *arena);
     for (std::uint32_t n = 0; n < count; ++n) {

@@ -58,6 +58,7 @@ class LocalStudies {
     ipc::v1::SpoolRange range;
     std::uint32_t rows = 0;
     std::uint32_t columns = 0;
+    bool high_throughput = false;
   };
 
   base::UniqueFd spool_;
