@@ -256,6 +256,42 @@ absl::Status CheckPixels(std::span<const std::byte> file, const Limits& limits, 
   return absl::OkStatus();
 }
 
+// Fills `layout` as far as it gets.
+absl::Status InspectInto(std::span<const std::byte> file, const Limits& limits, FileLayout& layout) {
+  if (file.empty()) return Refuse("EMPTY_FILE", "0", "the file has no bytes");
+  if (file.size() > limits.instance_bytes) {
+    return Refuse("INSTANCE_TOO_LARGE", file.size(), "the file is larger than the limit");
+  }
+  if (IsExecutable(file)) return Refuse("EXECUTABLE_PREAMBLE", "", "the preamble is that of a program");
+  TS_ASSIGN_OR_RETURN(std::uint64_t start, FindStart(file));
+
+  LayoutSink sink(layout);
+  Tokenizer tokenizer(file, limits, sink);
+  TS_ASSIGN_OR_RETURN(start, tokenizer.Run(start, {}, 0x0002));
+  const auto declared = HeaderValues(file, layout).Raw(tag::kTransferSyntaxUid);
+  if (file.size() - start < 8) return Refuse("TRUNCATED", start, "the file ends before its first element");
+  if (declared && !Trim(*declared).empty()) {
+    const std::string_view uid = Trim(*declared);
+    const TransferSyntax* const syntax = FindTransferSyntax(uid);
+    const bool deflated = syntax != nullptr && syntax->deflated;
+    layout.syntax = deflated && !limits.deflated ? nullptr : syntax;
+    if (layout.syntax == nullptr) {
+      // Only its pixels are unreadable.
+      if (!deflated) tokenizer.Run(start, {!LooksExplicit(file, start), false}).IgnoreError();
+      return base::Error(absl::StatusCode::kUnimplemented, "UNSUPPORTED_TRANSFER_SYNTAX", Quotable(uid),
+                         std::string(RefusedSyntaxName(uid)) + " is not read here");
+    }
+  } else {
+    layout.syntax = GuessSyntax(file, start);
+    layout.syntax_guessed = true;
+  }
+  // The first element shows whether the declaration is true.
+  layout.big_endian = layout.syntax->big_endian;
+  layout.implicit_vr = !LooksExplicit(file, start);
+  TS_RETURN_IF_ERROR(tokenizer.Run(start, {layout.implicit_vr, layout.big_endian}).status());
+  return layout.has_pixels ? CheckPixels(file, limits, layout) : absl::OkStatus();
+}
+
 }  // namespace
 
 std::string TagName(std::uint32_t element) {
@@ -276,36 +312,14 @@ Limits LimitsFrom(const ipc::v1::GatekeeperLimits& message) {
 }
 
 absl::StatusOr<FileLayout> Inspect(std::span<const std::byte> file, const Limits& limits) {
-  if (file.empty()) return Refuse("EMPTY_FILE", "0", "the file has no bytes");
-  if (file.size() > limits.instance_bytes) {
-    return Refuse("INSTANCE_TOO_LARGE", file.size(), "the file is larger than the limit");
-  }
-  if (IsExecutable(file)) return Refuse("EXECUTABLE_PREAMBLE", "", "the preamble is that of a program");
-  TS_ASSIGN_OR_RETURN(std::uint64_t start, FindStart(file));
-
   FileLayout layout;
-  LayoutSink sink(layout);
-  Tokenizer tokenizer(file, limits, sink);
-  TS_ASSIGN_OR_RETURN(start, tokenizer.Run(start, {}, 0x0002));
-  const auto declared = HeaderValues(file, layout).Raw(tag::kTransferSyntaxUid);
-  if (file.size() - start < 8) return Refuse("TRUNCATED", start, "the file ends before its first element");
-  if (declared && !Trim(*declared).empty()) {
-    const std::string_view uid = Trim(*declared);
-    layout.syntax = FindTransferSyntax(uid);
-    if (layout.syntax != nullptr && layout.syntax->deflated && !limits.deflated) layout.syntax = nullptr;
-    if (layout.syntax == nullptr) {
-      return base::Error(absl::StatusCode::kUnimplemented, "UNSUPPORTED_TRANSFER_SYNTAX", Quotable(uid),
-                         std::string(RefusedSyntaxName(uid)) + " is not read here");
-    }
-  } else {
-    layout.syntax = GuessSyntax(file, start);
-    layout.syntax_guessed = true;
-  }
-  // The first element shows whether the declaration is true.
-  layout.big_endian = layout.syntax->big_endian;
-  layout.implicit_vr = !LooksExplicit(file, start);
-  TS_RETURN_IF_ERROR(tokenizer.Run(start, {layout.implicit_vr, layout.big_endian}).status());
-  if (layout.has_pixels) TS_RETURN_IF_ERROR(CheckPixels(file, limits, layout));
+  TS_RETURN_IF_ERROR(InspectInto(file, limits, layout));
+  return layout;
+}
+
+FileLayout InspectPart(std::span<const std::byte> file, const Limits& limits) {
+  FileLayout layout;
+  InspectInto(file, limits, layout).IgnoreError();
   return layout;
 }
 

@@ -247,7 +247,29 @@ absl::StatusOr<InstanceHeader> BuildHeader(std::span<const std::byte> file, cons
   return header;
 }
 
+std::string ValidUid(std::string_view text) {
+  constexpr std::size_t kLongest = 64;
+  const bool valid = text.size() <= kLongest && text.find_first_not_of("0123456789.") == text.npos;
+  return valid ? std::string(text) : "";
+}
+
+std::string ValidModality(std::string_view text) {
+  constexpr std::size_t kLongest = 16;
+  const bool valid =
+      text.size() <= kLongest && text.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == text.npos;
+  return valid ? std::string(text) : "";
+}
+
 }  // namespace
+
+void IdentifyRefused(std::span<const std::byte> file, const Limits& limits, ipc::v1::Refusal& refusal) {
+  const FileLayout layout = InspectPart(file, limits);
+  const HeaderValues values(file, layout);
+  const auto text = [&](std::uint32_t tag) { return Trim(values.Raw(tag).value_or("")); };
+  refusal.set_series_instance_uid(ValidUid(text(tag::kSeriesInstanceUid)));
+  refusal.set_sop_instance_uid(ValidUid(text(tag::kSopInstanceUid)));
+  refusal.set_modality(ValidModality(text(tag::kModality)));
+}
 
 absl::StatusOr<InstanceHeader> ReadHeader(std::span<const std::byte> file, const FileLayout& layout) {
   return Fenced([&]() -> absl::StatusOr<InstanceHeader> { return BuildHeader(file, layout); });

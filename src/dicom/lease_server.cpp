@@ -87,6 +87,7 @@ class Lease {
         for (const auto& item : request.header().items()) {
           HelperReply reply;
           const absl::Status status = Fenced([&] { return ReadItem(item, reply); });
+          if (!status.ok()) Identify(reply);
           if (!Answer(item.index(), status, reply)) return false;
         }
         return true;
@@ -121,6 +122,7 @@ class Lease {
     if (base::ReasonOf(sent) != "RECORD_TOO_LARGE") return false;
     HelperReply refused;
     refused.set_index(index);
+    if (role_ == ipc::v1::HELPER_ROLE_HEADER) Identify(refused);
     SetRefusal(Refuse("HEADER_TOO_LARGE", ipc::kMaxRecordBytes, "the header does not fit one record"),
                refused);
     return socket_.Send(refused).ok();
@@ -148,6 +150,15 @@ class Lease {
     TS_RETURN_IF_ERROR(Load(item.range()));
     TS_ASSIGN_OR_RETURN(*reply.mutable_header(), ReadHeader(file_.view, *file_.layout));
     return absl::OkStatus();
+  }
+
+  // Which instance of which series it is that is refused.
+  void Identify(HelperReply& reply) const {
+    const absl::Status read = Fenced([&] {
+      IdentifyRefused(file_.view, limits_, *reply.mutable_refused());
+      return absl::OkStatus();
+    });
+    if (!read.ok()) reply.clear_refused();
   }
 
   absl::Status DecodeItem(const ipc::v1::DecodeItem& item, const std::vector<base::UniqueFd>& arenas,
@@ -210,7 +221,8 @@ class Lease {
                              writable);
   }
 
-  // Maps and inspects a file unless it is the last one: frames of one file come in a row.
+  // Maps and inspects a file unless it is the last one: frames of one file come in a row. Of one that is
+  // refused the bytes stay.
   absl::Status Load(const ipc::v1::SpoolRange& range) {
     if (file_.layout && file_.offset == range.offset() && file_.length == range.length())
       return absl::OkStatus();
@@ -224,9 +236,8 @@ class Lease {
     if (range.offset() > size || range.length() > size - range.offset()) {
       return Unreadable("the file lies outside the spool");
     }
-    LoadedFile loaded;
-    loaded.offset = range.offset();
-    loaded.length = range.length();
+    file_.offset = range.offset();
+    file_.length = range.length();
     if (range.length() > 0) {
       // Mapped, not read: of a large multi-frame file each child then holds only what it looks at.
       const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
@@ -234,16 +245,15 @@ class Lease {
       auto mapping =
           ipc::Mapping::Map(spool_.get(), range.offset() - before, range.length() + before, false, false);
       if (!mapping.ok()) return Unreadable("the spool cannot be mapped");
-      loaded.mapping = *std::move(mapping);
-      loaded.view = loaded.mapping.bytes().subspan(before);
+      file_.mapping = *std::move(mapping);
+      file_.view = file_.mapping.bytes().subspan(before);
     }
-    TS_ASSIGN_OR_RETURN(auto inflated, Inflate(loaded.view, limits_));
+    TS_ASSIGN_OR_RETURN(auto inflated, Inflate(file_.view, limits_));
     if (inflated) {
-      loaded.inflated = *std::move(inflated);
-      loaded.view = loaded.inflated;
+      file_.inflated = *std::move(inflated);
+      file_.view = file_.inflated;
     }
-    TS_ASSIGN_OR_RETURN(loaded.layout, Inspect(loaded.view, limits_));
-    file_ = std::move(loaded);
+    TS_ASSIGN_OR_RETURN(file_.layout, Inspect(file_.view, limits_));
     return absl::OkStatus();
   }
 

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "tomoserve/base/digest.h"
 #include "tomoserve/base/status.h"
+#include "tomoserve/ipc/refused_identity.h"
 #include "tomoserve/series/study_series.h"
 
 namespace tomoserve::dispatch {
@@ -37,10 +38,28 @@ v1::InstanceStatus InstanceJudge::Refuse(std::string_view instance_key, v1::Reas
   return refused_.back();
 }
 
+v1::InstanceStatus InstanceJudge::RefuseHeader(std::string_view instance_key, v1::Reason reason,
+                                               const ipc::v1::InstanceHeader& header) {
+  v1::InstanceStatus& status = refused_.emplace_back(Refused(instance_key, std::move(reason)));
+  status.set_series_instance_uid(header.series_instance_uid());
+  status.set_sop_instance_uid(header.sop_instance_uid());
+  status.set_modality(header.modality());
+  return status;
+}
+
 v1::InstanceStatus InstanceJudge::Judge(const store::SpoolRecord& record, const ipc::HeaderResult& result) {
-  if (!result.ok()) return Refuse(record.instance_key, ReasonFrom(result.status()));
+  if (!result.ok()) {
+    const ipc::v1::Refusal identity = ipc::RefusedIdentity(result.status());
+    ipc::v1::InstanceHeader known;
+    known.set_series_instance_uid(identity.series_instance_uid());
+    known.set_sop_instance_uid(identity.sop_instance_uid());
+    known.set_modality(identity.modality());
+    return RefuseHeader(record.instance_key, ReasonFrom(result.status()), known);
+  }
   const ipc::v1::InstanceHeader& header = *result;
-  if (auto reason = CheckIdentity(header)) return Refuse(record.instance_key, *std::move(reason));
+  if (auto reason = CheckIdentity(header)) {
+    return RefuseHeader(record.instance_key, *std::move(reason), header);
+  }
 
   if (!study_known_) {
     study_known_ = true;
@@ -54,9 +73,10 @@ v1::InstanceStatus InstanceJudge::Judge(const store::SpoolRecord& record, const 
                                   : header.sop_instance_uid();
   const auto frames = static_cast<std::uint64_t>(header.frame_size());
   if (frames_ + frames > kMaxFrames) {
-    return Refuse(record.instance_key,
-                  MakeReason("TOO_MANY_FRAMES", absl::StrCat(kMaxFrames),
-                             "the submission's instances have more frames than the limit"));
+    return RefuseHeader(record.instance_key,
+                        MakeReason("TOO_MANY_FRAMES", absl::StrCat(kMaxFrames),
+                                   "the submission's instances have more frames than the limit"),
+                        header);
   }
   const auto [place, is_new] = contents_.emplace(sop_uid, record.sha256);
   if (is_new) {
@@ -71,10 +91,11 @@ v1::InstanceStatus InstanceJudge::Judge(const store::SpoolRecord& record, const 
     return status;
   }
   ++conflicts_;
-  return Refuse(
+  return RefuseHeader(
       record.instance_key,
       MakeReason("DUPLICATE_CONFLICT", sop_uid,
-                 "an instance with this SOP Instance UID and other content is there already; it stays"));
+                 "an instance with this SOP Instance UID and other content is there already; it stays"),
+      header);
 }
 
 std::optional<v1::Reason> InstanceJudge::CheckIdentity(const ipc::v1::InstanceHeader& header) const {

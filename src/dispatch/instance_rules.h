@@ -60,6 +60,8 @@ class InstanceJudge {
   std::uint32_t conflicts() const { return conflicts_; }
 
  private:
+  v1::InstanceStatus RefuseHeader(std::string_view instance_key, v1::Reason reason,
+                                  const ipc::v1::InstanceHeader& header);
   // The reason to refuse, if there is one.
   std::optional<v1::Reason> CheckIdentity(const ipc::v1::InstanceHeader& header) const;
 

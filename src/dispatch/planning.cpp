@@ -126,6 +126,7 @@ v1::PlannedRun PlanRun(const models::Model& model, const RunInput& input,
     *plan.add_reasons() = MakeReason("EXPECTED_SERIES_INCOMPLETE", std::to_string(input.incomplete_series),
                                      "so many other series are not whole yet");
   }
+  if (input.refusals.instances() > 0) *plan.add_reasons() = input.refusals.AsReason();
   if (selection.volume() == nullptr) return plan;
   plan.set_applicable(true);
   if (input.missing > 0) {

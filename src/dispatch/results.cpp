@@ -45,6 +45,10 @@ v1::Reason IncompleteSeries(const RunInput& input) {
                     "so many other series have fewer instances than their submitter announced, or none");
 }
 
+std::string ConflictLimitation(const RunInput& input) {
+  return absl::StrCat("DUPLICATE_CONFLICT(", input.refusals.conflicts, ")");
+}
+
 // The nearest slice that was acquired; of two, the one that `series` names an interpolated slice after.
 std::uint32_t AcquiredSlice(const series::Volume& volume, std::uint32_t k) {
   const auto& synthetic = volume.slices[k].synthetic;
@@ -84,6 +88,11 @@ void QualifyCoverage(const RunInput& input, const std::optional<std::string>& im
     *coverage.add_reasons() =
         MakeReason("LIMITATION", limitation, "the recipe warns of this input and goes on");
   }
+  if (input.refusals.conflicts > 0) {
+    *coverage.add_reasons() =
+        MakeReason("LIMITATION", ConflictLimitation(input),
+                   "so many slices came again with other content; the first one is analysed");
+  }
   // What is not there may show what was not found.
   if (input.missing > 0) {
     coverage.set_target(v1::COVERAGE_TARGET_PARTIAL);
@@ -93,6 +102,10 @@ void QualifyCoverage(const RunInput& input, const std::optional<std::string>& im
   if (input.incomplete_series > 0) {
     if (coverage.target() == v1::COVERAGE_TARGET_COMPLETE) coverage.set_target(v1::COVERAGE_TARGET_PARTIAL);
     *coverage.add_reasons() = IncompleteSeries(input);
+  }
+  if (input.refusals.instances() > 0) {
+    if (coverage.target() == v1::COVERAGE_TARGET_COMPLETE) coverage.set_target(v1::COVERAGE_TARGET_PARTIAL);
+    *coverage.add_reasons() = input.refusals.AsReason();
   }
   // Last, because it is worse: the network saw other values than it was made for, whatever the volume shows.
   if (implausible) {
@@ -112,9 +125,11 @@ RunResult ResultWithoutVolume(const ResultContext& context) {
   v1::Flag& flag = *result.run.mutable_flag();
   // What has not come might have been what the recipe is for.
   const bool waits = context.input.incomplete_series > 0;
-  flag.set_state(selection.inconclusive || waits ? v1::FLAG_STATE_INCONCLUSIVE
-                                                 : v1::FLAG_STATE_NOT_APPLICABLE);
+  const bool refused = context.input.refusals.instances() > 0;
+  flag.set_state(selection.inconclusive || waits || refused ? v1::FLAG_STATE_INCONCLUSIVE
+                                                            : v1::FLAG_STATE_NOT_APPLICABLE);
   if (waits) *flag.add_reasons() = IncompleteSeries(context.input);
+  if (refused) *flag.add_reasons() = context.input.refusals.AsReason();
   for (const v1::Reason& reason : selection.reasons) *flag.add_reasons() = reason;
   v1::Coverage& coverage = *result.run.mutable_coverage();
   for (const v1::SeriesUse& use : selection.uses) *coverage.add_series() = use;
@@ -136,6 +151,10 @@ absl::StatusOr<RunResult> FinishRun(const ResultContext& context, const Prepared
   v1::Run& run = result.run;
   const std::optional<std::string> implausible = WhyNotHounsfield(done);
   std::vector<std::string> limitations = context.input.selection.limitations;
+  if (context.input.refusals.conflicts > 0) limitations.push_back(ConflictLimitation(context.input));
+  if (context.input.refusals.instances() > 0) {
+    limitations.push_back(absl::StrCat("INSTANCES_REFUSED(", context.input.refusals.instances(), ")"));
+  }
   if (implausible) limitations.push_back(absl::StrCat("HU_IMPLAUSIBLE(", *implausible, ")"));
   std::vector<v1::Finding> findings(done.findings().begin(), done.findings().end());
   for (v1::Finding& finding : findings) NameFinding(context, limitations, finding);

@@ -60,10 +60,15 @@ std::string DigestOfImages(const StudyInput& study, const series::Selection& sel
 // With the counts that change what is answered.
 std::string DigestOf(const RunInput& input, const StudyInput& study) {
   std::string images = DigestOfImages(study, input.selection);
-  if (input.missing == 0 && input.incomplete_series == 0) return images;
+  std::string counts;
+  if (input.missing != 0 || input.incomplete_series != 0) {
+    counts = absl::StrCat(" missing ", input.missing, " incomplete_series ", input.incomplete_series);
+  }
+  if (!input.refusals.codes.empty()) absl::StrAppend(&counts, " refused ", input.refusals.Text());
+  if (input.refusals.conflicts != 0) absl::StrAppend(&counts, " conflicts ", input.refusals.conflicts);
+  if (counts.empty()) return images;
   base::Sha256 digest;
-  digest.Update(
-      absl::StrCat(images, " missing ", input.missing, " incomplete_series ", input.incomplete_series));
+  digest.Update(absl::StrCat(images, counts));
   return digest.HexDigest();
 }
 
@@ -76,6 +81,7 @@ absl::StatusOr<std::shared_ptr<const StudyInput>> LoadStudyInput(store::JobStore
   TS_ASSIGN_OR_RETURN(study->instances, store.Instances(study_uid));
   study->series = series::BuildStudy(SeriesInstances(study->instances, {}));
   TS_ASSIGN_OR_RETURN(study->expected, store.Expected(study_uid));
+  TS_ASSIGN_OR_RETURN(study->refused, store.Refused(study_uid));
   return study;
 }
 
@@ -100,6 +106,8 @@ RunInput ChooseInput(const v1::Recipe& recipe, std::shared_ptr<const StudyInput>
       ++input.incomplete_series;
     }
   }
+  input.refusals = RefusalsOf(recipe, study->refused, study->instances, input.selection,
+                              input.expectation && input.missing == 0);
   input.digest = DigestOf(input, *study);
   input.study = std::move(study);
   return input;
@@ -126,6 +134,7 @@ RunInput WithoutVolume(RunInput input, const v1::Reason& reason) {
   input.expectation = false;
   input.missing = 0;
   input.incomplete_series = 0;
+  input.refusals = {};
   return input;
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "dispatch/refusals.h"
 #include "tomoserve/series/selection.h"
 #include "tomoserve/series/study_series.h"
 #include "tomoserve/store/job_store.h"
@@ -20,7 +21,8 @@ struct StudyInput {
   std::string study_uid;
   std::vector<store::StoredInstance> instances;  // VolumeSlice::index counts these
   series::StudySeries series;
-  store::ExpectedInstances expected;  // of all its submissions
+  store::ExpectedInstances expected;        // of all its submissions
+  std::vector<v1::InstanceStatus> refused;  // likewise
 };
 
 // The run of a recipe's region (Recipe.region) on the same volume.
@@ -36,14 +38,15 @@ struct RunInput {
   series::Selection selection;  // points into *study
   // SHA-256, hex, over what decides: the sorted SOP Instance UIDs and contents of the volume's instances
   // (with frame and tile, where an instance is more than one image), or of all the study's where no volume
-  // was chosen; of several volumes each in turn; then the region; then the counts below, where they are not
-  // 0.
+  // was chosen; of several volumes each in turn; then the region; then the counts and refusals below, where
+  // there are any.
   std::string digest;
   std::optional<RegionSource> region;  // where the recipe has one and a volume was chosen
   bool expectation = false;            // submitters said how many instances each chosen series has
   std::uint32_t missing = 0;           // that many of them are not there
   // Other series that a submitter expects and that are not whole.
   std::uint32_t incomplete_series = 0;
+  Refusals refusals;
 };
 
 // Reads a study. Blocks on the store; for a pool thread. Errors: UNKNOWN_STUDY.

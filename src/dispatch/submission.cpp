@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "dispatch/refusals.h"
 #include "tomoserve/base/status.h"
 
 namespace tomoserve::dispatch {
@@ -115,7 +116,12 @@ absl::StatusOr<Proposal> ComposeProposal(const std::string& submission_id, const
                      "an instance with this SOP Instance UID and other content is there already; it stays"));
     }
   }
-  if (const auto notice = ConflictNotice(receipt.refused())) AddNotices({*notice}, notices);
+  const std::vector<v1::InstanceStatus> refused(receipt.refused().begin(), receipt.refused().end());
+  AddNotices(RefusalNotices(refused), notices);
+  acknowledgement.refusals_are_news =
+      std::any_of(refused.begin(), refused.end(), [](const v1::InstanceStatus& status) {
+        return MayLackAPart(status.reason().code()) || status.reason().code() == "DUPLICATE_CONFLICT";
+      });
   for (const AcceptedInstance& instance : added) {
     store::StoredInstance& row = acknowledgement.instances.emplace_back();
     row.sop_uid = instance.sop_uid;

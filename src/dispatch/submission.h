@@ -1,14 +1,11 @@
 // From judged instances to what an acknowledgement commits. Pure functions.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "absl/strings/str_cat.h"
 #include "dispatch/instance_rules.h"
 #include "tomoserve/config/v1/server.pb.h"
 #include "tomoserve/series/study_series.h"
@@ -35,20 +32,6 @@ void OverrideIdentity(const v1::StudyRef& order_context, v1::StudyRef& ref);
 
 // Adds reasons that are not there yet (by code and value).
 void AddNotices(const std::vector<v1::Reason>& more, std::vector<v1::Reason>& notices);
-
-// One notice for all instances that were refused as DUPLICATE_CONFLICT (value: the first one's SOP Instance
-// UID); nothing where none was.
-template <typename Statuses>
-std::optional<v1::Reason> ConflictNotice(const Statuses& refused) {
-  const auto is_conflict = [](const v1::InstanceStatus& status) {
-    return status.reason().code() == "DUPLICATE_CONFLICT";
-  };
-  const auto first = std::find_if(refused.begin(), refused.end(), is_conflict);
-  if (first == refused.end()) return std::nullopt;
-  return MakeReason("DUPLICATE_CONFLICT", first->reason().value(),
-                    absl::StrCat(std::count_if(first, refused.end(), is_conflict),
-                                 " instances came again with other content; the first ones stay"));
-}
 
 // Checks the submission as a whole and composes the acknowledgement. `stored`: the study's instances so far.
 // Errors, kInvalidArgument: EMPTY_STUDY (nothing was sent), ALL_REFUSED (value: the first reason), NO_IMAGES

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "dispatch/refusals.h"
 #include "tomoserve/base/clock.h"
 #include "tomoserve/base/log.h"
 #include "tomoserve/base/status.h"
@@ -264,7 +265,7 @@ absl::StatusOr<v1::SubmissionReceipt> UploadSession::Commit() {
     const auto proposal = ComposeProposal(submission_.submission_id, *judge, study_uid, stored, models_,
                                           services_.limits, base::NowUs());
     if (!proposal.ok()) {
-      if (!stored.empty()) NoteConflicts(*judge, study_uid);
+      if (!stored.empty()) NoteRefusals(*judge, study_uid);
       return proposal.status();
     }
     TS_ASSIGN_OR_RETURN(const auto receipt, services_.commit(*proposal));
@@ -283,9 +284,9 @@ absl::StatusOr<v1::SubmissionReceipt> UploadSession::Commit() {
                      "other submissions of the study came in between");
 }
 
-void UploadSession::NoteConflicts(const InstanceJudge& judge, const std::string& study_uid) const {
-  const std::optional<v1::Reason> notice = ConflictNotice(judge.refused());
-  if (notice && services_.add_notices) services_.add_notices(study_uid, {*notice});
+void UploadSession::NoteRefusals(const InstanceJudge& judge, const std::string& study_uid) const {
+  const std::vector<v1::Reason> notices = RefusalNotices(judge.refused());
+  if (!notices.empty() && services_.add_notices) services_.add_notices(study_uid, notices);
 }
 
 }  // namespace tomoserve::dispatch

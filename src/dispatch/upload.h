@@ -55,7 +55,7 @@ class UploadSession final : public Upload {
                 std::vector<store::WantedModel> models, std::function<void()> released);
   absl::Status OpenSpool();
   // What was refused because the study has other content under its UIDs is noted there.
-  void NoteConflicts(const InstanceJudge& judge, const std::string& study_uid) const;
+  void NoteRefusals(const InstanceJudge& judge, const std::string& study_uid) const;
   // Removes the spool file unless acknowledged instances lie in it.
   void RemoveSpool();
   absl::Status StartInstance(const v1::InstanceStart& start);

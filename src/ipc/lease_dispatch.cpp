@@ -12,6 +12,7 @@
 #include "ipc/reply_checks.h"
 #include "tomoserve/base/log.h"
 #include "tomoserve/base/status.h"
+#include "tomoserve/ipc/refused_identity.h"
 
 namespace tomoserve::ipc {
 namespace {
@@ -327,8 +328,10 @@ LeaseDispatch::Outcome LeaseDispatch::TakeReply(Call& call, RecordSocket& socket
   if (reply.has_refused()) {
     const v1::Refusal& refusal = reply.refused();
     if (!IsPlausible(refusal)) return Outcome::kLied;
-    call.work().Fail(item, base::Error(absl::StatusCode::kInvalidArgument, refusal.code(), refusal.value(),
-                                       refusal.text()));
+    absl::Status status =
+        base::Error(absl::StatusCode::kInvalidArgument, refusal.code(), refusal.value(), refusal.text());
+    SetRefusedIdentity(refusal, status);
+    call.work().Fail(item, std::move(status));
   } else if (!call.work().Take(item, reply)) {
     return Outcome::kLied;
   }

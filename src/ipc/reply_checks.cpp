@@ -14,6 +14,8 @@ namespace {
 constexpr std::size_t kMaxCode = 64;
 constexpr std::size_t kMaxValue = 256;
 constexpr std::size_t kMaxText = 1024;
+constexpr std::size_t kMaxUid = 64;
+constexpr std::size_t kMaxModality = 16;
 constexpr int kMaxList = 64;
 constexpr std::uint32_t kMaxUnsignedShort = 65535;  // value representation US
 constexpr std::uint32_t kMaxFrames = 1u << 31;      // IS: 2^31 - 1
@@ -31,6 +33,14 @@ bool IsCode(const std::string& code) {
   return !code.empty() && code.size() <= kMaxCode && std::all_of(code.begin(), code.end(), [](char c) {
     return (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
   });
+}
+
+bool IsUid(const std::string& uid) {
+  return uid.size() <= kMaxUid && uid.find_first_not_of("0123456789.") == std::string::npos;
+}
+
+bool IsModality(const std::string& modality) {
+  return modality.empty() || (IsCode(modality) && modality.size() <= kMaxModality);
 }
 
 // Every double of the message and of those in it; messages of ours do not nest without end.
@@ -107,7 +117,9 @@ bool FitsLimits(const v1::InstanceHeader& header, const v1::GatekeeperLimits& li
 
 bool IsPlausible(const v1::Refusal& refusal) {
   return IsCode(refusal.code()) && refusal.value().size() <= kMaxValue && refusal.text().size() <= kMaxText &&
-         !HasControlCharacter(refusal.value()) && !HasControlCharacter(refusal.text());
+         !HasControlCharacter(refusal.value()) && !HasControlCharacter(refusal.text()) &&
+         IsUid(refusal.series_instance_uid()) && IsUid(refusal.sop_instance_uid()) &&
+         IsModality(refusal.modality());
 }
 
 bool IsPlausible(const v1::FramePart& part) {

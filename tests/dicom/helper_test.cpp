@@ -1,5 +1,6 @@
 // The program tomoserve-dicom behind a helper pool: protocol, filter and limits as in production (in
 // sanitizer builds without the filter).
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -13,6 +14,7 @@
 #include "dicom/htj2k.h"
 #include "dicom/instances.h"
 #include "shared_data.h"
+#include "tomoserve/ipc/refused_identity.h"
 
 namespace tomoserve::dicom {
 namespace {
@@ -237,6 +239,41 @@ TEST_F(HelperTest, DamagedHighThroughputCodestreamsEndInTypedResults) {
   for (const auto& [reason, count] : reasons) RecordProperty(reason, count);
   EXPECT_GT(reasons["CODESTREAM_BROKEN"], 0);
   EXPECT_EQ(reasons["INTERNAL"], 0);
+}
+
+// A slice that cannot be read is missed by the run of its series.
+TEST_F(HelperTest, ARefusedFileSaysWhichInstanceItIs) {
+  const auto file = [](std::string_view syntax, std::string_view uid, std::string_view slope = "1") {
+    FileBuilder builder = FileBuilder::WithMeta(syntax);
+    builder.Text(0x00080018, "UI", "1.2.3.4.5").Text(0x00080060, "CS", "CT").Text(0x0020000E, "UI", uid);
+    builder.Pixels(2, 2, 16, 16, 15, false).Text(0x00281053, "DS", slope);
+    return builder.Header(0x7FE00010, "OW", 8).Raw("12345678").bytes();
+  };
+  std::vector<std::vector<std::byte>> files;
+  files.push_back(file(kExplicitLittleEndian, "1.2.3.4"));
+  files.back().resize(files.back().size() - 3);
+  files.push_back(file(kImplicitLittleEndian, "1.2.3.4"));
+  files.back().resize(files.back().size() - 3);
+  files.push_back(file("1.2.840.10008.1.2.4.111", "1.2.3.4"));  // JPEG XL
+  files.push_back(file(kExplicitLittleEndian, "1.2.3.4", "steep"));
+  files.push_back(file(kExplicitLittleEndian, "1.2.Smith"));
+  files.back().resize(files.back().size() - 3);
+  files.push_back(file(kExplicitLittleEndian, "1.2.3.4"));
+  files.back().resize(200);  // before the Series Instance UID ends
+  Spool spool;
+  for (const auto& bytes : files) spool.Add(bytes);
+  const auto headers = pool_->ReadHeaders(spool.fd(), spool.ranges());
+  std::vector<std::string> said;
+  for (const ipc::HeaderResult& header : headers) {
+    const ipc::v1::Refusal identity = ipc::RefusedIdentity(header.status());
+    said.push_back(ReasonOf(header.status()) + " " + identity.modality() + " " +
+                   identity.series_instance_uid() + " " + identity.sop_instance_uid());
+  }
+  EXPECT_THAT(said, ::testing::ElementsAre("TRUNCATED CT 1.2.3.4 1.2.3.4.5", "TRUNCATED CT 1.2.3.4 1.2.3.4.5",
+                                           "UNSUPPORTED_TRANSFER_SYNTAX CT 1.2.3.4 1.2.3.4.5",
+                                           "MALFORMED CT 1.2.3.4 1.2.3.4.5", "TRUNCATED CT  1.2.3.4.5",
+                                           "TRUNCATED CT  1.2.3.4.5"));
+  EXPECT_EQ(pool_->child_deaths(), 0u);
 }
 
 TEST_F(HelperTest, RefusesARangeOutsideTheSpool) {

@@ -82,6 +82,13 @@ struct FakeStudy {
     return pixels;
   }
   std::string File(std::uint32_t k) const { return FakeFile(Header(k), Pixels(k)); }
+  // Slice k as a file that the helpers refuse with `code`; `unknown`: nothing of it can be read.
+  std::string RefusedFile(std::uint32_t k, const std::string& code, bool unknown = false) const {
+    ipc::v1::InstanceHeader header = Header(k);
+    if (unknown) header.Clear();
+    header.set_station("refuse " + code);
+    return FakeFile(header, Pixels(k));
+  }
   std::vector<std::string> Files() const {
     std::vector<std::string> files;
     for (std::uint32_t k = 0; k < slices; ++k) files.push_back(File(k));

@@ -13,6 +13,7 @@
 #include "tomoserve/base/status.h"
 #include "tomoserve/ipc/arena.h"
 #include "tomoserve/ipc/helper_pool.h"
+#include "tomoserve/ipc/refused_identity.h"
 
 namespace tomoserve::dispatch {
 
@@ -45,7 +46,17 @@ class FakeHelpers final : public ipc::HelperPool {
     for (const ipc::v1::SpoolRange& range : ranges) {
       ++script_.headers_read;
       const auto parts = ReadFake(ReadRange(spool_fd, range));
-      if (parts) {
+      const std::string refusal = parts ? parts->header.station() : "";
+      if (refusal.starts_with("refuse ")) {
+        absl::Status status =
+            base::Error(absl::StatusCode::kInvalidArgument, refusal.substr(7), "", "cannot be read");
+        ipc::v1::Refusal identity;
+        identity.set_series_instance_uid(parts->header.series_instance_uid());
+        identity.set_sop_instance_uid(parts->header.sop_instance_uid());
+        identity.set_modality(parts->header.modality());
+        ipc::SetRefusedIdentity(identity, status);
+        results.emplace_back(std::move(status));
+      } else if (parts) {
         results.emplace_back(parts->header);
       } else {
         results.emplace_back(

@@ -126,6 +126,7 @@ class FakeLease {
         reply.mutable_refused()->set_code("NOT_DICOM");
         reply.mutable_refused()->set_value("7");
         reply.mutable_refused()->set_text("no DICOM prefix");
+        reply.mutable_refused()->set_series_instance_uid("1.2.3");
         break;
       case kAbort:
         std::abort();

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "pool_fixture.h"
+#include "tomoserve/ipc/refused_identity.h"
 
 namespace tomoserve::ipc {
 namespace {
@@ -28,6 +29,8 @@ TEST_F(HelperPoolTest, RefusalIsThatItemsStatus) {
   EXPECT_EQ(ReasonOf(results[7].status()), "NOT_DICOM");
   EXPECT_EQ(ValueOf(results[7].status()), "7");
   EXPECT_EQ(results[7].status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(RefusedIdentity(results[7].status()).series_instance_uid(), "1.2.3");
+  EXPECT_EQ(RefusedIdentity(results[7].status()).code(), "");
   EXPECT_EQ(pool_->child_deaths(), 0u);
 }
 

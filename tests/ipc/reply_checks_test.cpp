@@ -209,6 +209,21 @@ TEST(ReplyChecksTest, RefusalsAreShortAndOfOneLine) {
   refusal.set_text("");
   refusal.set_value(std::string(257, '1'));
   EXPECT_FALSE(IsPlausible(refusal));
+  refusal.set_value("");
+  refusal.set_series_instance_uid(std::string(64, '1'));
+  refusal.set_sop_instance_uid("1.2.3");
+  refusal.set_modality("CT");
+  EXPECT_TRUE(IsPlausible(refusal));
+  for (const char* uid : {"1.2.x", "1.2\n", "1.2 "}) {
+    refusal.set_sop_instance_uid(uid);
+    EXPECT_FALSE(IsPlausible(refusal)) << uid;
+  }
+  refusal.set_sop_instance_uid("");
+  refusal.set_series_instance_uid(std::string(65, '1'));
+  EXPECT_FALSE(IsPlausible(refusal));
+  refusal.set_series_instance_uid("");
+  refusal.set_modality("Smith^John");
+  EXPECT_FALSE(IsPlausible(refusal));
 }
 
 TEST(ReplyChecksTest, MutatedRepliesNeverHarm) {

@@ -52,6 +52,38 @@ TEST_F(GenerationTest, LateInstancesRenewRunsOfOtherSubmittersToo) {
   EXPECT_EQ((*runs)[1].run.state(), v1::RUN_STATE_QUEUED);
 }
 
+TEST_F(GenerationTest, RefusedInstancesAreKeptAndMayBeNews) {
+  const auto refusing = [&](const std::string& study, const std::string& code, bool news) {
+    Acknowledgement acknowledgement;
+    acknowledgement.submission_id = Begin();
+    acknowledgement.study.study_uid = study;
+    acknowledgement.instances = InstancesOf(acknowledgement.submission_id, {study + ".1"});
+    acknowledgement.models = {Model("lung")};
+    v1::InstanceStatus& refused = *acknowledgement.receipt.add_refused();
+    refused.mutable_reason()->set_code(code);
+    refused.set_series_instance_uid("1.2.3");
+    acknowledgement.refusals_are_news = news;
+    const auto receipt = store_->Acknowledge(acknowledgement);
+    EXPECT_TRUE(receipt.ok()) << receipt.status();
+    return receipt.ok() ? receipt->run_ids(0) : "";
+  };
+  const std::string first = OneRun("1.2");
+  Start(first, "whole");
+  Finish(first, v1::FLAG_STATE_NO_FINDING);
+  EXPECT_TRUE(store_->Refused("1.2")->empty());
+  EXPECT_EQ(Reason(store_->Refused("1.9")), "UNKNOWN_STUDY");
+  EXPECT_EQ(refusing("1.2", "NOT_DICOM", false), first);
+  const std::string second = refusing("1.2", "TRUNCATED", true);
+  EXPECT_NE(second, first);
+  EXPECT_EQ(Run(second).generation, 2u);
+  refusing("1.5", "EMPTY_FILE", true);  // of another study
+  std::vector<std::string> refused;
+  for (const v1::InstanceStatus& status : *store_->Refused("1.2")) {
+    refused.push_back(status.reason().code() + " " + status.series_instance_uid());
+  }
+  EXPECT_THAT(refused, ElementsAre("NOT_DICOM 1.2.3", "TRUNCATED 1.2.3"));
+}
+
 TEST_F(GenerationTest, LateInstancesDoNotRenewWhatNobodyWants) {
   const auto first = Submit("1.2", {"1.2.1"}, {Model("lung")});
   Finish(first.run_ids(0), v1::FLAG_STATE_NO_FINDING);

@@ -110,6 +110,10 @@ struct FileLayout {
 // are refused unless limits.deflated says that their dataset was inflated before.
 absl::StatusOr<FileLayout> Inspect(std::span<const std::byte> file, const Limits& limits);
 
+// Of a file that Inspect refuses: what it had found until then. Of a transfer syntax that is not read here
+// all but what the pixels are.
+FileLayout InspectPart(std::span<const std::byte> file, const Limits& limits);
+
 // The bytes of one encapsulated frame (PS3.5 A.4): the fragments that belong to it, by one fragment a frame,
 // by the basic or the extended offset table, or by the codestreams' first markers. MALFORMED if they cannot
 // be told apart.

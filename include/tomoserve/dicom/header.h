@@ -26,6 +26,10 @@ absl::StatusOr<ipc::v1::InstanceHeader> ReadHeader(std::span<const std::byte> fi
 // The same for a file that was inspected before.
 absl::StatusOr<ipc::v1::InstanceHeader> ReadHeader(std::span<const std::byte> file, const FileLayout& layout);
 
+// Of a file that was refused: sets the UIDs of series and instance and the modality as far as they can be
+// read and are valid (PS3.5 9.1, CS), each on its own.
+void IdentifyRefused(std::span<const std::byte> file, const Limits& limits, ipc::v1::Refusal& refusal);
+
 // Manufacturer in the Contributing Equipment of what Tomoserve writes as a result; such objects are
 // recognised on their way back in (written_by_tomoserve).
 inline constexpr char kResultManufacturer[] = "Tomoserve";

@@ -121,6 +121,8 @@ struct Acknowledgement {
   std::vector<StoredInstance> instances;
   std::vector<WantedModel> models;  // a run row each, unless the study has an open or equal one
   v1::SubmissionReceipt receipt;    // run_ids are filled in by the store
+  // Instances that the receipt refuses may change what a run says: news, as new instances are.
+  bool refusals_are_news = false;
 };
 
 // Bytes of a result that are too big for a row lie in files beside the database, written and synced before
@@ -163,10 +165,10 @@ class JobStore {
   // RUNNING or QUARANTINED: shared, unless there is news or the header says force_rerun; then a new
   // generation is QUEUED, which SetRunInput drops again where its input is the old one. FAILED, CANCELLED,
   // REGION_NOT_RUN, or STALE_STUDY where the model is solicited now: a new generation. News (new instances,
-  // or a series of which more is announced than before) do the same for the runs that other living
-  // submissions want. Priority and role of the study: the higher, and CURRENT before PRIOR; lines of the
-  // worklist follow. Errors: UNKNOWN_SUBMISSION, kAlreadyExists INSTANCE_CONFLICT (value: the UID; same UID,
-  // other content), kInvalidArgument STUDY_UID_MISSING.
+  // refusals_are_news, or a series of which more is announced than before) do the same for the runs that
+  // other living submissions want. Priority and role of the study: the higher, and CURRENT before PRIOR;
+  // lines of the worklist follow. Errors: UNKNOWN_SUBMISSION, kAlreadyExists INSTANCE_CONFLICT (value: the
+  // UID; same UID, other content), kInvalidArgument STUDY_UID_MISSING.
   virtual absl::StatusOr<v1::SubmissionReceipt> Acknowledge(const Acknowledgement& acknowledgement) = 0;
   // Forgets unacknowledged submissions that were begun or resumed before `before_us`; returns their ids so
   // that the caller removes their spool files.
@@ -184,6 +186,8 @@ class JobStore {
   // How many instances a series is to have, by Series Instance UID: the most that an acknowledged submission
   // announces, whether it brought instances or not. UNKNOWN_STUDY.
   virtual absl::StatusOr<ExpectedInstances> Expected(std::string_view study_uid) = 0;
+  // The refused instances of its acknowledged submissions, in order of submission. UNKNOWN_STUDY.
+  virtual absl::StatusOr<std::vector<v1::InstanceStatus>> Refused(std::string_view study_uid) = 0;
   virtual absl::Status SetStudyState(std::string_view study_uid, v1::StudyState state) = 0;
   virtual absl::Status SetNotices(std::string_view study_uid, const std::vector<v1::Reason>& notices) = 0;
   // Priority (UNSPECIFIED: unchanged) and deadline (nothing: unchanged) of the study's submissions and runs,

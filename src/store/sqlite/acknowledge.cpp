@@ -150,7 +150,8 @@ absl::Status SqliteStore::AcknowledgeInTransaction(const Acknowledgement& acknow
   receipt.set_study_instance_uid(study_uid);
   receipt.set_instances_duplicate(receipt.instances_duplicate() +
                                   static_cast<std::uint32_t>(acknowledgement.instances.size()) - inserted);
-  TS_RETURN_IF_ERROR(WantRuns(acknowledgement, submission, study, inserted > 0 || announces_more, receipt));
+  const bool news = inserted > 0 || announces_more || acknowledgement.refusals_are_news;
+  TS_RETURN_IF_ERROR(WantRuns(acknowledgement, submission, study, news, receipt));
   TS_RETURN_IF_ERROR(
       database_->Run("UPDATE runs SET priority = ?3 WHERE tenant = ?1 AND study_uid = ?2 AND priority < ?3",
                      kTenant, study_uid, study.priority));

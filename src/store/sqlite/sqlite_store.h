@@ -34,6 +34,7 @@ class SqliteStore final : public JobStore {
   absl::StatusOr<StoredStudy> GetStudy(std::string_view study_uid) override;
   absl::StatusOr<std::vector<StoredInstance>> Instances(std::string_view study_uid) override;
   absl::StatusOr<ExpectedInstances> Expected(std::string_view study_uid) override;
+  absl::StatusOr<std::vector<v1::InstanceStatus>> Refused(std::string_view study_uid) override;
   absl::Status SetStudyState(std::string_view study_uid, v1::StudyState state) override;
   absl::Status SetNotices(std::string_view study_uid, const std::vector<v1::Reason>& notices) override;
   absl::StatusOr<std::vector<StoredStudy>> OpenStudies() override;

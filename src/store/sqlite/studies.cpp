@@ -39,6 +39,24 @@ absl::StatusOr<ExpectedInstances> SqliteStore::Expected(std::string_view study_u
   return ReadExpected(*database_, study_uid);
 }
 
+absl::StatusOr<std::vector<v1::InstanceStatus>> SqliteStore::Refused(std::string_view study_uid) {
+  const std::scoped_lock lock(mutex_);
+  TS_RETURN_IF_ERROR(ReadStudy(*database_, study_uid).status());
+  TS_ASSIGN_OR_RETURN(
+      Statement query,
+      database_->Query("SELECT receipt FROM submissions WHERE tenant = ?1 AND study_uid = ?2 AND "
+                       "acknowledged = 1 ORDER BY created_us, submission_id",
+                       kTenant, study_uid));
+  std::vector<v1::InstanceStatus> refused;
+  while (true) {
+    TS_ASSIGN_OR_RETURN(const bool row, query.Step());
+    if (!row) return refused;
+    v1::SubmissionReceipt receipt;
+    TS_RETURN_IF_ERROR(query.Message(0, receipt));
+    refused.insert(refused.end(), receipt.refused().begin(), receipt.refused().end());
+  }
+}
+
 absl::Status SqliteStore::SetStudyState(std::string_view study_uid, v1::StudyState state) {
   if (state == v1::STUDY_STATE_UNSPECIFIED) {
     return base::Error(absl::StatusCode::kInvalidArgument, "STATE_INVALID", "", "a study needs a state");
