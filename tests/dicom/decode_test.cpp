@@ -4,8 +4,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <new>
+#include <stdexcept>
 #include <string>
 
+#include "dicom/errors.h"
 #include "dicom/file_builder.h"
 #include "dicom/instances.h"
 #include "dicom/jpeg2000.h"
@@ -238,6 +241,29 @@ TEST_F(DecodeTest, RefusesAFrameThatIsNotWhatTheHeaderPassSaid) {
     EXPECT_EQ(base::ReasonOf(DecodeFrame(*runtime_, file.bytes(), *layout, wrong, slot)), "FRAME_MISMATCH");
   }
   EXPECT_EQ(base::ReasonOf(DecodeStatus(file.bytes(), 3)), "SLOT_TOO_SMALL");
+}
+
+TEST_F(DecodeTest, RefusesPixelsThatNoSlotCanHold) {
+  FileBuilder file = FileBuilder::WithMeta(kExplicitLittleEndian);
+  file.Us(0x00280002, 3).Text(0x00280004, "CS", "RGB").Us(0x00280010, 1).Us(0x00280011, 2);
+  file.Us(0x00280100, 8).Us(0x00280101, 8).Us(0x00280102, 7).Us(0x00280103, 0);
+  file.Header(0x7FE00010, "OW", 6).Raw("rgbrgb");
+  const auto layout = Inspect(file.bytes(), Limits{});
+  ASSERT_TRUE(layout.ok()) << layout.status();
+  std::vector<std::byte> slot(64);
+  const FrameRequest request{0, ipc::v1::STORED_TYPE_UNSPECIFIED, 1, 2};
+  EXPECT_EQ(base::ReasonOf(DecodeFrame(*runtime_, file.bytes(), *layout, request, slot)),
+            "UNSUPPORTED_PIXELS");
+}
+
+// What a library throws has a code, and its words, which may hold values of the file, are not repeated.
+TEST(FenceTest, ExceptionsAreTypedErrors) {
+  const absl::Status thrown = Fenced([]() -> absl::Status { throw std::runtime_error("Smith^John"); });
+  EXPECT_EQ(base::ReasonOf(thrown), "DECODER_EXCEPTION");
+  EXPECT_EQ(std::string(thrown.message()).find("Smith"), std::string::npos);
+  EXPECT_EQ(base::ReasonOf(Fenced([]() -> absl::Status { throw 7; })), "DECODER_EXCEPTION");
+  EXPECT_EQ(base::ReasonOf(Fenced([]() -> absl::Status { throw std::bad_alloc(); })), "OUT_OF_MEMORY");
+  EXPECT_TRUE(Fenced([] { return absl::OkStatus(); }).ok());
 }
 
 TEST_F(DecodeTest, WritesNothingBehindTheFrame) {

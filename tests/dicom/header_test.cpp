@@ -250,6 +250,15 @@ TEST(HeaderTest, TellsImagesFromPicturesAndOthers) {
   EXPECT_EQ(kind(kCt, "MONOCHROME2", 1, 16, false), OBJECT_KIND_OTHER);
 }
 
+TEST(HeaderTest, SaysThatItGuessedTheTransferSyntax) {
+  FileBuilder file = FileBuilder::Bare(/*implicit_vr=*/true, /*big_endian=*/false);
+  file.Text(0x00080018, "UI", "1.2.3").Text(0x00100020, "LO", "P1");
+  const auto header = Read(file);
+  ASSERT_TRUE(header.ok()) << header.status();
+  EXPECT_EQ(header->transfer_syntax_uid(), kImplicitLittleEndian);
+  EXPECT_THAT(Repairs(*header), ElementsAre("TRANSFER_SYNTAX_GUESSED(0002,0010)"));
+}
+
 TEST(HeaderTest, RepairsAHighBitThatCannotBe) {
   FileBuilder file = FileBuilder::WithMeta(kExplicitLittleEndian);
   file.Pixels(1, 1, 16, 12, 3, false);

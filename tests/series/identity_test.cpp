@@ -73,6 +73,14 @@ TEST(IdentityTest, TwoPatientsAreAConflict) {
   EXPECT_TRUE(with([](Header& h) { h.set_patient_sex("M"); }).identity_conflict);
 }
 
+TEST(IdentityTest, TheMostCommonStudyUidIsTheStudys) {
+  std::vector<Instance> stack = Stack(5);
+  stack[0].header.set_study_instance_uid("9.9");
+  const StudySeries study = BuildStudy(stack);
+  EXPECT_EQ(study.ref.study_instance_uid(), "1.2.3");
+  EXPECT_THAT(Notices(study), ElementsAre("STUDY_UID_DIFFERS(2)"));
+}
+
 TEST(IdentityTest, NamesOnlyWarn) {
   std::vector<Instance> stack = Stack(4);
   for (Instance& instance : stack) instance.header.set_patient_name("Doe^Jane");

@@ -74,6 +74,22 @@ TEST(SeriesTest, RejectsSlicesThatCannotBePlacedOrRead) {
               ElementsAre("PIXELS_UNSUPPORTED"));
 }
 
+TEST(SeriesTest, SlicesOfTwoModalitiesInOneStackAreNoVolume) {
+  std::vector<Instance> stack = Stack(12);
+  for (std::size_t n = 8; n < 12; ++n) {
+    stack[n].header.set_modality("MR");
+    stack[n].header.set_sop_class_uid("1.2.840.10008.5.1.4.1.1.4");
+  }
+  const StudySeries study = BuildStudy(stack);
+  ASSERT_THAT(study.series, SizeIs(1));
+  ASSERT_THAT(study.series[0].volumes, SizeIs(2));
+  for (const Volume& volume : study.series[0].volumes) {
+    EXPECT_EQ(volume.verdict, Verdict::kReject);
+    EXPECT_EQ(Codes(volume).at(0), "MIXED_MODALITY");
+  }
+  EXPECT_EQ(ValueOf(study.series[0].volumes[0], "MIXED_MODALITY"), "4");
+}
+
 // Every volume of `stack` whose slices from `first` on are changed.
 template <typename Change>
 std::vector<Volume> ChangedFrom(std::uint32_t first, std::vector<Instance> stack, Change change) {

@@ -210,3 +210,16 @@ def test_what_is_not_there_is_named(text, wrong):
     "```python\nimport absent.tools/absent\n```", "`tomoctl`, `tomoserve` and `tomoserve-worker`", "[site](https://example.org)"])
 def test_what_is_there_or_is_no_name_is_left_alone(text):
     assert wrong_in(text) == []
+
+
+# Values of DICOM attributes and states that CONFORMANCE.md names beside its codes.
+NO_CODES = {"ACCEPT", "RESAMPLE", "REJECT", "FINAL", "FAILED", "INCONCLUSIVE", "PARTIAL", "SETTLE"}
+
+
+def test_every_code_of_the_conformance_statement_is_tested():
+    codes = set(re.findall(r"`([A-Z][A-Z0-9_]{4,})`", (ROOT / "docs" / "CONFORMANCE.md").read_text())) - NO_CODES
+    tests = [path.read_text() for kind in ("cpp", "h", "py") for path in (ROOT / "tests").rglob(f"*.{kind}")
+             if path.name != "test_documents.py"]
+    named = set(re.findall(r"[A-Z][A-Z0-9_]{4,}", "\n".join(tests)))
+    assert len(codes) > 70
+    assert sorted(codes - named) == []

@@ -47,6 +47,14 @@ def test_orientations_give_their_axes(tmp_path, orientation):
     assert volume["directionK"] == pytest.approx(list(numpy.cross(row, column)), abs=1e-6)
 
 
+def test_a_file_that_cannot_be_read_is_refused_not_fatal(tmp_path):
+    phantom(tmp_path, "--size", "64", "--slices", "8", "--spacing", "5,5,6", "--nodules", "0")
+    (tmp_path / "memory.dcm").symlink_to("/proc/self/mem")  # whose first byte nobody can read
+    document = inspect(tmp_path)
+    assert only_volume(document)["verdict"] == "ACCEPT"
+    assert [(refused["file"], refused["code"]) for refused in document["refused"]] == [("memory.dcm", "UNREADABLE")]
+
+
 def test_text_files_are_refused_not_fatal(tmp_path):
     phantom(tmp_path, "--size", "64", "--slices", "8", "--spacing", "5,5,6", "--nodules", "0")
     (tmp_path / "notes.txt").write_text("not an image\n" * 20)
