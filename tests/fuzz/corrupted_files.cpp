@@ -4,7 +4,8 @@
 //   corrupted_files --write FOLDER --count 500 --seed 1 --base FOLDER...
 //
 // Prints one JSON document. Exit code 1: a file had no typed result in time, or, without --allow-deaths, a
-// helper died: of a library's assertion, say, which is refused as HELPER_CRASHED.
+// helper died: of a library's assertion, say, which is refused as HELPER_CRASHED; or a helper took more
+// memory than --limit-mib.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -49,6 +50,7 @@ struct Options {
   std::uint64_t seed = 1;
   std::uint32_t leases = 2;
   std::uint32_t limit_ms = 5000;
+  std::uint64_t limit_mib = 2048;  // 0: none
   bool allow_deaths = false;
 };
 
@@ -148,7 +150,8 @@ class Campaign {
     json["bases"] = bases_.size();
     json["seconds"] = took.count();
     json["slowestBatchSeconds"] = slowest_;
-    json["helperPeakMiB"] = peak.bytes() >> 20;
+    peak_mib_ = peak.bytes() >> 20;
+    json["helperPeakMiB"] = peak_mib_;
     json["helperDeaths"] = pool_.child_deaths();
     json["headers"] = headers_;
     json["frames"] = frames_;
@@ -156,7 +159,10 @@ class Campaign {
     json["bad"] = bad_;
     return json;
   }
-  bool passed() const { return bad_.empty() && (options_.allow_deaths || pool_.child_deaths() == 0); }
+  bool passed() const {
+    return bad_.empty() && (options_.allow_deaths || pool_.child_deaths() == 0) &&
+           (options_.limit_mib == 0 || peak_mib_ < options_.limit_mib);
+  }
 
  private:
   void RunBatch(std::uint64_t first, std::uint64_t end) {
@@ -186,6 +192,7 @@ class Campaign {
         asked.stored_type = header.stored_type();
         asked.rows = header.rows();
         asked.columns = header.columns();
+        asked.high_throughput = ipc::IsHighThroughput(header.transfer_syntax_uid());
         owners.push_back(i);
       }
     }
@@ -239,6 +246,7 @@ class Campaign {
   Json crashed_ = Json::array();
   Json bad_ = Json::array();  // untyped, too late, a lie
   double slowest_ = 0;
+  std::uint64_t peak_mib_ = 0;
 };
 
 int WriteFiles(const Options& options, const std::vector<File>& bases) {
@@ -265,6 +273,8 @@ int Main(int argc, char** argv) {
   app.add_option("--seed", options.seed, "Seed")->capture_default_str();
   app.add_option("--leases", options.leases, "Helpers at a time")->capture_default_str();
   app.add_option("--limit-ms", options.limit_ms, "Longest time for a file")->capture_default_str();
+  app.add_option("--limit-mib", options.limit_mib, "A helper's memory stays below it; 0: no limit")
+      ->capture_default_str();
   app.add_flag("--allow-deaths", options.allow_deaths, "HELPER_CRASHED is a result like others");
   CLI11_PARSE(app, argc, argv);
   std::vector<File> bases = ReadBases(options.bases);
@@ -277,6 +287,7 @@ int Main(int argc, char** argv) {
   pool_options.program = options.helper;
   pool_options.leases = options.leases;
   pool_options.item_timeout = std::chrono::milliseconds(options.limit_ms);
+  pool_options.limits.set_deflated(true);
   const auto pool = ipc::HelperPool::Start(pool_options);
   if (!pool.ok()) {
     std::cerr << "corrupted_files: " << base::ReasonOf(pool.status()) << '\n';
