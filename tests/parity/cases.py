@@ -16,6 +16,7 @@ class Expected:
     labels: numpy.ndarray | None = None  # uint8 [k][j][i], or [t][k][j][i]
     boxes: list | None = None            # of boxes*.json
     seconds: float = 0                   # of the reference's own forward passes
+    models: list | None = None           # other files than the case's first ones
 
 
 class Case:
@@ -30,6 +31,16 @@ class Case:
         """TorchScript files; several are the folds of an ensemble."""
         model = self.document["model"]
         return [(self.folder / name).resolve() for name in model.get("files") or [model["file"]]]
+
+    @property
+    def other_models(self):
+        """(what it is, files) of the same network exported another way: the same answer is due."""
+        return [(key.removesuffix("_file").replace("_", " "), [(self.folder / name).resolve()])
+                for key, name in self.document.get("model", {}).items() if key.endswith("_file") and name]
+
+    @property
+    def is_nnunet(self):
+        return str(self.document.get("kind", "")).startswith("nnunet") or "plans_file" in self.document
 
     @property
     def directions(self):
@@ -51,6 +62,8 @@ class Case:
             return target
         source = self.data / "dicom" / self.document["series"]
         names = self.document.get("files")
+        if source.is_file():
+            source, names = source.parent, [source.name]
         if names in (None, "all"):
             return source
         target.mkdir()
@@ -68,27 +81,34 @@ class Case:
             counts.append(sum(part.get("voxels_differ", 0) for part in parts))
         return max(counts)
 
-    def _seconds(self, key="infer_s"):
-        return float(self.document.get("times_this_machine", {}).get(key, 0))
+    def _seconds(self, *keys):
+        """The first of these times that the case states."""
+        times = self.document.get("times_this_machine", {})
+        return next((float(times[key]) for key in (*keys, "infer_s") if key in times), 0.0)
 
-    def expected(self):
-        """Every answer that the folder holds."""
-        answers = []
-        labels = self.folder / "labels.npz"
-        if labels.exists():
-            arrays = numpy.load(labels)
-            mirrored = "labels_tta_kji" in arrays.files
-            plain = next(key for key in ("labels_tkji", "labels_kji") if key in arrays.files)
-            answers.append(Expected(self.name, ["--no-mirroring"] if mirrored else [], labels=arrays[plain],
-                                    seconds=self._seconds("no_tta_infer_s" if mirrored else "infer_s")))
-            if mirrored:
-                answers.append(Expected(f"{self.name}, mirrored", [], labels=arrays["labels_tta_kji"],
-                                        seconds=self._seconds("tta_infer_s")))
+    def _label_answers(self, file):
+        arrays = numpy.load(file)
+        plain = next(key for key in ("labels_tkji", "labels_kji") if key in arrays.files)
+        # nnU-Net's plain labels are always those without test-time mirroring, whether or not it was tried as well.
+        options = ["--no-mirroring"] if self.is_nnunet else []
+        yield Expected(self.name, options, labels=arrays[plain], seconds=self._seconds("no_tta_infer_s"))
+        if "labels_tta_kji" in arrays.files:
+            yield Expected(f"{self.name}, mirrored", [], labels=arrays["labels_tta_kji"],
+                           seconds=self._seconds("tta_infer_s"))
+
+    def _box_answers(self):
         for file, name, options in (("boxes_monai_1_5.json", self.name, []),
                                     ("boxes.json", f"{self.name}, MONAI 1.6", ["--monai-version", "1.6.1"])):
             if (self.folder / file).exists():
                 boxes = json.loads((self.folder / file).read_text())["boxes"]
-                answers.append(Expected(name, options, boxes=boxes, seconds=self._seconds()))
+                yield Expected(name, options, boxes=boxes, seconds=self._seconds())
+
+    def expected(self):
+        """Every answer that the folder holds; the first one again for each other file of the network."""
+        labels = self.folder / "labels.npz"
+        answers = [*(self._label_answers(labels) if labels.exists() else ()), *self._box_answers()]
+        answers += [dataclasses.replace(answers[0], name=f"{self.name}, {what}", models=files)
+                    for what, files in self.other_models if answers]
         return answers
 
 

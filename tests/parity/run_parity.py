@@ -20,6 +20,7 @@ import time
 import nibabel
 import numpy
 import pydicom
+import pydicom.misc
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "system"), str(pathlib.Path(__file__).resolve().parent)]
@@ -48,9 +49,10 @@ def read_labels(file):
 
 
 def modalities(series):
-    """What the series' files say."""
-    files = (path for path in sorted(series.rglob("*")) if path.is_file())
-    return sorted({pydicom.dcmread(path, stop_before_pixels=True).Modality for path in files})
+    """What the series' files say; whatever else lies beside them is passed over."""
+    files = (path for path in sorted(series.rglob("*")) if path.is_file() and pydicom.misc.is_dicom(path))
+    said = {pydicom.dcmread(path, stop_before_pixels=True).get("Modality") for path in files}
+    return sorted(said - {None, ""})
 
 
 def run(case, expected, folder):
@@ -59,7 +61,7 @@ def run(case, expected, folder):
     series = case.write_series(folder / "series")
     # Some cases put a model on a series of another modality than its bundle names: the numbers are what counts.
     said = [option for modality in modalities(series) for option in ("--modality", modality)]
-    tomoctl("model", "import", *case.models, "--output", models, "--name", NAME, *said, *expected.import_options)
+    tomoctl("model", "import", *(expected.models or case.models), "--output", models, "--name", NAME, *said, *expected.import_options)
     (folder / "server").mkdir()
     server = Server(folder / "server", [models]).start()
     try:

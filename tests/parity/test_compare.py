@@ -5,12 +5,13 @@ import sys
 
 import nibabel
 import numpy
+import pydicom
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from cases import find_cases  # noqa: E402
 from compare import compare_boxes, compare_labels  # noqa: E402
-from run_parity import read_labels  # noqa: E402
+from run_parity import modalities, read_labels  # noqa: E402
 
 AXES = numpy.eye(3)
 
@@ -86,6 +87,74 @@ def test_a_case_in_time_expects_all_its_time_points(series_in_time, tmp_path):
     (found,) = find_cases(tmp_path, tmp_path)
     (expected,) = found.expected()
     assert numpy.array_equal(expected.labels, series_in_time) and found.noise_voxels() == 3
+
+
+def make_case(folder, document, **arrays):
+    folder.mkdir()
+    (folder / "case.json").write_text(json.dumps(document))
+    if arrays:
+        numpy.savez(folder / "labels.npz", **arrays)
+    (found,) = find_cases(folder.parent, folder.parent / "data")
+    return found
+
+
+def test_plain_labels_of_nnunet_are_without_mirroring(tmp_path):
+    times = {"no_tta_infer_s": 3.5, "tta_infer_s": 28, "pre_s": 1}
+    plain, mirrored = labels(4, 5, 6), labels(4, 5, 6)[::-1]
+    document = {"kind": "nnunet_v2", "model": {"files": ["model.ts"]}, "times_this_machine": times}
+    (tmp_path / "alone").mkdir()
+    (alone,) = make_case(tmp_path / "alone" / "case", document, labels_kji=plain).expected()
+    assert alone.import_options == ["--no-mirroring"] and alone.seconds == 3.5
+    (tmp_path / "both").mkdir()
+    first, second = make_case(tmp_path / "both" / "case", document, labels_kji=plain, labels_tta_kji=mirrored).expected()
+    assert first.import_options == ["--no-mirroring"] and first.seconds == 3.5
+    assert second.import_options == [] and second.seconds == 28 and numpy.array_equal(second.labels, mirrored)
+
+
+def test_labels_of_a_bundle_are_as_it_imports(tmp_path):
+    document = {"kind": "monai_segmentation", "model": {"file": "model.ts"}, "times_this_machine": {"infer_s": 2}}
+    (only,) = make_case(tmp_path / "case", document, labels_kji=labels(4, 5, 6)).expected()
+    assert only.import_options == [] and only.seconds == 2 and only.models is None
+
+
+def test_a_network_that_was_exported_twice_has_to_give_the_same(tmp_path):
+    document = {"model": {"file": "model.ts", "list_output_file": "model_list_output.ts"}}
+    case = make_case(tmp_path / "case", document)
+    for file in ("boxes.json", "boxes_monai_1_5.json"):
+        (case.folder / file).write_text(json.dumps({"boxes": [file]}))
+    old, new, listed = case.expected()
+    assert old.models is None and new.models is None and new.import_options == ["--monai-version", "1.6.1"]
+    assert listed.models == [case.folder / "model_list_output.ts"] and listed.name == "case, list output"
+    assert listed.boxes == ["boxes_monai_1_5.json"] and listed.import_options == []
+    document["model"]["list_output_file"] = None
+    (case.folder / "case.json").write_text(json.dumps(document))
+    assert len(find_cases(tmp_path, tmp_path)[0].expected()) == 2
+
+
+def write_dicom(path, modality):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    meta = pydicom.dataset.FileMetaDataset()
+    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID = meta.MediaStorageSOPInstanceUID = "1.2.3"
+    dataset = pydicom.dataset.FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset.Modality = modality
+    dataset.is_little_endian, dataset.is_implicit_VR = True, False
+    dataset.save_as(path)
+
+
+def test_a_series_may_be_one_file(tmp_path):
+    folder = tmp_path / "data" / "dicom" / "mixed"
+    write_dicom(folder / "one.dcm", "MR")
+    write_dicom(folder / "other.dcm", "CT")
+    (folder / "notes.txt").write_text("no DICOM")
+    cases = tmp_path / "cases"
+    (cases / "case").mkdir(parents=True)
+    for series, names, modalities_of in (("mixed/one.dcm", ["one.dcm"], ["MR"]), ("mixed", None, ["CT", "MR"])):
+        (cases / "case" / "case.json").write_text(json.dumps({"series": series}))
+        (case,) = find_cases(cases, tmp_path / "data")
+        written = case.write_series(tmp_path / "written")
+        assert modalities(written) == modalities_of
+        assert names is None or [path.name for path in written.iterdir()] == names
 
 
 def box(x, score=0.5, label=0):
