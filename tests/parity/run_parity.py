@@ -2,6 +2,9 @@
 
 usage: script/parity [--quick] [--except CASE]... [--json FILE] [--markdown FILE] [--list] [CASE...]
 
+The two real networks of $TOMOSERVE_MODELS (default ../shared/models) run on a whole scan at the end, unless --quick: a
+quarter of an hour. Their name is "real networks".
+
 A case is a folder with case.json, a TorchScript file and its answer (labels.npz or boxes*.json) in
 $TOMOSERVE_REFERENCE (default ../shared/reference); series that it only names lie in $TOMOSERVE_TEST_DATA/dicom. A new
 folder is a new case: nothing else is needed. --quick leaves out answers for which the reference itself took longer
@@ -24,6 +27,7 @@ import pydicom.misc
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "system"), str(pathlib.Path(__file__).resolve().parent)]
+import real_models  # noqa: E402
 from cases import find_cases  # noqa: E402
 from compare import Comparison, compare_boxes, compare_labels  # noqa: E402
 from conftest import BIN, Server  # noqa: E402
@@ -83,6 +87,41 @@ def run(case, expected, folder):
     return comparison, result.get("timingsMs", {})
 
 
+def run_real_models(folder):
+    """[(name, Comparison, stage times of the run in ms)] of the shared networks on the whole scan."""
+    reference = real_models.Reference(shared("TOMOSERVE_MODELS", "models"))
+    models = real_models.make_repository(ROOT, folder / "models")
+    (folder / "server").mkdir()
+    server = Server(folder / "server", [models]).start()
+    chosen = [option for model in real_models.MODELS for option in ("--model", model)]
+    try:
+        tomoctl("--server", server.address, "analyze",
+                shared("TOMOSERVE_TEST_DATA", "data") / "dicom" / real_models.SERIES, *chosen, "--output", folder / "out",
+                "--save-labels")
+        server.stop()
+    finally:
+        server.kill()
+    return real_models.compare_all(folder / "out", reference)
+
+
+def row_of(name, comparison, seconds, timings):
+    print(f"{'ok  ' if comparison.passed else 'FAIL'} {name}: {comparison.figure} (allowed: {comparison.allowed}), "
+          f"{seconds} s", flush=True)
+    return {"case": name, "passed": comparison.passed, "figure": comparison.figure, "allowed": comparison.allowed,
+            "seconds": seconds, "timingsMs": timings}
+
+
+def real_rows():
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="tomoserve-parity-") as folder:
+        try:
+            compared = run_real_models(pathlib.Path(folder))
+        except Exception as error:
+            compared = [(real_models.NAME, Comparison(False, f"{type(error).__name__}: {error}", "an answer"), {})]
+    seconds = round(time.monotonic() - began, 1)
+    return [row_of(name, comparison, seconds, timings) for name, comparison, timings in compared]
+
+
 def markdown(rows):
     lines = ["| case | differs | may differ | |", "|---|---|---|---|"]
     lines += [f"| {row['case']} | {row['figure']} | {row['allowed']} | {'ok' if row['passed'] else '**FAILS**'} |"
@@ -112,19 +151,21 @@ def main():
     if not reference.exists():
         print(f"parity: skipped, no golden cases in {reference}")
         return 77
-    cases = [case for case in find_cases(reference, shared("TOMOSERVE_TEST_DATA", "data"), arguments.cases)
-             if case.name not in arguments.without]
+    names = [name for name in arguments.cases if name != real_models.NAME]
+    cases = [] if arguments.cases and not names else [
+        case for case in find_cases(reference, shared("TOMOSERVE_TEST_DATA", "data"), names)
+        if case.name not in arguments.without]
+    real = shared("TOMOSERVE_MODELS", "models").exists() and real_models.NAME not in arguments.without and \
+        (real_models.NAME in arguments.cases or not arguments.cases)
     if arguments.list:
-        print("\n".join(case.name for case in cases))
+        print("\n".join([*(case.name for case in cases), *([real_models.NAME] if real else [])]))
         return 0
     rows, left_out = [], list(arguments.without)
     for case in cases:
         try:
             answers = case.expected()
         except Exception as error:
-            rows.append({"case": case.name, "passed": False, "figure": f"{type(error).__name__}: {error}",
-                         "allowed": "a readable case", "seconds": 0, "timingsMs": {}})
-            print(f"FAIL {case.name}: {rows[-1]['figure']}", flush=True)
+            rows.append(row_of(case.name, Comparison(False, f"{type(error).__name__}: {error}", "a readable case"), 0, {}))
             continue
         for expected in answers:
             if arguments.quick and expected.seconds > QUICK_SECONDS:
@@ -137,11 +178,11 @@ def main():
                     comparison, timings = run(case, expected, pathlib.Path(folder))
                 except Exception as error:  # one bad case must not hide the others
                     comparison = Comparison(False, f"{type(error).__name__}: {error}", "an answer")
-            rows.append({"case": expected.name, "passed": comparison.passed, "figure": comparison.figure,
-                         "allowed": comparison.allowed, "seconds": round(time.monotonic() - began, 1),
-                         "timingsMs": timings})
-            print(f"{'ok  ' if comparison.passed else 'FAIL'} {expected.name}: {comparison.figure} "
-                  f"(allowed: {comparison.allowed}), {rows[-1]['seconds']} s", flush=True)
+            rows.append(row_of(expected.name, comparison, round(time.monotonic() - began, 1), timings))
+    if real and arguments.quick:
+        left_out.append(real_models.NAME)
+    elif real:
+        rows += real_rows()
     if left_out:
         print(f"left out: {'; '.join(left_out)}")
     if arguments.json:

@@ -11,6 +11,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from cases import find_cases  # noqa: E402
 from compare import compare_boxes, compare_labels  # noqa: E402
+from real_models import Reference, compare_cascade, compare_finder, compare_lung  # noqa: E402
 from run_parity import modalities, read_labels  # noqa: E402
 
 AXES = numpy.eye(3)
@@ -185,3 +186,56 @@ def test_of_fifty_boxes_one_may_be_missing_or_too_many_and_none_counts_twice():
 def test_extents_are_those_of_the_volumes_axes():
     sagittal = numpy.array([[0, 1, 0], [0, 0, -1], [1, 0, 0]])  # i to the back, j to the feet, k to the left
     assert compare_boxes([finding(10, extent=(5, 6, 4))], [box(10)], ["nodule"], sagittal).passed
+
+
+@pytest.fixture
+def real(tmp_path):
+    """A reference as that of the real networks, small: one lung, one component of eight 2 mm voxels."""
+    folder = tmp_path / "chest_ct_A0001"
+    folder.mkdir()
+    lung = numpy.zeros((6, 8, 10), bool)
+    lung[1:5, 2:6, 2:8] = True
+    probability = numpy.zeros((6, 8, 10), numpy.uint8)
+    probability[2:4, 3:5, 4:6] = 255
+    expected = {"lung_2d": {"voxels": 96, "volume_ml": 0.768, "centroid_lps_mm": [1, 2, 3],
+                            "voxels_within_1e-3_of_threshold": 2},
+                "nodule_finder_d8": {"components": [
+                    {"voxels_2mm": 8, "max_probability": 1.0, "centroid_lps_mm": [5, 6, 7]}]}}
+    (folder / "expected.json").write_text(json.dumps(expected))
+    affine = numpy.diag([2.0, 2, 2, 1])
+    numpy.savez(folder / "lung_2d.npz", lung=numpy.packbits(lung), shape=lung.shape)
+    numpy.savez(folder / "nodule_finder_d8.npz", probability_u8=probability, affine_ras=affine)
+    return Reference(tmp_path), lung, probability > 127, affine
+
+
+def test_the_lung_may_differ_by_the_voxels_at_the_threshold(real):
+    reference, lung, _, _ = real
+    run = {"findings": [{"volumeMl": 0.768, "centreLpsMm": [1, 2, 3]}]}
+    for differ, passed in ((0, True), (2, True), (3, False)):
+        labels = lung.astype(numpy.uint8)
+        labels.ravel()[:differ] = 1
+        assert compare_lung(run, labels, reference).passed == passed
+    assert not compare_lung({"findings": []}, lung, reference).passed
+    assert not compare_lung({"findings": [{"volumeMl": 0.768, "centreLpsMm": [1, 2, 3.1]}]}, lung, reference).passed
+
+
+@pytest.mark.parametrize("change", [{}, {"voxels": 7}, {"score": 0.99}, {"centreLpsMm": [5, 6, 7.1]}, {"volumeMl": 0.07}])
+def test_the_finder_finds_pythons_components(real, change):
+    reference, _, mask, affine = real
+    image = nibabel.Nifti1Image(mask.astype(numpy.uint8).transpose(), affine)
+    right = {"voxels": 8, "score": 1.0, "centreLpsMm": [5, 6, 7], "volumeMl": 0.064}
+    compared = compare_finder({"findings": [{**right, **change}]}, image, mask, reference)
+    assert compared.passed == (not change), compared
+    assert not compare_finder({"findings": [right]}, image, numpy.roll(mask, 1, axis=2), reference).passed
+
+
+def test_the_cascade_marks_what_lies_in_the_lungs_and_is_flagged(real):
+    _, lung, mask, _ = real
+    outside = mask.copy()
+    outside[0, 0, 0] = True
+    labels = {"lung_2d": lung, "nodule_finder_d8": outside, "nodule_finder_in_lung": mask}
+    runs = {"nodule_finder_in_lung": {"flag": {"state": "FLAGGED"}}}
+    assert compare_cascade(runs, labels).passed
+    assert not compare_cascade(runs, {**labels, "nodule_finder_in_lung": outside}).passed
+    runs["nodule_finder_in_lung"]["flag"]["state"] = "NO_FINDING"
+    assert not compare_cascade(runs, labels).passed
