@@ -38,6 +38,32 @@ void ReadNearest(const Value* source, const GridMap& map, std::size_t slice, Val
   }
 }
 
+// As SliceReader::ReadLinear, between the values of labels; what lies between two whole numbers is cut.
+template <typename Label>
+void ReadLinearLabels(const Label* source, const GridMap& map, std::size_t slice, Label* out,
+                      std::vector<float>& scratch) {
+  const auto row_size = static_cast<std::size_t>(map[2].in_size);
+  const std::size_t plane_size = row_size * static_cast<std::size_t>(map[1].in_size);
+  scratch.resize(plane_size + row_size);
+  const auto mix = [](const auto* low, const auto* high, float weight, float* to, std::size_t n) {
+    for (std::size_t v = 0; v < n; ++v) {
+      to[v] = Mix(static_cast<float>(low[v]), static_cast<float>(high[v]), weight);
+    }
+  };
+  mix(source + static_cast<std::size_t>(map[0].low[slice]) * plane_size,
+      source + static_cast<std::size_t>(map[0].high[slice]) * plane_size, map[0].high_weight[slice],
+      scratch.data(), plane_size);
+  float* const row = scratch.data() + plane_size;
+  for (std::size_t d1 = 0; d1 < map[1].low.size(); ++d1, out += map[2].low.size()) {
+    mix(scratch.data() + static_cast<std::size_t>(map[1].low[d1]) * row_size,
+        scratch.data() + static_cast<std::size_t>(map[1].high[d1]) * row_size, map[1].high_weight[d1], row,
+        row_size);
+    for (std::size_t d2 = 0; d2 < map[2].low.size(); ++d2) {
+      out[d2] = static_cast<Label>(Mix(row[map[2].low[d2]], row[map[2].high[d2]], map[2].high_weight[d2]));
+    }
+  }
+}
+
 bool Identity(const GridMap& map) {
   return std::all_of(map.begin(), map.end(), [](const AxisTable& table) { return table.identity; });
 }
@@ -111,19 +137,29 @@ float SliceReader::At(std::int64_t d0, std::int64_t d1, std::int64_t d2) const {
 }
 
 template <typename Label>
-absl::Status ResampleLabels(std::span<const Label> source, const GridMap& map, std::span<Label> out,
-                            const Parallel& parallel) {
+absl::Status ResampleLabels(std::span<const Label> source, const GridMap& map,
+                            v1::Interpolation interpolation, std::span<Label> out, const Parallel& parallel) {
   const std::size_t slice_size = map[1].nearest.size() * map[2].nearest.size();
-  return ParallelFor(parallel, map[0].out_size(), [&](std::int64_t slice, int) {
+  const bool linear =
+      interpolation == v1::INTERPOLATION_LINEAR && !(map[0].exact && map[1].exact && map[2].exact);
+  std::vector<std::vector<float>> scratch(static_cast<std::size_t>(std::max(parallel.threads, 1)));
+  return ParallelFor(parallel, map[0].out_size(), [&](std::int64_t slice, int worker) {
     const auto at = static_cast<std::size_t>(slice);
-    ReadNearest(source.data(), map, at, out.data() + at * slice_size);
+    Label* const of_slice = out.data() + at * slice_size;
+    if (linear) {
+      ReadLinearLabels(source.data(), map, at, of_slice, scratch[static_cast<std::size_t>(worker)]);
+    } else {
+      ReadNearest(source.data(), map, at, of_slice);
+    }
   });
 }
 
 template absl::Status ResampleLabels<std::uint8_t>(std::span<const std::uint8_t>, const GridMap&,
-                                                   std::span<std::uint8_t>, const Parallel&);
+                                                   v1::Interpolation, std::span<std::uint8_t>,
+                                                   const Parallel&);
 template absl::Status ResampleLabels<std::uint16_t>(std::span<const std::uint16_t>, const GridMap&,
-                                                    std::span<std::uint16_t>, const Parallel&);
+                                                    v1::Interpolation, std::span<std::uint16_t>,
+                                                    const Parallel&);
 
 absl::StatusOr<at::Tensor> Resample(at::Tensor source, const GridMap& map, v1::Interpolation interpolation,
                                     const Parallel& parallel, const Placement& placement) {

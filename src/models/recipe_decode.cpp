@@ -1,5 +1,7 @@
 // The decode steps: from scores to labels or boxes.
+#include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <set>
 #include <vector>
 
@@ -60,15 +62,32 @@ absl::Status CheckActivation(const v1::Recipe& recipe, const std::string& path, 
   return absl::OkStatus();
 }
 
-absl::Status CheckToVolumeGrid(const std::string& path, const v1::ToVolumeGrid& step, DecodeState* state) {
+// Between two labels every value may come out.
+absl::Status CheckNoGaps(const v1::Recipe& recipe, const std::string& path) {
+  std::uint32_t highest = 0;
+  for (const v1::Label& label : recipe.labels()) highest = std::max(highest, label.value());
+  if (highest > std::numeric_limits<std::uint8_t>::max()) {
+    return Invalid(path, "LINEAR between labels needs values of at most 255");
+  }
+  for (std::uint32_t value = 1; value < highest; ++value) {
+    if (!HasLabel(recipe, value)) {
+      return Invalid(path, absl::StrCat("LINEAR between labels may give ", value, ", which has no entry"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckToVolumeGrid(const v1::Recipe& recipe, const std::string& path,
+                               const v1::ToVolumeGrid& step, DecodeState* state) {
   if (state->in_volume_grid) return Invalid(path, "stands twice");
   const std::string interpolation = absl::StrCat(path, ".interpolation");
   if (step.interpolation() == v1::INTERPOLATION_UNSPECIFIED) return Invalid(interpolation, "is required");
-  if (state->labels && step.interpolation() != v1::INTERPOLATION_NEAREST) {
-    return Invalid(interpolation, "labels need NEAREST");
+  if (step.interpolation() == v1::INTERPOLATION_CUBIC) {
+    return Invalid(interpolation, "LINEAR or NEAREST is required");
   }
-  if (step.interpolation() == v1::INTERPOLATION_CUBIC)
-    return Invalid(interpolation, "scores need LINEAR or NEAREST");
+  if (state->labels && step.interpolation() == v1::INTERPOLATION_LINEAR) {
+    TS_RETURN_IF_ERROR(CheckNoGaps(recipe, interpolation));
+  }
   state->in_volume_grid = true;
   return absl::OkStatus();
 }
@@ -171,7 +190,7 @@ absl::Status CheckStep(const v1::Recipe& recipe, int index, DecodeState* state) 
     case v1::DecodeStep::kActivation:
       return CheckActivation(recipe, path("activation"), step.activation(), state);
     case v1::DecodeStep::kToVolumeGrid:
-      return CheckToVolumeGrid(path("to_volume_grid"), step.to_volume_grid(), state);
+      return CheckToVolumeGrid(recipe, path("to_volume_grid"), step.to_volume_grid(), state);
     case v1::DecodeStep::kArgMax:
       return CheckArgMax(recipe, path("arg_max"), state);
     case v1::DecodeStep::kThreshold:

@@ -166,7 +166,8 @@ absl::StatusOr<std::vector<Label>> DecodeMadeLabels(const v1::Recipe& recipe, co
     TS_RETURN_IF_ERROR(compute::CheckCancelled(parallel));
     made = made || step.has_arg_max() || step.has_threshold();
     if (step.has_to_volume_grid() && !model_labels.empty()) {
-      TS_RETURN_IF_ERROR(compute::ResampleLabels<Label>(model_labels, to_volume, labels, parallel));
+      TS_RETURN_IF_ERROR(compute::ResampleLabels<Label>(
+          model_labels, to_volume, step.to_volume_grid().interpolation(), labels, parallel));
       if (FindsOnModelGrid(recipe)) kept = std::move(model_labels);
       model_labels = {};
     }

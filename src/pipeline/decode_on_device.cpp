@@ -129,8 +129,9 @@ absl::StatusOr<DeviceLabels> ChangeLabelsOnDevice(const v1::Recipe& recipe, cons
     switch (step.step_case()) {
       case v1::DecodeStep::kToVolumeGrid:
         if (FindsOnModelGrid(recipe)) model = labels;
-        labels = compute::on_device::TensorMap(to_volume, v1::INTERPOLATION_NEAREST, labels.device())
-                     .ReadAll(labels);
+        labels =
+            compute::on_device::TensorMap(to_volume, step.to_volume_grid().interpolation(), labels.device())
+                .ReadAll(labels);
         scores.ToVolumeGrid(to_volume, v1::INTERPOLATION_NEAREST);
         break;
       case v1::DecodeStep::kKeepLargest:

@@ -55,10 +55,10 @@ absl::Status CheckActivation(v1::Activation activation, bool labelled, int step)
   return known ? absl::OkStatus() : Invalid(step, "the activation is not stated");
 }
 
-absl::Status CheckInterpolation(v1::Interpolation interpolation, bool labelled, int step) {
-  if (interpolation == v1::INTERPOLATION_NEAREST) return absl::OkStatus();
-  if (labelled) return Invalid(step, "labels are resampled with NEAREST only");
-  if (interpolation == v1::INTERPOLATION_LINEAR) return absl::OkStatus();
+absl::Status CheckInterpolation(v1::Interpolation interpolation, int step) {
+  if (interpolation == v1::INTERPOLATION_NEAREST || interpolation == v1::INTERPOLATION_LINEAR) {
+    return absl::OkStatus();
+  }
   return Unsupported(step, "only NEAREST and LINEAR are supported yet");
 }
 
@@ -133,7 +133,7 @@ absl::Status CheckDecode(const v1::Recipe& recipe) {
         break;
       case v1::DecodeStep::kToVolumeGrid:
         if (on_volume_grid) return Invalid(s, "to_volume_grid stands twice");
-        TS_RETURN_IF_ERROR(CheckInterpolation(step.to_volume_grid().interpolation(), labelled, s));
+        TS_RETURN_IF_ERROR(CheckInterpolation(step.to_volume_grid().interpolation(), s));
         on_volume_grid = true;
         break;
       case v1::DecodeStep::kThreshold:

@@ -139,7 +139,7 @@ TEST_P(GoldenInversionTest, NearestLabelsEqualMonai) {
   std::vector<std::uint8_t> out(expected.size());
   const GridMap map = MapToVolume(volume, model);
   if (placement().UsesLoops()) {
-    ASSERT_TRUE(ResampleLabels<std::uint8_t>(labels, map, out, {2, {}}).ok());
+    ASSERT_TRUE(ResampleLabels<std::uint8_t>(labels, map, v1::INTERPOLATION_NEAREST, out, {2, {}}).ok());
   } else {
     const on_device::TensorMap tensors(map, v1::INTERPOLATION_NEAREST, placement().device);
     out = testing::LabelsOf<std::uint8_t>(

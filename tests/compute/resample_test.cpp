@@ -3,6 +3,8 @@
 #include <ATen/ops/arange.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <set>
 #include <utility>
 
 #include "compute/places.h"
@@ -220,7 +222,7 @@ TEST_P(ResampleTest, LabelsAreReadNearest) {
   for (std::size_t v = 0; v < source.size(); ++v) source[v] = static_cast<std::uint16_t>(65000 + v);
   std::vector<std::uint16_t> out(120);
   if (placement().UsesLoops()) {
-    ASSERT_TRUE(ResampleLabels<std::uint16_t>(source, map, out, {2, {}}).ok());
+    ASSERT_TRUE(ResampleLabels<std::uint16_t>(source, map, v1::INTERPOLATION_NEAREST, out, {2, {}}).ok());
   } else {
     const on_device::TensorMap tensors(map, v1::INTERPOLATION_NEAREST, placement().device);
     out = testing::LabelsOf<std::uint16_t>(
@@ -230,6 +232,30 @@ TEST_P(ResampleTest, LabelsAreReadNearest) {
   std::copy(source.begin(), source.end(), Floats(floats).begin());
   const auto expected = Resample(floats, map, v1::INTERPOLATION_NEAREST, {});
   EXPECT_TRUE(std::equal(out.begin(), out.end(), Floats(*expected).begin()));
+}
+
+// As MONAI inverts a label map that was made before its Invertd.
+TEST_P(ResampleTest, LabelsReadLinearAreCutToWholeNumbers) {
+  const auto geometry = testing::AxialGeometry({7, 6, 5}, {1, 1, 1});
+  const ModelGrid model = MakeModel(geometry, "RAS", {1.5, 1.25, 2});
+  const GridMap map = MapToVolume(geometry, model);
+  const std::array<std::int64_t, 3> size = MemorySize(model);
+  std::vector<std::uint8_t> source(static_cast<std::size_t>(size[0] * size[1] * size[2]));
+  for (std::size_t v = 0; v < source.size(); ++v) source[v] = static_cast<std::uint8_t>(v * 7 % 3);
+  std::vector<std::uint8_t> out(210);
+  if (placement().UsesLoops()) {
+    ASSERT_TRUE(ResampleLabels<std::uint8_t>(source, map, v1::INTERPOLATION_LINEAR, out, {2, {}}).ok());
+  } else {
+    const on_device::TensorMap tensors(map, v1::INTERPOLATION_LINEAR, placement().device);
+    out = testing::LabelsOf<std::uint8_t>(
+        tensors.ReadAll(testing::LabelTensor(source, size, placement().device)));
+  }
+  at::Tensor floats = at::empty({size[0], size[1], size[2]}, at::kFloat);
+  std::copy(source.begin(), source.end(), Floats(floats).begin());
+  const auto expected = Resample(floats, map, v1::INTERPOLATION_LINEAR, {});
+  EXPECT_TRUE(std::equal(out.begin(), out.end(), Floats(*expected).begin(),
+                         [](std::uint8_t label, float value) { return label == std::floor(value); }));
+  EXPECT_EQ(std::set<std::uint8_t>(out.begin(), out.end()), (std::set<std::uint8_t>{0, 1, 2}));
 }
 
 TEST_P(ResampleTest, RefusesWhatItCannotDo) {

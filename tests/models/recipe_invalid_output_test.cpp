@@ -210,6 +210,23 @@ INSTANTIATE_TEST_SUITE_P(
                            "plausibility[0].volume_ml"}),
     CaseName);
 
+TEST(LinearLabelsRecipeTest, EveryValueUpToTheHighestIsALabel) {
+  v1::Recipe recipe = *ParseRecipe(kValidRecipe);
+  recipe.mutable_network()->set_output_channels(3);
+  *recipe.add_labels() = recipe.labels(0);
+  recipe.mutable_labels(1)->set_value(2);
+  recipe.mutable_labels(1)->set_name("second");
+  recipe.mutable_decode()->SwapElements(1, 2);  // activation, arg_max, to_volume_grid LINEAR, keep_largest
+  EXPECT_TRUE(ValidateRecipe(recipe).ok()) << ValidateRecipe(recipe);
+  recipe.mutable_decode(1)->mutable_threshold()->set_above(0.5);
+  recipe.mutable_network()->set_output_channels(2);
+  EXPECT_TRUE(ValidateRecipe(recipe).ok()) << ValidateRecipe(recipe);
+  for (const std::uint32_t value : {3, 256}) {
+    recipe.mutable_labels(1)->set_value(value);
+    EXPECT_EQ(base::ValueOf(ValidateRecipe(recipe)), "decode[2].to_volume_grid.interpolation") << value;
+  }
+}
+
 TEST(OnModelGridRecipeTest, StepsBeforeToVolumeGridAndOfOtherLabelsAreValid) {
   v1::Recipe recipe = *ParseRecipe(kValidRecipe);
   Merge(recipe);  // activation, to_volume_grid, arg_max, keep_largest 1, merge 2 into 1

@@ -253,7 +253,7 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"ThresholdLabels", [](R r) { r.mutable_network()->set_output_channels(2); }, "labels"},
         Case{"PaintOrderChannel", [](R r) { r.mutable_decode(1)->mutable_threshold()->add_paint_order(1); },
              "decode[1].threshold.paint_order"},
-        Case{"LinearLabels",
+        Case{"LinearLabelsWithGaps",
              [](R r) {
                r.mutable_decode(2)->mutable_to_volume_grid()->set_interpolation(v1::INTERPOLATION_LINEAR);
              },

@@ -155,6 +155,32 @@ TEST_P(BoxRunTest, RulesOfFindingsApply) {
   EXPECT_EQ(scores([](v1::FindingRule& rule) { rule.set_label(2); }), (Logits{}));
 }
 
+TEST_P(BoxRunTest, NoBoxIsDroppedWhereTheRuleAllowsAsManyAsTheDetector) {
+  const auto geometry = AxialGeometry({48, 48, 80}, {1, 1, 1});
+  StoredVolume stored(geometry);
+  int bright = 0;
+  for (int k = 8; k < 80 && bright < 150; k += 12) {
+    for (int j = 4; j < 48 && bright < 150; j += 8) {
+      for (int i = 4; i < 48 && bright < 150; i += 8, ++bright) {
+        stored.At(i, j, k) = static_cast<std::int16_t>(101 + bright % 5);
+      }
+    }
+  }
+  ASSERT_EQ(bright, 150);
+  v1::Recipe recipe = SmallDetector();
+  v1::DetectBoxes& boxes = *recipe.mutable_decode(0)->mutable_detect_boxes();
+  boxes.set_candidates_per_level(1000);
+  boxes.set_max_boxes(300);
+  const auto findings = [&](std::uint32_t most) {
+    recipe.mutable_findings(0)->set_max_findings(most);
+    const auto outcome = Run(recipe, geometry, stored.Slices(), Bright);
+    EXPECT_TRUE(outcome.ok()) << outcome.status();
+    return outcome->result.findings.size();
+  };
+  EXPECT_EQ(findings(300), 150u);
+  EXPECT_EQ(findings(0), 100u) << "the default";
+}
+
 TEST_P(BoxRunTest, EachClassIsItsLabelAndSuppressesItsOwnBoxesOnly) {
   const auto geometry = AxialGeometry({32, 32, 32}, {1, 1, 1});
   StoredVolume stored(geometry);

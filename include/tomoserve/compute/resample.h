@@ -37,11 +37,12 @@ class SliceReader {
   bool linear_;
 };
 
-// Nearest sampling of labels: source [d0][d1][d2] of the map's input sizes into out [d0][d1][d2] of its
-// output sizes. Label: std::uint8_t or std::uint16_t. Errors: those of ParallelFor.
+// Labels: source [d0][d1][d2] of the map's input sizes into out [d0][d1][d2] of its output sizes, by NEAREST
+// or by LINEAR: between their values as between numbers, and cut to whole ones. Label: std::uint8_t or
+// std::uint16_t. Errors: those of ParallelFor.
 template <typename Label>
-absl::Status ResampleLabels(std::span<const Label> source, const GridMap& map, std::span<Label> out,
-                            const Parallel& parallel);
+absl::Status ResampleLabels(std::span<const Label> source, const GridMap& map,
+                            v1::Interpolation interpolation, std::span<Label> out, const Parallel& parallel);
 
 // Whole volume: float32 [d0][d1][d2] on the placement's device, contiguous. Where the map changes nothing,
 // `source` itself comes back. CUBIC is clipped to the range of the input, or where an axis is read by nearest

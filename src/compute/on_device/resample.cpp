@@ -49,15 +49,19 @@ at::Tensor TensorMap::Read(const at::Tensor& source, std::int64_t first, std::in
       read = read.narrow(dimension, begin, size);
       continue;
     }
-    const at::Tensor low = read.index_select(dimension, table.low.narrow(0, begin, size));
+    const auto at_indices = [&](const at::Tensor& indices) {
+      return read.index_select(dimension, indices.narrow(0, begin, size));
+    };
     if (!table.high.defined()) {
-      read = low;
+      read = at_indices(table.low);
       continue;
     }
+    // Labels are mixed as numbers, too.
+    const at::Tensor low = at_indices(table.low).to(at::kFloat);
+    const at::Tensor high = at_indices(table.high).to(at::kFloat);
     std::vector<std::int64_t> along(3 - axis, 1);
     along[0] = size;
-    read = Mix(low, read.index_select(dimension, table.high.narrow(0, begin, size)),
-               table.high_weight.narrow(0, begin, size).view(along));
+    read = Mix(low, high, table.high_weight.narrow(0, begin, size).view(along));
   }
   return read;
 }
