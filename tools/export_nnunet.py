@@ -2,12 +2,14 @@
 """Writes the folds of a trained nnU-Net v2 model as TorchScript files that `tomoctl model import` reads.
 
 usage: tools/export_nnunet.py MODEL OUT [--folds 0,1,2,3,4] [--checkpoint checkpoint_final.pth]
+                              [--postprocessing FILE]
 
 MODEL  the folder of one trained configuration, nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION, with plans.json,
        dataset.json and fold_*/; OUT gets fold_<n>.ts for each fold (all that are there, or those named).
 
 Each file is the network traced at the plans' patch size, deep supervision off, float32, with plans.json, dataset.json
-and checkpoint.json (trainer, configuration, fold, mirroring axes) as extra files. Then:
+and checkpoint.json (trainer, configuration, fold, mirroring axes) as extra files, and the postprocessing.json that
+nnU-Net's find_best_configuration wrote where it is named: it keeps the largest components of labels. Then:
 
     tomoctl model import OUT/fold_*.ts --output MODELS
 
@@ -32,7 +34,8 @@ def folds_of(model: pathlib.Path, checkpoint: str) -> list[str]:
     return sorted(fold for fold in folds if fold != "all") or folds
 
 
-def export(model: pathlib.Path, out: pathlib.Path, fold: str, checkpoint: str) -> pathlib.Path:
+def export(model: pathlib.Path, out: pathlib.Path, fold: str, checkpoint: str,
+           postprocessing: str | None) -> pathlib.Path:
     with contextlib.redirect_stdout(sys.stderr):  # nnU-Net prints as it goes
         predictor = nnUNetPredictor(device=torch.device("cpu"), perform_everything_on_device=False, allow_tqdm=False)
         predictor.initialize_from_trained_model_folder(str(model), use_folds=(fold,), checkpoint_name=checkpoint)
@@ -65,11 +68,14 @@ def export(model: pathlib.Path, out: pathlib.Path, fold: str, checkpoint: str) -
         "fold": int(fold) if fold.isdigit() else fold,
     }
     path = out / f"fold_{fold}.ts"
-    torch.jit.save(traced, str(path), _extra_files={
+    extra = {
         "plans.json": json.dumps(plans),
         "dataset.json": json.dumps(predictor.dataset_json),
         "checkpoint.json": json.dumps(about),
-    })
+    }
+    if postprocessing is not None:
+        extra["postprocessing.json"] = postprocessing
+    torch.jit.save(traced, str(path), _extra_files=extra)
     return path
 
 
@@ -79,17 +85,19 @@ def main() -> int:
     parser.add_argument("out", type=pathlib.Path)
     parser.add_argument("--folds", help="comma separated; default: all that are there")
     parser.add_argument("--checkpoint", default="checkpoint_final.pth")
+    parser.add_argument("--postprocessing", type=pathlib.Path, help="postprocessing.json of the results folder")
     options = parser.parse_args()
+    postprocessing = options.postprocessing.read_text() if options.postprocessing else None
     folds = options.folds.split(",") if options.folds else folds_of(options.model, options.checkpoint)
     if not folds:
         print(f"no fold_*/{options.checkpoint} in {options.model}", file=sys.stderr)
         return 1
     options.out.mkdir(parents=True, exist_ok=True)
     for fold in folds:
-        print(export(options.model, options.out, fold, options.checkpoint))
-    for postprocessing in options.model.glob("crossval_results_folds_*/postprocessing.json"):
-        print(f"{postprocessing.parent.name} has a postprocessing: it is no part of the export; write it as decode "
-              "steps (keep_largest) of the recipe", file=sys.stderr)
+        print(export(options.model, options.out, fold, options.checkpoint, postprocessing))
+    for found in options.model.glob("crossval_results_folds_*/postprocessing.json") if postprocessing is None else ():
+        print(f"there is a postprocessing, which is no part of the export without --postprocessing {found}",
+              file=sys.stderr)
     return 0
 
 

@@ -103,8 +103,9 @@ TEST_F(ImportBundlesTest, Prostate) {
   ASSERT_EQ(recipe.decode_size(), 5);
   EXPECT_EQ(recipe.decode(2).keep_largest().label(), 1U);
   EXPECT_EQ(recipe.decode(3).keep_largest().label(), 2U);
-  EXPECT_EQ(recipe.decode(4).to_volume_grid().interpolation(), v1::INTERPOLATION_NEAREST);
-  ASSERT_EQ(model.notes.size(), 1U) << "the bundle's own way makes values between labels";
+  EXPECT_EQ(recipe.decode(4).to_volume_grid().interpolation(), v1::INTERPOLATION_LINEAR)
+      << "the bundle's own way";
+  ASSERT_EQ(model.notes.size(), 1U) << "it makes values between labels";
   EXPECT_THAT(model.notes[0], HasSubstr("linear"));
   EXPECT_THAT(model.card, HasSubstr(model.notes[0]));
 }

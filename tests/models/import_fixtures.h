@@ -57,10 +57,12 @@ class ImportTest : public ::testing::Test {
     return MakeBundle(inference.dump(), metadata.dump());
   }
   std::string MakeNnunet(const Json& plans, const Json& dataset, const Json& checkpoint,
-                         const std::string& name = "nnunet.ts") {
-    return MakeArchive(name, {{"model/extra/plans.json", plans.dump()},
-                              {"model/extra/dataset.json", dataset.dump()},
-                              {"model/extra/checkpoint.json", checkpoint.dump()}});
+                         const std::string& name = "nnunet.ts", const Json& postprocessing = {}) {
+    std::map<std::string, std::string> members = {{"model/extra/plans.json", plans.dump()},
+                                                  {"model/extra/dataset.json", dataset.dump()},
+                                                  {"model/extra/checkpoint.json", checkpoint.dump()}};
+    if (!postprocessing.is_null()) members["model/extra/postprocessing.json"] = postprocessing.dump();
+    return MakeArchive(name, members);
   }
 
  private:

@@ -57,6 +57,37 @@ TEST_F(ImportNnunetTest, InheritsFromAnotherConfiguration) {
   EXPECT_EQ(Why(), "IMPORT_INVALID configurations.gone");
 }
 
+TEST_F(ImportNnunetTest, LargestComponentsOfItsPostprocessing) {
+  const std::string function = "remove_all_but_largest_component_from_segmentation";
+  Json postprocessing = {
+      {"input_folder", {{"mean", {{"1", 0.5}}}}},
+      {"postprocessing_fns", {function, function}},
+      {"postprocessing_kwargs", {{{"labels_or_regions", Json::array({2})}}, {{"labels_or_regions", 1}}}}};
+  const auto archive = [&] { return MakeNnunet(plans, dataset, checkpoint, "with.ts", postprocessing); };
+  const v1::Recipe recipe = MustImport({archive()}).recipe;
+  ASSERT_EQ(recipe.decode_size(), 5) << "after activation, to_volume_grid and arg_max";
+  EXPECT_EQ(recipe.decode(3).keep_largest().label(), 2U);
+  EXPECT_EQ(recipe.decode(3).keep_largest().count(), 1U);
+  EXPECT_EQ(recipe.decode(4).keep_largest().label(), 1U);
+
+  EXPECT_EQ(Refusal({archive(), MakeNnunet(plans, dataset, checkpoint)}),
+            "IMPORT_MISMATCH postprocessing.json");
+  EXPECT_EQ(Refusal({MakeNnunet(plans, dataset, checkpoint), archive()}),
+            "IMPORT_MISMATCH postprocessing.json");
+
+  Json& labels = postprocessing["postprocessing_kwargs"][0]["labels_or_regions"];
+  labels = {1, 2};
+  EXPECT_EQ(Refusal({archive()}),
+            "IMPORT_UNSUPPORTED postprocessing.postprocessing_kwargs[0].labels_or_regions");
+  labels = 3;
+  EXPECT_EQ(Refusal({archive()}), "IMPORT_INVALID postprocessing.postprocessing_kwargs[0].labels_or_regions");
+  labels = 2;
+  postprocessing["postprocessing_fns"][1] = "smooth";
+  EXPECT_EQ(Refusal({archive()}), "IMPORT_UNSUPPORTED postprocessing.postprocessing_fns[1]");
+  postprocessing["postprocessing_fns"].erase(1);
+  EXPECT_EQ(Refusal({archive()}), "IMPORT_INVALID postprocessing.postprocessing_kwargs");
+}
+
 TEST_F(ImportNnunetTest, TransposedAxes) {
   // Dimension 0 of the tensor is the reader's axis 1 (y), then z, then x.
   plans["transpose_forward"] = {1, 0, 2};

@@ -102,6 +102,7 @@ void ExpectLungNodules(const v1::Recipe& recipe) {
   EXPECT_EQ(recipe.network().output_channels(), 1U);
   EXPECT_EQ(recipe.labels(0).name(), "nodule");
   EXPECT_TRUE(recipe.findings(0).each_component());
+  EXPECT_EQ(recipe.findings(0).max_findings(), 300U) << "none of the boxes is dropped";
 }
 
 TEST(ImportReferenceTest, LungNodules) {

@@ -186,7 +186,7 @@ absl::StatusOr<Draft> DraftOfComposite(std::vector<PartDraft> parts) {
     AddNew(draft.remarks, &all.remarks);
     AddNew(draft.about.references, &all.about.references);
   }
-  AddLabels(labels, /*boxes=*/false, &recipe);  // coded by the names without a part
+  AddLabels(labels, /*boxes=*/false, &all);  // coded by the names without a part
   for (std::size_t i = 0; i < full_names.size(); ++i) {
     recipe.mutable_labels(static_cast<int>(i))->set_name(full_names[i]);
   }

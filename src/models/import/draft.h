@@ -47,8 +47,9 @@ struct NamedLabel {
   std::string name;
 };
 
-// Fills labels (coded where the name is well known), findings, flags and coverage.
-void AddLabels(const std::vector<NamedLabel>& labels, bool boxes, v1::Recipe* recipe);
+// Fills labels (coded where the name is well known), findings, flags and coverage of the draft's recipe, with
+// a note for flags that nobody has stated.
+void AddLabels(const std::vector<NamedLabel>& labels, bool boxes, Draft* draft);
 
 // Title and card of the recipe from `about`, with the notes as limitations.
 void AddCard(const About& about, const std::vector<std::string>& notes, v1::Recipe* recipe);
@@ -76,8 +77,9 @@ void TellApart(const std::vector<std::string>& names, Draft* draft);
 
 // From the extra files of one archive. Errors: IMPORT_INVALID, IMPORT_UNSUPPORTED.
 absl::StatusOr<Draft> DraftOfMonai(const Json& inference, const Json& metadata, const ImportOptions& options);
+// `postprocessing`: null where the archive has none.
 absl::StatusOr<Draft> DraftOfNnunet(const Json& plans, const Json& dataset, const Json& checkpoint,
-                                    const ImportOptions& options);
+                                    const Json& postprocessing, const ImportOptions& options);
 
 // The entry as the files describe it, before the recipe is validated.
 absl::StatusOr<ImportedModel> Compose(const std::vector<std::string>& files, const ImportOptions& options);

@@ -22,6 +22,9 @@ namespace fs = std::filesystem;
 using importer::Json;
 using Described = std::map<std::string, Json>;
 
+// Of nnU-Net, where the exporter was given one.
+constexpr char kPostprocessing[] = "postprocessing.json";
+
 constexpr std::size_t kMaxFiles = 16;
 constexpr std::size_t kMaxFilesOfParts = 28;
 
@@ -50,6 +53,11 @@ absl::StatusOr<Described> Describe(const std::string& path) {
     }
     TS_ASSIGN_OR_RETURN(described[name], importer::ParseJson(text->second, name));
   }
+  const auto postprocessing = texts.find(kPostprocessing);
+  if (nnunet && postprocessing != texts.end()) {
+    TS_ASSIGN_OR_RETURN(described[kPostprocessing],
+                        importer::ParseJson(postprocessing->second, kPostprocessing));
+  }
   return described;
 }
 
@@ -58,6 +66,10 @@ absl::Status CheckAgree(const Described& first, const Described& other, const st
   if (IsNnunet(first) != IsNnunet(other)) {
     return base::Error(absl::StatusCode::kInvalidArgument, "IMPORT_MISMATCH", file,
                        absl::StrCat(file, ": MONAI bundles and nnU-Net models do not go together"));
+  }
+  if (first.contains(kPostprocessing) != other.contains(kPostprocessing)) {
+    return base::Error(absl::StatusCode::kInvalidArgument, "IMPORT_MISMATCH", kPostprocessing,
+                       absl::StrCat(file, " differs from the first file in having ", kPostprocessing));
   }
   for (const auto& [name, json] : first) {
     Json a = json;
@@ -132,9 +144,11 @@ std::vector<std::string> EntryNames(const std::vector<Described>& all, const std
 }
 
 absl::StatusOr<importer::Draft> DraftOf(const Described& described, const ImportOptions& options) {
+  const auto found = described.find(kPostprocessing);
+  const Json postprocessing = found == described.end() ? Json() : found->second;
   return IsNnunet(described)
              ? importer::DraftOfNnunet(described.at("plans.json"), described.at("dataset.json"),
-                                       described.at("checkpoint.json"), options)
+                                       described.at("checkpoint.json"), postprocessing, options)
              : importer::DraftOfMonai(described.at("inference.json"), described.at("metadata.json"), options);
 }
 

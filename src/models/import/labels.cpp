@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <cmath>
+#include <limits>
 #include <string>
 #include <string_view>
 
@@ -13,6 +15,14 @@
 
 namespace tomoserve::models::importer {
 namespace {
+
+constexpr std::string_view kNodule = "27925004";
+constexpr std::string_view kSpleen = "78961009";
+
+constexpr double kNoduleFromMm = 6;
+constexpr double kNoduleFromScore = 0.5;
+constexpr double kSpleenAboveMl = 314;
+constexpr char kNotStated[] = ": the imported files state no flags, and the owner has to check this one.";
 
 struct Known {
   std::string_view name;  // lower case; the side first
@@ -54,7 +64,7 @@ constexpr std::array kAnatomy = {
     Known{"sacrum", "54735007", "Sacrum"},
     Known{"scapula", "79601000", "Scapula"},
     Known{"small bowel", "30315005", "Small intestine"},
-    Known{"spleen", "78961009", "Spleen"},
+    Known{"spleen", kSpleen, "Spleen"},
     Known{"stomach", "69695003", "Stomach"},
     Known{"trachea", "44567001", "Trachea"},
     Known{"bladder", "89837001", "Urinary bladder"},
@@ -65,7 +75,7 @@ constexpr std::array kAnatomy = {
 
 // Found anywhere in the name.
 constexpr std::array kAbnormal = {
-    Known{"nodule", "27925004", "Nodule"},
+    Known{"nodule", kNodule, "Nodule"},
     Known{"lesion", "52988006", "Lesion"},
     Known{"tumor", "108369006", "Neoplasm"},
     Known{"tumour", "108369006", "Neoplasm"},
@@ -132,6 +142,32 @@ void AddCodes(v1::Label* label) {
       known == nullptr ? Coded("85756007", "Tissue") : Coded(known->code, known->meaning);
 }
 
+void AddNote(const std::string& note, Draft* draft) {
+  std::vector<std::string>& notes = draft->notes;
+  if (std::find(notes.begin(), notes.end(), note) == notes.end()) notes.push_back(note);
+}
+
+// Bounds that are widely used, for what no bundle states: the owner has to check them.
+void AddAttention(const v1::Label& label, Draft* draft) {
+  const bool nodule = label.type().value() == kNodule;
+  if (!nodule && label.type().value() != kSpleen) return;
+  v1::FlagRule* flag = draft->recipe.add_flags();
+  flag->set_label(label.value());
+  flag->set_level(v1::FLAG_LEVEL_ATTENTION);
+  if (nodule) {
+    flag->mutable_mean_diameter_mm()->set_min(kNoduleFromMm);
+    flag->mutable_score()->set_min(kNoduleFromScore);
+    AddNote(absl::StrCat("A nodule with a mean diameter of at least ", kNoduleFromMm,
+                         " mm and a score of at least ", kNoduleFromScore, " raises ATTENTION", kNotStated),
+            draft);
+  } else {
+    // Ends of a range are included, and this one is not meant to be.
+    flag->mutable_volume_ml()->set_min(std::nextafter(kSpleenAboveMl, std::numeric_limits<double>::max()));
+    AddNote(absl::StrCat("A spleen of more than ", kSpleenAboveMl, " ml raises ATTENTION", kNotStated),
+            draft);
+  }
+}
+
 }  // namespace
 
 std::string FolderName(std::string_view text) {
@@ -146,7 +182,8 @@ std::string FolderName(std::string_view text) {
   return name;
 }
 
-void AddLabels(const std::vector<NamedLabel>& labels, bool boxes, v1::Recipe* recipe) {
+void AddLabels(const std::vector<NamedLabel>& labels, bool boxes, Draft* draft) {
+  v1::Recipe* const recipe = &draft->recipe;
   for (const NamedLabel& named : labels) {
     v1::Label* label = recipe->add_labels();
     label->set_value(named.value);
@@ -154,10 +191,11 @@ void AddLabels(const std::vector<NamedLabel>& labels, bool boxes, v1::Recipe* re
     AddCodes(label);
     v1::FindingRule* finding = recipe->add_findings();
     finding->set_label(named.value);
-    finding->set_each_component(boxes);
+    finding->set_each_component(boxes || label->type().value() == kNodule);
     v1::FlagRule* flag = recipe->add_flags();
     flag->set_label(named.value);
     flag->set_level(v1::FLAG_LEVEL_INFO);
+    AddAttention(*label, draft);
   }
   recipe->mutable_coverage()->mutable_not_stated()->set_because(
       "The imported files do not say which extent a scan must have: until the owner sets a rule, a run "
@@ -187,8 +225,7 @@ void AddModalities(const std::vector<std::string>& stated, v1::Input* input, Dra
                         absl::StrJoin(modalities, ", "), ".");
   }
   for (const std::string& modality : modalities) input->add_modalities(modality);
-  std::vector<std::string>& notes = draft->notes;
-  if (!note.empty() && std::find(notes.begin(), notes.end(), note) == notes.end()) notes.push_back(note);
+  if (!note.empty()) AddNote(note, draft);
 }
 
 absl::StatusOr<std::vector<std::string>> CheckModalities(const std::vector<std::string>& modalities) {

@@ -194,12 +194,22 @@ absl::Status DecodeReader::Invert(Transform* transform) {
     return absl::OkStatus();
   }
   step->set_interpolation(v1::INTERPOLATION_NEAREST);
-  if (linear && recipe_.preparation().has_spacing()) {
+  if (!linear || !recipe_.preparation().has_spacing()) return absl::OkStatus();
+  if (threshold_ && (bundle_->output_channels > 1 || !painted_.empty())) {
     bundle_->draft->notes.push_back(
-        "The bundle inverts the label map with linear interpolation, which makes values between two labels "
-        "(0.5, "
-        "1.7); here labels are resampled to the nearest, so borders differ by up to half a voxel.");
+        "The bundle inverts labels with linear interpolation before or after they are painted, which makes "
+        "values between two labels; here labels are resampled to the nearest, so borders differ by up to "
+        "half a "
+        "voxel.");
+    return absl::OkStatus();
   }
+  step->set_interpolation(v1::INTERPOLATION_LINEAR);
+  bundle_->draft->notes.push_back(
+      "The bundle inverts the label map with linear interpolation and cuts the values to whole numbers, and "
+      "so "
+      "does this recipe: labels shrink by up to a voxel, and between a label and a lower one lie those "
+      "between "
+      "them.");
   return absl::OkStatus();
 }
 
@@ -351,7 +361,7 @@ absl::Status DecodeReader::Finish(const Place& place) {
   if (bundle_->output_names.empty()) {
     bundle_->draft->notes.push_back("The bundle does not name its labels: name and code them in the recipe.");
   }
-  AddLabels(labels, false, &recipe_);
+  AddLabels(labels, false, bundle_->draft);
   return absl::OkStatus();
 }
 

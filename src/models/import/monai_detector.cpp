@@ -246,7 +246,11 @@ absl::Status DetectorReader::Labels() {
     if (name.empty()) name = absl::StrCat("class ", index);
     labels.push_back({index + 1, name});
   }
-  AddLabels(labels, true, &bundle_->draft->recipe);
+  AddLabels(labels, true, bundle_->draft);
+  // As many as the detector returns: a rule's default may be fewer.
+  for (v1::FindingRule& rule : *bundle_->draft->recipe.mutable_findings()) {
+    rule.set_max_findings(boxes_->max_boxes());
+  }
   return absl::OkStatus();
 }
 

@@ -183,7 +183,7 @@ absl::Status NnunetReader::Regions(const Json& labels) {
   recipe_.add_decode()->set_activation(v1::ACTIVATION_SIGMOID);
   recipe_.add_decode()->mutable_threshold()->set_above(0.5);
   recipe_.mutable_network()->set_output_channels(static_cast<std::uint32_t>(heads.size()));
-  AddLabels(heads, false, &recipe_);
+  AddLabels(heads, false, draft_);
   return absl::OkStatus();
 }
 
@@ -216,7 +216,47 @@ absl::Status NnunetReader::Labels() {
   }
   recipe_.add_decode()->mutable_arg_max();
   recipe_.mutable_network()->set_output_channels(static_cast<std::uint32_t>(heads.size() + 1));
-  AddLabels(heads, false, &recipe_);
+  AddLabels(heads, false, draft_);
+  return absl::OkStatus();
+}
+
+absl::Status NnunetReader::Postprocessing(const Json& postprocessing) {
+  constexpr char kFunction[] = "remove_all_but_largest_component_from_segmentation";
+  const std::string place = "postprocessing.postprocessing_";
+  const auto list = [&](const char* key) {
+    return postprocessing.contains(key) ? postprocessing[key] : Json();
+  };
+  const Json functions = list("postprocessing_fns");
+  const Json arguments = list("postprocessing_kwargs");
+  if (!functions.is_array()) return Malformed(absl::StrCat(place, "fns"), "a list is required");
+  if (!arguments.is_array() || arguments.size() != functions.size()) {
+    return Malformed(absl::StrCat(place, "kwargs"), "one for each of postprocessing_fns is required");
+  }
+  for (std::size_t i = 0; i < functions.size(); ++i) {
+    if (functions[i] != kFunction) {
+      return NotSupported(absl::StrCat(place, "fns[", i, "]"),
+                          absl::StrCat(Short(functions[i]), " is not known"));
+    }
+    const std::string of_call = absl::StrCat(place, "kwargs[", i, "]");
+    if (!arguments[i].is_object()) return Malformed(of_call, "is no object");
+    TS_RETURN_IF_ERROR(CheckKeysOf(arguments[i], of_call, {"labels_or_regions", "background_label"}));
+    if (arguments[i].value("background_label", Json(0)) != 0) {
+      return NotSupported(absl::StrCat(of_call, ".background_label"), "is another one than 0");
+    }
+    Json label = arguments[i].value("labels_or_regions", Json());
+    while (label.is_array() && label.size() == 1) label = Json(label[0]);
+    if (label.is_array()) {
+      return NotSupported(absl::StrCat(of_call, ".labels_or_regions"),
+                          "the largest component of several labels together is not supported");
+    }
+    const bool known =
+        std::any_of(recipe_.labels().begin(), recipe_.labels().end(),
+                    [&](const v1::Label& one) { return label.is_number_integer() && label == one.value(); });
+    if (!known) return Malformed(absl::StrCat(of_call, ".labels_or_regions"), "is no label of the dataset");
+    v1::KeepLargest* step = recipe_.add_decode()->mutable_keep_largest();
+    step->set_label(label.get<std::uint32_t>());
+    step->set_count(1);
+  }
   return absl::OkStatus();
 }
 
@@ -248,7 +288,7 @@ absl::Status NnunetReader::Read(bool mirroring) {
 }
 
 absl::StatusOr<Draft> DraftOfNnunet(const Json& plans, const Json& dataset, const Json& checkpoint,
-                                    const ImportOptions& options) {
+                                    const Json& postprocessing, const ImportOptions& options) {
   if (!plans.is_object()) return Malformed("plans.json", "is no object");
   if (!dataset.is_object()) return Malformed("dataset.json", "is no object");
   if (!checkpoint.is_object()) return Malformed("checkpoint.json", "is no object");
@@ -256,6 +296,7 @@ absl::StatusOr<Draft> DraftOfNnunet(const Json& plans, const Json& dataset, cons
   TS_ASSIGN_OR_RETURN(draft.modalities, CheckModalities(options.modalities));
   NnunetReader reader(plans, dataset, checkpoint, &draft);
   TS_RETURN_IF_ERROR(reader.Read(options.mirroring));
+  if (!postprocessing.is_null()) TS_RETURN_IF_ERROR(reader.Postprocessing(postprocessing));
   return draft;
 }
 

@@ -21,6 +21,8 @@ class NnunetReader {
       : plans_(plans), dataset_(dataset), checkpoint_(checkpoint), draft_(draft), recipe_(draft->recipe) {}
 
   absl::Status Read(bool mirroring);
+  // After Read: what nnU-Net's find_best_configuration found to improve the labels.
+  absl::Status Postprocessing(const Json& postprocessing);
 
  private:
   absl::Status CheckKeysOf(const Json& object, const std::string& place, const std::set<std::string>& known);
