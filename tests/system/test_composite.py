@@ -1,13 +1,12 @@
 """Composites end to end: nnU-Net models become the parts of one, which answers as they do, painted one over the other."""
 import json
-import zipfile
 
 import nibabel
 import numpy
 import pydicom
 import pytest
 from conftest import phantom, tomoctl
-from test_model_check import text_of
+from tiny_network import write_network
 
 # What is denser than a threshold in normalised values: class 1.
 CODE = """class Dense(Module):
@@ -43,18 +42,13 @@ def plans_of(name, deviation, spacing):
 
 def write_part(path, name, above_hu, deviation, spacing=4.0):
     """A TorchScript archive as tools/export_nnunet.py writes it, of a network without weights."""
-    module = b"\x80\x02c__torch__\nDense\n)\x81}(" + text_of("training") + b"\x89" + \
-        text_of("_is_full_backward_hook") + b"Nub."
     dataset = {"channel_names": {"0": "CT"}, "labels": {"background": 0, name: 1}}
     checkpoint = {"trainer_name": "nnUNetTrainer", "configuration": "3d_fullres", "fold": 0,
                   "inference_allowed_mirroring_axes": [0, 1, 2]}
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for member, data in (("data.pkl", module), ("code/__torch__.py", CODE.format(above=above_hu / deviation)),
-                             ("constants.pkl", b"\x80\x02)."), ("version", "3\n"),
-                             ("extra/plans.json", json.dumps(plans_of(name.replace(" ", "_"), deviation, spacing))),
-                             ("extra/dataset.json", json.dumps(dataset)),
-                             ("extra/checkpoint.json", json.dumps(checkpoint))):
-            archive.writestr(f"archive/{member}", data)
+    plans = plans_of(name.replace(" ", "_"), deviation, spacing)
+    write_network(path, CODE.format(above=above_hu / deviation), "Dense",
+                  {"plans.json": json.dumps(plans), "dataset.json": json.dumps(dataset),
+                   "checkpoint.json": json.dumps(checkpoint)})
     return path
 
 

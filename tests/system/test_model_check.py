@@ -3,22 +3,16 @@ import os
 import re
 import shutil
 import signal
-import struct
 import subprocess
 import time
-import zipfile
 
 import numpy
 import pytest
 from conftest import BIN, ROOT, tomoctl
+from tiny_network import HEADER, write_network
 
 # Whatever is denser than fat: class 1 in the first half of the network's first axis, class 2 in the second.
-CODE = """class Halves(Module):
-  __parameters__ = []
-  __buffers__ = []
-  training : bool
-  _is_full_backward_hook : NoneType
-  def forward(self: __torch__.Halves,
+CODE = HEADER.format(name="Halves") + """  def forward(self: __torch__.Halves,
     volume: Tensor) -> Tensor:
     dense = torch.to(torch.gt(torch.slice(volume, 1, 0, 1), 0.7), 6)
     half = torch.floordiv(torch.size(volume, 2), 2)
@@ -65,20 +59,6 @@ coverage {{ not_needed {{ because: "A test." }} }}
 {more}
 """
 SMALL = ("--size", "40", "--spacing", "7")
-
-
-def text_of(value):
-    return b"X" + struct.pack("<I", len(value)) + value.encode()
-
-
-def write_network(path, code=CODE):
-    """A TorchScript archive of a module without weights."""
-    module = b"\x80\x02c__torch__\nHalves\n)\x81}(" + text_of("training") + b"\x89" + \
-        text_of("_is_full_backward_hook") + b"Nub."
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in (("data.pkl", module), ("code/__torch__.py", code), ("constants.pkl", b"\x80\x02)."),
-                           ("version", "3\n")):
-            archive.writestr(f"archive/{name}", data)
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ import json
 import numpy
 from conftest import tomoctl
 from series_writer import Geometry, write_series
-from test_model_check import RECIPE, write_network
+from test_model_check import RECIPE
+from tiny_network import write_network
 
 # Soft tissue is class 1, what is denser class 2.
 CODE = """class Halves(Module):
