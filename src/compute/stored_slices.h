@@ -19,6 +19,11 @@ absl::Status CheckSlices(std::span<const StoredSlice> slices, const std::array<s
 void RescaleSamples(std::span<const StoredSlice> slices, std::size_t k, std::size_t columns,
                     std::size_t step_j, std::size_t step_i, std::span<float> out);
 
+// Row j of slice k of such a volume from column `first_i` on, as many values as `out` has: bit-identical to
+// those of StoredToFloat. The slices have been checked.
+void RescaleRow(std::span<const StoredSlice> slices, std::size_t k, std::size_t columns, std::size_t j,
+                std::size_t first_i, std::span<float> out);
+
 // The mix that both placements compute: a * (1 - weight) + b * weight.
 inline double Mix(double a, double b, double weight) { return a * (1 - weight) + b * weight; }
 

@@ -123,6 +123,19 @@ void ConvertSamples(const StoredSlice& slice, std::size_t columns, std::size_t s
   });
 }
 
+// Values of row j of a stored slice, from column `first_i` on.
+void ConvertRow(const StoredSlice& slice, std::size_t columns, std::size_t j, std::size_t first_i,
+                std::span<float> out) {
+  if (!slice.shift) return Convert(slice, j * columns + first_i, 1, out.data(), out.size());
+  WithType(slice.type, [&]<typename Stored>(Stored) {
+    const ShiftedSlice<Stored> shifted(slice);
+    for (std::size_t n = 0; n < out.size(); ++n) {
+      out[n] = static_cast<float>(
+          shifted.At(static_cast<std::int64_t>(first_i + n), static_cast<std::int64_t>(j)));
+    }
+  });
+}
+
 void MixInto(std::span<const float> before, std::span<const float> after, double weight, float* out) {
   for (std::size_t v = 0; v < before.size(); ++v) {
     out[v] = static_cast<float>(Mix(before[v], after[v], weight));
@@ -190,6 +203,16 @@ void RescaleSamples(std::span<const StoredSlice> slices, std::size_t k, std::siz
   std::vector<float> before(out.size());
   ConvertSamples(slices[slice.between->before], columns, step_j, step_i, before);
   ConvertSamples(slices[slice.between->after], columns, step_j, step_i, out);
+  MixInto(before, out, slice.between->weight, out.data());
+}
+
+void RescaleRow(std::span<const StoredSlice> slices, std::size_t k, std::size_t columns, std::size_t j,
+                std::size_t first_i, std::span<float> out) {
+  const StoredSlice& slice = slices[k];
+  if (!slice.between) return ConvertRow(slice, columns, j, first_i, out);
+  std::vector<float> before(out.size());
+  ConvertRow(slices[slice.between->before], columns, j, first_i, before);
+  ConvertRow(slices[slice.between->after], columns, j, first_i, out);
   MixInto(before, out, slice.between->weight, out.data());
 }
 
