@@ -57,12 +57,21 @@ std::uint32_t AcquiredSlice(const series::Volume& volume, std::uint32_t k) {
 }
 
 // The worker knows neither the patient nor the slices' names.
-void NameFinding(const ResultContext& context, const std::vector<std::string>& limitations,
-                 v1::Finding& finding) {
+void NameFinding(const ResultContext& context, const ipc::v1::RunDone& done,
+                 const std::vector<std::string>& limitations, v1::Finding& finding) {
   for (const v1::Label& label : context.model.recipe.labels()) {
     if (label.value() == finding.label_value()) finding.set_label(label.name());
+    for (v1::Distance& distance : *finding.mutable_distances()) {
+      if (distance.to_label() == label.value()) distance.set_label(label.name());
+    }
   }
   finding.clear_compared_to();
+  finding.set_laterality(findings::LateralityOf(context.model.recipe, done, finding));
+  finding.clear_anatomic_site();
+  for (const v1::FindingRule& rule : context.model.recipe.findings()) {
+    const bool of_finding = rule.label() == finding.label_value();
+    if (of_finding && rule.has_anatomic_site()) *finding.mutable_anatomic_site() = rule.anatomic_site();
+  }
   const series::Selection& selection = context.input.selection;
   const series::Volume& volume = *selection.volumes[std::size_t{finding.time_point()} * selection.channels];
   finding.set_key_slice_k(AcquiredSlice(volume, finding.key_slice_k()));
@@ -157,7 +166,12 @@ absl::StatusOr<RunResult> FinishRun(const ResultContext& context, const Prepared
   }
   if (implausible) limitations.push_back(absl::StrCat("HU_IMPLAUSIBLE(", *implausible, ")"));
   std::vector<v1::Finding> findings(done.findings().begin(), done.findings().end());
-  for (v1::Finding& finding : findings) NameFinding(context, limitations, finding);
+  for (v1::Finding& finding : findings) {
+    NameFinding(context, done, limitations, finding);
+    if (!implausible) continue;
+    finding.clear_mean_hu();
+    finding.clear_standard_deviation_hu();
+  }
   std::stable_sort(findings.begin(), findings.end(),
                    [](const v1::Finding& a, const v1::Finding& b) { return a.score() > b.score(); });
   v1::Coverage coverage =

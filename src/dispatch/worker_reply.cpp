@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <string_view>
 
@@ -10,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "dispatch/instance_rules.h"
 #include "tomoserve/base/status.h"
+#include "tomoserve/base/stored_type.h"
 #include "tomoserve/models/recipe.h"
 #include "tomoserve/volume/run_bytes.h"
 
@@ -56,16 +58,88 @@ bool IsFinite(const v1::PointLps& point) {
   return std::isfinite(point.x_mm()) && std::isfinite(point.y_mm()) && std::isfinite(point.z_mm());
 }
 
+const v1::FindingRule* RuleOf(const v1::Recipe& recipe, const v1::Finding& finding) {
+  for (const v1::FindingRule& rule : recipe.findings()) {
+    if (rule.label() == finding.label_value()) return &rule;
+  }
+  return nullptr;
+}
+
 // Objects of the model grid, whose size the front does not know, may have more voxels than the volume.
 bool IsOnModelGrid(const v1::Recipe& recipe, const v1::Finding& finding) {
-  return std::any_of(recipe.findings().begin(), recipe.findings().end(), [&](const v1::FindingRule& rule) {
-    return rule.label() == finding.label_value() && rule.on_model_grid();
-  });
+  const v1::FindingRule* const rule = RuleOf(recipe, finding);
+  return rule != nullptr && rule->on_model_grid();
+}
+
+// The least and the greatest value that a run's stored types and factors can give.
+std::array<double, 2> StoredRange(const ipc::v1::StartRun& start) {
+  std::array<double, 2> range{std::numeric_limits<double>::infinity(),
+                              -std::numeric_limits<double>::infinity()};
+  for (const ipc::v1::Slice& slice : start.slices()) {
+    if (slice.has_between()) continue;
+    const auto bits = static_cast<int>(base::BytesOf(slice.stored_type()) * 8);
+    const bool is_signed = slice.stored_type() == ipc::v1::STORED_TYPE_I8 ||
+                           slice.stored_type() == ipc::v1::STORED_TYPE_I16 ||
+                           slice.stored_type() == ipc::v1::STORED_TYPE_I32;
+    const double low = is_signed ? -std::ldexp(1, bits - 1) : 0;
+    const double high = std::ldexp(1, is_signed ? bits - 1 : bits) - 1;
+    for (const double stored : {low, high}) {
+      const double value = stored * slice.slope() + slice.intercept();
+      range[0] = std::min(range[0], value);
+      range[1] = std::max(range[1], value);
+    }
+  }
+  return range;
+}
+
+// Values are rounded to float32 before they are added.
+bool IsWithin(const v1::Measurement& measurement, double low, double high) {
+  const double rounding = 1e-6 * std::max(std::abs(low), std::abs(high));
+  return measurement.value() >= low - rounding && measurement.value() <= high + rounding &&
+         IsFiniteAndPositive(measurement.uncertainty()) && measurement.method().size() <= kLongestText;
+}
+
+// Both or neither, of voxels, where Hounsfield units are said to be.
+absl::Status CheckMeanHu(const v1::Recipe& recipe, const ipc::v1::StartRun& start,
+                         const v1::Finding& finding) {
+  if (!finding.has_mean_hu() && !finding.has_standard_deviation_hu()) return absl::OkStatus();
+  const bool measurable = start.hounsfield_channels_size() > 0 && models::DetectorOf(recipe) == nullptr;
+  const auto [low, high] = StoredRange(start);
+  if (!measurable || !finding.has_mean_hu() || !IsWithin(finding.mean_hu(), low, high))
+    return Lie("findings.mean_hu");
+  if (!finding.has_standard_deviation_hu() ||
+      !IsWithin(finding.standard_deviation_hu(), 0, (high - low) / 2) ||
+      finding.standard_deviation_hu().value() < 0) {
+    return Lie("findings.standard_deviation_hu");
+  }
+  return absl::OkStatus();
+}
+
+// To labels of the finding's rule, in its order, none farther than the grid is long.
+absl::Status CheckDistances(const v1::Recipe& recipe, const volume::Geometry& grid,
+                            const v1::Finding& finding) {
+  const v1::FindingRule* const rule = RuleOf(recipe, finding);
+  double longest_mm = 0;
+  for (std::size_t axis = 0; axis < 3; ++axis) {
+    longest_mm += (grid.size_ijk()[axis] + 2 * kMarginVoxels) * grid.spacing_mm()[axis];
+  }
+  int next = 0;
+  for (const v1::Distance& distance : finding.distances()) {
+    while (rule != nullptr && next < rule->distance_to_size() &&
+           rule->distance_to(next) != distance.to_label()) {
+      ++next;
+    }
+    if (rule == nullptr || next++ == rule->distance_to_size()) return Lie("findings.distances.to_label");
+    if (!IsPlausible(distance.mm()) || distance.mm().value() > longest_mm)
+      return Lie("findings.distances.mm");
+    if (distance.label().size() > kLongestText) return Lie("findings.distances.label");
+  }
+  return absl::OkStatus();
 }
 
 absl::Status CheckFinding(const v1::Recipe& recipe, const std::set<std::uint32_t>& values,
-                          const volume::Geometry& grid, std::uint32_t time_points,
-                          const v1::Finding& finding) {
+                          const volume::Geometry& grid, const ipc::v1::StartRun& start,
+                          std::uint32_t time_points, const v1::Finding& finding) {
   if (finding.label_value() == 0 || !values.contains(finding.label_value()))
     return Lie("findings.label_value");
   if (finding.time_point() >= time_points) return Lie("findings.time_point");
@@ -94,7 +168,8 @@ absl::Status CheckFinding(const v1::Recipe& recipe, const std::set<std::uint32_t
       !std::all_of(finding.limitations().begin(), finding.limitations().end(), is_short)) {
     return Lie("findings.limitations");
   }
-  return absl::OkStatus();
+  TS_RETURN_IF_ERROR(CheckMeanHu(recipe, start, finding));
+  return CheckDistances(recipe, grid, finding);
 }
 
 absl::Status CheckExtent(const volume::Geometry& grid, const ipc::v1::LabelExtent& extent,
@@ -177,7 +252,7 @@ absl::Status CheckRunDone(const v1::Recipe& recipe, const volume::Geometry& grid
   if (static_cast<std::uint64_t>(done.findings_size()) > most * time_points) return Lie("findings");
   const std::set<std::uint32_t> values = LabelValues(recipe);
   for (const v1::Finding& finding : done.findings())
-    TS_RETURN_IF_ERROR(CheckFinding(recipe, values, grid, time_points, finding));
+    TS_RETURN_IF_ERROR(CheckFinding(recipe, values, grid, start, time_points, finding));
   TS_RETURN_IF_ERROR(CheckLabels(values, grid, time_points, done));
   // Boxes have no label map; labels without one would be DONE and nowhere to be seen.
   const bool boxes = models::DetectorOf(recipe) != nullptr;

@@ -17,7 +17,8 @@ namespace tomoserve::dispatch {
 // finite numbers, places inside the grid, each stage once and no longer than a week, as many windows as the
 // run's progress spoke of (`windows_total`; 0: there was none) and as any run may have, Hounsfield counts
 // where they were asked for and only there, of no more values than are stored and parts no larger than what
-// they are part of. Errors: kInvalidArgument WORKER_LIED (value: the field).
+// they are part of; mean values within what the stored types can give, and where Hounsfield units were asked
+// for; distances to labels that the rule names. Errors: kInvalidArgument WORKER_LIED (value: the field).
 absl::Status CheckRunDone(const v1::Recipe& recipe, const volume::Geometry& grid,
                           const ipc::v1::StartRun& start, const ipc::v1::RunDone& done,
                           std::uint32_t windows_total);

@@ -49,6 +49,27 @@ Json CoverageJson(const v1::Coverage& coverage) {
       {"reasons", ReasonsJson(coverage.reasons())}};
 }
 
+// Null for what was not measured.
+Json ValueJson(bool measured, const v1::Measurement& measurement) {
+  return measured ? Json(measurement.value()) : Json(nullptr);
+}
+
+Json DistancesJson(const v1::Finding& finding) {
+  Json list = Json::array();
+  for (const v1::Distance& distance : finding.distances()) {
+    list.push_back({{"toLabel", distance.label()},
+                    {"toLabelValue", distance.to_label()},
+                    {"distanceMm", distance.mm().value()}});
+  }
+  return list;
+}
+
+Json SiteJson(const v1::Finding& finding) {
+  if (!finding.has_anatomic_site()) return nullptr;
+  const v1::Code& site = finding.anatomic_site();
+  return {{"value", site.value()}, {"scheme", site.scheme()}, {"meaning", site.meaning()}};
+}
+
 Json FindingJson(const v1::Finding& finding) {
   Json limitations = Json::array();
   for (const std::string& limitation : finding.limitations()) limitations.push_back(limitation);
@@ -68,7 +89,12 @@ Json FindingJson(const v1::Finding& finding) {
       {"meanDiameterMm", finding.mean_diameter_mm().value()},
       {"volumeMl", finding.volume_ml().value()},
       {"voxels", finding.voxels()},
+      {"meanHu", ValueJson(finding.has_mean_hu(), finding.mean_hu())},
+      {"standardDeviationHu",
+       ValueJson(finding.has_standard_deviation_hu(), finding.standard_deviation_hu())},
+      {"distances", DistancesJson(finding)},
       {"laterality", NameOf(&v1::Laterality_Name<v1::Laterality>, "LATERALITY_", finding.laterality())},
+      {"anatomicSite", SiteJson(finding)},
       {"keySopInstanceUid", finding.key_sop_instance_uid()},
       {"keySliceK", finding.key_slice_k()},
       {"timePoint", finding.time_point()},

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "models/recipe_checks.h"
+#include "tomoserve/models/laterality.h"
 #include "tomoserve/models/recipe.h"
 
 namespace tomoserve::models {
@@ -11,6 +12,7 @@ namespace {
 
 constexpr double kMaxMm = 10000;
 constexpr double kMaxMl = 1e6;
+constexpr double kMaxHu = 1e6;
 constexpr std::uint32_t kMaxFindings = 1000;
 
 // Code Value and Coding Scheme are SH (16 characters), Code Meaning is LO (64), PS3.5 section 6.2; neither
@@ -36,6 +38,91 @@ bool Changes(const v1::DecodeStep& step, std::uint32_t label) {
   const auto& from = step.merge_labels().from();
   return step.has_merge_labels() &&
          (step.merge_labels().into() == label || std::find(from.begin(), from.end(), label) != from.end());
+}
+
+// Only labels of a label map have a place and voxels.
+absl::Status CheckHasVoxels(const v1::Recipe& recipe, const std::string& path) {
+  return DetectorOf(recipe) == nullptr ? absl::OkStatus() : Invalid(path, "boxes have no label volume");
+}
+
+absl::Status CheckLaterality(const v1::Recipe& recipe, const std::string& path, const v1::FindingRule& rule) {
+  const v1::LateralityRule& laterality = rule.laterality();
+  switch (laterality.rule_case()) {
+    case v1::LateralityRule::kOfLabel:
+      for (const v1::Label& label : recipe.labels()) {
+        if (label.value() != rule.label() || LateralityOfLabel(label) != v1::LATERALITY_UNSPECIFIED) continue;
+        return Invalid(path + ".of_label",
+                       "neither the label's name nor its type's meaning says one of left and right");
+      }
+      return absl::OkStatus();
+    case v1::LateralityRule::kOfMidplane: {
+      const v1::SideOfMidplane& midplane = laterality.of_midplane();
+      TS_RETURN_IF_ERROR(CheckHasVoxels(recipe, path + ".of_midplane"));
+      TS_RETURN_IF_ERROR(CheckKept(recipe, path + ".of_midplane.label", midplane.label()));
+      if (midplane.label() == rule.label())
+        return Invalid(path + ".of_midplane.label", "is the finding's own label");
+      if (midplane.margin_mm() < 0 || midplane.margin_mm() > kMaxMm)
+        return Invalid(path + ".of_midplane.margin_mm", "from 0 to 10000");
+      return absl::OkStatus();
+    }
+    case v1::LateralityRule::RULE_NOT_SET:
+      break;
+  }
+  return Invalid(path, "of_label or of_midplane is required");
+}
+
+absl::Status CheckDistances(const v1::Recipe& recipe, int index, const v1::FindingRule& rule) {
+  std::set<std::uint32_t> seen;
+  for (int n = 0; n < rule.distance_to_size(); ++n) {
+    const std::string path = absl::StrCat(Path("findings", index, "distance_to"), "[", n, "]");
+    const std::uint32_t label = rule.distance_to(n);
+    TS_RETURN_IF_ERROR(CheckHasVoxels(recipe, path));
+    TS_RETURN_IF_ERROR(CheckKept(recipe, path, label));
+    if (label == rule.label()) return Invalid(path, "is the finding's own label");
+    if (!seen.insert(label).second) return Invalid(path, "stands twice");
+    if (rule.on_model_grid() && !IsWholeOnModelGrid(recipe, label)) {
+      return Invalid(path,
+                     "with on_model_grid the label is made before to_volume_grid, and no step after it "
+                     "changes the label");
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckBounds(const std::string& path, const v1::DoubleRange& range, double lowest,
+                         double highest) {
+  if (!range.has_min() && !range.has_max()) return Invalid(path, "min or max is required");
+  return CheckRange(path, range, lowest, highest);
+}
+
+// What a finding of `rule` may lack.
+absl::Status CheckFlagMeasures(const v1::Recipe& recipe, int index, const v1::FlagRule& flag,
+                               const v1::FindingRule& rule) {
+  const auto path = [index](std::string_view field) { return Path("flags", index, field); };
+  if (flag.has_mean_hu()) {
+    TS_RETURN_IF_ERROR(CheckHasVoxels(recipe, path("mean_hu")));
+    const bool ct = std::any_of(recipe.inputs().begin(), recipe.inputs().end(), [](const v1::Input& input) {
+      return std::all_of(input.modalities().begin(), input.modalities().end(),
+                         [](const std::string& modality) { return modality == "CT"; });
+    });
+    if (!ct)
+      return Invalid(path("mean_hu"), "an input of CT alone is required: only CT has Hounsfield units");
+    TS_RETURN_IF_ERROR(CheckBounds(path("mean_hu"), flag.mean_hu(), -kMaxHu, kMaxHu));
+  }
+  const auto& measured = rule.distance_to();
+  for (int n = 0; n < flag.distances_size(); ++n) {
+    const v1::DistanceBound& bound = flag.distances(n);
+    const std::string at = absl::StrCat(path("distances"), "[", n, "]");
+    if (std::find(measured.begin(), measured.end(), bound.to_label()) == measured.end()) {
+      return Invalid(at + ".to_label", "distance_to of the label's rule of findings does not name it");
+    }
+    TS_RETURN_IF_ERROR(CheckBounds(at + ".mm", bound.mm(), 0, kMaxMm));
+  }
+  if (flag.side() == v1::TOWARDS_UNSPECIFIED) return absl::OkStatus();
+  if (flag.side() != v1::TOWARDS_LEFT && flag.side() != v1::TOWARDS_RIGHT)
+    return Invalid(path("side"), "TOWARDS_RIGHT or TOWARDS_LEFT");
+  if (!rule.has_laterality()) return Invalid(path("side"), "the label's rule of findings has no laterality");
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -106,6 +193,9 @@ absl::Status CheckFindings(const v1::Recipe& recipe) {
       return Invalid(path("on_model_grid"),
                      "the label is made before to_volume_grid, and no step after it changes the label");
     }
+    if (rule.has_laterality()) TS_RETURN_IF_ERROR(CheckLaterality(recipe, path("laterality"), rule));
+    if (rule.has_anatomic_site()) TS_RETURN_IF_ERROR(CheckCode(path("anatomic_site"), rule.anatomic_site()));
+    TS_RETURN_IF_ERROR(CheckDistances(recipe, i, rule));
   }
   return absl::OkStatus();
 }
@@ -119,14 +209,17 @@ absl::Status CheckFlags(const v1::Recipe& recipe) {
     const v1::FlagRule& rule = recipe.flags(i);
     const auto path = [i](std::string_view field) { return Path("flags", i, field); };
     TS_RETURN_IF_ERROR(CheckKnown(recipe, path("label"), rule.label()));
-    bool found = false;
-    for (const v1::FindingRule& finding : recipe.findings()) found = found || finding.label() == rule.label();
-    if (!found) return Invalid(path("label"), "no rule of findings makes findings of this label");
+    const auto finding =
+        std::find_if(recipe.findings().begin(), recipe.findings().end(),
+                     [&](const v1::FindingRule& known) { return known.label() == rule.label(); });
+    if (finding == recipe.findings().end())
+      return Invalid(path("label"), "no rule of findings makes findings of this label");
     if (rule.level() == v1::FLAG_LEVEL_UNSPECIFIED) return Invalid(path("level"), "is required");
     TS_RETURN_IF_ERROR(CheckRange(path("longest_diameter_mm"), rule.longest_diameter_mm(), 0, kMaxMm));
     TS_RETURN_IF_ERROR(CheckRange(path("mean_diameter_mm"), rule.mean_diameter_mm(), 0, kMaxMm));
     TS_RETURN_IF_ERROR(CheckRange(path("volume_ml"), rule.volume_ml(), 0, kMaxMl));
     TS_RETURN_IF_ERROR(CheckRange(path("score"), rule.score(), 0, 1e9));
+    TS_RETURN_IF_ERROR(CheckFlagMeasures(recipe, i, rule, *finding));
   }
   return absl::OkStatus();
 }

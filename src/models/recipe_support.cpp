@@ -38,6 +38,11 @@ absl::Status CheckSupported(const v1::Recipe& recipe) {
     // Its labels end where the region does: what is cut off has another centre and volume.
     return Unsupported("plausibility", "with a region it is not supported");
   }
+  for (int i = 0; i < recipe.findings_size(); ++i) {
+    if (!recipe.has_region() || !recipe.findings(i).laterality().has_of_midplane()) continue;
+    // The same: what is cut off has another middle.
+    return Unsupported(Path("findings", i, "laterality.of_midplane"), "with a region it is not supported");
+  }
   const v1::Preparation& preparation = recipe.preparation();
   if (preparation.spacing().interpolation() == v1::INTERPOLATION_CUBIC &&
       preparation.spacing().rule() != v1::SPACING_RULE_NNUNET) {

@@ -3,10 +3,9 @@
 #include <algorithm>
 #include <limits>
 #include <span>
-#include <string>
-#include <tuple>
 
 #include "pipeline/decode_rules.h"
+#include "pipeline/object_measures.h"
 #include "tomoserve/base/status.h"
 #include "tomoserve/compute/measure.h"
 
@@ -37,10 +36,7 @@ std::vector<Object> ObjectsOf(const v1::FindingRule& rule, const compute::Compon
   }
   for (Object& object : objects) {
     if (rule.each_component()) continue;
-    std::sort(object.own_runs.begin(), object.own_runs.end(),
-              [](const compute::RowRun& a, const compute::RowRun& b) {
-                return std::tie(a.k, a.j, a.first_i) < std::tie(b.k, b.j, b.first_i);
-              });
+    SortRuns(object.own_runs);
     object.runs = object.own_runs;
   }
   return objects;
@@ -85,63 +81,10 @@ absl::Status Score(const v1::FindingRule& rule, std::span<const std::int64_t> ch
   return absl::OkStatus();
 }
 
-void Set(double value, const char* method, double uncertainty, v1::Measurement& measurement) {
-  measurement.set_value(value);
-  measurement.set_method(method);
-  measurement.set_uncertainty(uncertainty);
-}
-
-void SetDiameters(const compute::Diameters& diameters, const volume::Geometry& geometry,
-                  v1::Finding& finding) {
-  const double pixel = compute::PixelDiagonalMm(geometry);
-  Set(diameters.long_axis_mm, "farthest voxel centres of one slice", pixel, *finding.mutable_long_axis_mm());
-  Set(diameters.short_axis_mm, "width of the voxel centres across the long axis, same slice", pixel,
-      *finding.mutable_short_axis_mm());
-  Set((diameters.long_axis_mm + diameters.short_axis_mm) / 2, "mean of long and short axis", pixel,
-      *finding.mutable_mean_diameter_mm());
-  Set(diameters.longest_3d_mm, "farthest voxel centres", compute::VoxelDiagonalMm(geometry),
-      *finding.mutable_longest_diameter_3d_mm());
-}
-
-void SetLimitations(const Object& object, const compute::Extent& extent, const ObjectPlaces& places,
-                    v1::Finding& finding) {
-  const auto any = [&](auto holds) { return std::any_of(object.runs.begin(), object.runs.end(), holds); };
-  if (places.TouchesVolumeEdge(extent) ||
-      any([&](const compute::RowRun& run) { return places.IsAtStoredEdge(run); })) {
-    finding.add_limitations("TOUCHES_VOLUME_EDGE");
-  }
-  if (any([&](const compute::RowRun& run) { return places.IsOnInterpolatedSlice(run); })) {
-    finding.add_limitations("SYNTHETIC_SLICE");
-  }
-}
-
-template <typename Label>
-void SetExtent(const Object& object, const LabelledGrid<Label>& grid, v1::Finding& finding) {
-  const volume::Geometry& geometry = grid.geometry;
-  const compute::Extent extent = compute::MeasureExtent(object.runs, geometry);
-  *finding.mutable_centre_lps() = volume::ToProto(extent.centroid_lps);
-  *finding.mutable_box_lps()->mutable_min() = volume::ToProto(extent.box_min_lps);
-  *finding.mutable_box_lps()->mutable_max() = volume::ToProto(extent.box_max_lps);
-  for (const double extent_mm : extent.extent_mm) finding.add_extent_mm(extent_mm);
-  const auto surface = static_cast<double>(compute::CountSurfaceVoxels<Label>(object.runs, grid.labels));
-  Set(static_cast<double>(extent.voxels) * geometry.voxel_volume_ml(), "voxels times voxel volume",
-      surface / 2 * geometry.voxel_volume_ml(), *finding.mutable_volume_ml());
-  finding.set_key_slice_k(static_cast<std::uint32_t>(grid.places.NearestSlice(extent.key_slice_k)));
-  finding.set_voxels(extent.voxels);
-  SetLimitations(object, extent, grid.places, finding);
-}
-
-std::string NameOf(const v1::Recipe& recipe, std::uint32_t value) {
-  for (const v1::Label& label : recipe.labels()) {
-    if (label.value() == value) return label.name();
-  }
-  return "";
-}
-
 template <typename Label>
 absl::Status AddFindings(const v1::Recipe& recipe, const v1::FindingRule& rule,
-                         const LabelledGrid<Label>& grid, const compute::Parallel& parallel,
-                         std::vector<v1::Finding>& findings) {
+                         const LabelledGrid<Label>& grid, const std::optional<HounsfieldValues>& hounsfield,
+                         const compute::Parallel& parallel, std::vector<v1::Finding>& findings) {
   const volume::Geometry& geometry = grid.geometry;
   const std::vector<std::int64_t> channels = ScoreChannelsOf(recipe, rule.label());
   if (channels.empty()) return absl::OkStatus();  // no step makes this label
@@ -157,6 +100,7 @@ absl::Status AddFindings(const v1::Recipe& recipe, const v1::FindingRule& rule,
   std::stable_sort(objects.begin(), objects.end(), [](const Object& a, const Object& b) {
     return a.score != b.score ? a.score > b.score : a.voxels > b.voxels;
   });
+  const LabelDistances distances(recipe, rule, grid.components, geometry);
   const std::uint32_t most = rule.max_findings() == 0 ? kDefaultMaxFindings : rule.max_findings();
   std::uint32_t made = 0;
   for (const Object& object : objects) {
@@ -169,8 +113,11 @@ absl::Status AddFindings(const v1::Recipe& recipe, const v1::FindingRule& rule,
     finding.set_label(NameOf(recipe, rule.label()));
     finding.set_score(object.score);
     finding.set_calibration(v1::CALIBRATION_UNCALIBRATED);
-    SetExtent<Label>(object, grid, finding);
+    SetExtent<Label>(object.runs, grid, finding);
     SetDiameters(diameters, geometry, finding);
+    if (hounsfield)
+      TS_RETURN_IF_ERROR(SetHounsfield(object.runs, grid.places, *hounsfield, parallel, finding));
+    distances.Set(object.runs, finding);
     findings.push_back(std::move(finding));
     ++made;
   }
@@ -218,11 +165,12 @@ template <typename Label>
 absl::StatusOr<std::vector<v1::Finding>> ObjectFindings(const v1::Recipe& recipe,
                                                         const LabelledGrid<Label>& on_volume,
                                                         const LabelledGrid<Label>* on_model,
+                                                        const std::optional<HounsfieldValues>& hounsfield,
                                                         const compute::Parallel& parallel) {
   std::vector<v1::Finding> findings;
   for (const v1::FindingRule& rule : recipe.findings()) {
     const LabelledGrid<Label>& grid = rule.on_model_grid() ? *on_model : on_volume;
-    TS_RETURN_IF_ERROR(AddFindings<Label>(recipe, rule, grid, parallel, findings));
+    TS_RETURN_IF_ERROR(AddFindings<Label>(recipe, rule, grid, hounsfield, parallel, findings));
   }
   std::stable_sort(findings.begin(), findings.end(),
                    [](const v1::Finding& a, const v1::Finding& b) { return a.score() > b.score(); });
@@ -231,9 +179,9 @@ absl::StatusOr<std::vector<v1::Finding>> ObjectFindings(const v1::Recipe& recipe
 
 template absl::StatusOr<std::vector<v1::Finding>> ObjectFindings<std::uint8_t>(
     const v1::Recipe&, const LabelledGrid<std::uint8_t>&, const LabelledGrid<std::uint8_t>*,
-    const compute::Parallel&);
+    const std::optional<HounsfieldValues>&, const compute::Parallel&);
 template absl::StatusOr<std::vector<v1::Finding>> ObjectFindings<std::uint16_t>(
     const v1::Recipe&, const LabelledGrid<std::uint16_t>&, const LabelledGrid<std::uint16_t>*,
-    const compute::Parallel&);
+    const std::optional<HounsfieldValues>&, const compute::Parallel&);
 
 }  // namespace tomoserve::pipeline

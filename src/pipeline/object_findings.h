@@ -1,11 +1,13 @@
 // From labels to findings.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "pipeline/labelled_grid.h"
+#include "pipeline/object_measures.h"
 #include "tomoserve/compute/components.h"
 #include "tomoserve/compute/parallel.h"
 #include "tomoserve/compute/stored_area.h"
@@ -28,11 +30,13 @@ std::vector<ipc::v1::LabelExtent> LabelExtents(const v1::Recipe& recipe, const v
 // the mean score of the label's channel (the highest where labels are merged) at the finding's voxels. The
 // key slice is one of the volume. Laterality stays unspecified. Limitations: TOUCHES_VOLUME_EDGE (an end of
 // the volume, or the edge of a stored image), SYNTHETIC_SLICE (a voxel lies on an interpolated slice).
+// `hounsfield`: where there are values in Hounsfield units.
 // Errors: OUT_OF_MEMORY, CANCELLED.
 template <typename Label>
 absl::StatusOr<std::vector<v1::Finding>> ObjectFindings(const v1::Recipe& recipe,
                                                         const LabelledGrid<Label>& on_volume,
                                                         const LabelledGrid<Label>* on_model,
+                                                        const std::optional<HounsfieldValues>& hounsfield,
                                                         const compute::Parallel& parallel);
 
 }  // namespace tomoserve::pipeline

@@ -30,17 +30,19 @@ ObjectPlaces::ObjectPlaces(const RunPlan& plan, std::span<const compute::StoredA
                           first + plan.box.size_ijk[axis] == std::int64_t{plan.volume.size_ijk()[axis]}};
     if (plan.grid.reorientation.flip[model_axis]) std::swap(places.volume_ends[0], places.volume_ends[1]);
   }
-  for (const std::int32_t nearest : to_model[0].nearest) {
-    nearest_slice_.push_back(std::int64_t{plan.box.first_ijk[2]} + nearest);
+  for (std::size_t axis = 0; axis < 3; ++axis) {
+    for (const std::int32_t nearest : to_model[2 - axis].nearest) {
+      nearest_[axis].push_back(static_cast<std::int32_t>(plan.box.first_ijk[axis]) + nearest);
+    }
   }
 }
 
 std::int64_t ObjectPlaces::NearestSlice(std::int64_t k) const {
-  return nearest_slice_.empty() ? k : nearest_slice_[static_cast<std::size_t>(k)];
+  return nearest_[2].empty() ? k : std::int64_t{nearest_[2][static_cast<std::size_t>(k)]};
 }
 
 bool ObjectPlaces::TouchesVolumeEdge(const compute::Extent& extent) const {
-  if (nearest_slice_.empty()) return extent.touches_volume_edge;
+  if (nearest_[2].empty()) return extent.touches_volume_edge;
   for (std::size_t axis = 0; axis < 3; ++axis) {
     const Axis& places = axes_[axis];
     const bool first = extent.first_ijk[axis] == 0;

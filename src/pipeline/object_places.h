@@ -8,6 +8,7 @@
 
 #include "tomoserve/compute/components.h"
 #include "tomoserve/compute/measure.h"
+#include "tomoserve/compute/object_values.h"
 #include "tomoserve/compute/stored_area.h"
 #include "tomoserve/pipeline/run_plan.h"
 
@@ -23,6 +24,9 @@ class ObjectPlaces {
 
   // The slice of the volume that slice k is nearest to.
   std::int64_t NearestSlice(std::int64_t k) const;
+
+  // The volume's voxel that each voxel is nearest to, by axis; empty: the same grid.
+  const compute::NearestVoxels& nearest() const { return nearest_; }
 
   // Whether an object of this extent reaches a face of the volume: of the model grid one that is the
   // volume's, not where a crop ends.
@@ -46,8 +50,8 @@ class ObjectPlaces {
   Range Of(std::size_t axis, std::int64_t at) const;
 
   std::span<const compute::StoredArea> areas_;
-  std::array<Axis, 3> axes_;                 // i, j, k
-  std::vector<std::int64_t> nearest_slice_;  // empty: the same grid
+  std::array<Axis, 3> axes_;  // i, j, k
+  compute::NearestVoxels nearest_;
 };
 
 }  // namespace tomoserve::pipeline

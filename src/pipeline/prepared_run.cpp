@@ -265,7 +265,8 @@ absl::Status PreparedRun::Fold(std::uint32_t window, Outputs outputs) {
   });
 }
 
-absl::StatusOr<RunResult> PreparedRun::Finish(std::span<std::byte> label_map, std::uint32_t bytes_per_voxel) {
+absl::StatusOr<RunResult> PreparedRun::Finish(std::span<std::byte> label_map, std::uint32_t bytes_per_voxel,
+                                              const std::optional<HounsfieldInput>& hounsfield) {
   if (folded_ != windows() || !(sums_.defined() || pieces_ || maps_ || painted_))
     return FoldOrder("the run is not complete, or finished already");
   const bool known = bytes_per_voxel == 1 || bytes_per_voxel == 2;
@@ -279,9 +280,9 @@ absl::StatusOr<RunResult> PreparedRun::Finish(std::span<std::byte> label_map, st
     TS_RETURN_IF_ERROR(CheckAllFinite());
     if (maps_) return FinishBoxes();
     if (bytes_per_voxel == 1) {
-      return FinishAs<std::uint8_t>({reinterpret_cast<std::uint8_t*>(label_map.data()), voxels});
+      return FinishAs<std::uint8_t>({reinterpret_cast<std::uint8_t*>(label_map.data()), voxels}, hounsfield);
     }
-    return FinishAs<std::uint16_t>({reinterpret_cast<std::uint16_t*>(label_map.data()), voxels});
+    return FinishAs<std::uint16_t>({reinterpret_cast<std::uint16_t*>(label_map.data()), voxels}, hounsfield);
   });
 }
 
@@ -312,7 +313,8 @@ absl::StatusOr<Decoded<Label>> PreparedRun::DecodeAs(const DecodeInput& input, s
 }
 
 template <typename Label>
-absl::StatusOr<RunResult> PreparedRun::FinishAs(std::span<Label> label_map) {
+absl::StatusOr<RunResult> PreparedRun::FinishAs(std::span<Label> label_map,
+                                                const std::optional<HounsfieldInput>& hounsfield) {
   const double start = base::MonotonicMs();
   for (std::vector<at::Tensor>& volumes : prepared_) volumes.clear();
   const compute::GridMap to_volume = compute::MapToVolume(plan_.cropped, plan_.grid);
@@ -333,10 +335,14 @@ absl::StatusOr<RunResult> PreparedRun::FinishAs(std::span<Label> label_map) {
                    {decoded.model.labels, std::move(decoded.model.on_device), decoded.model.scores.get()},
                    parallel_));
   }
+  std::optional<HounsfieldValues> values;
+  if (hounsfield) {
+    TS_ASSIGN_OR_RETURN(values, HounsfieldOf(recipe_, *hounsfield, plan_.volume));
+  }
   RunResult result;
   result.labels = LabelExtents(recipe_, plan_.volume, areas_, volume.components);
   TS_ASSIGN_OR_RETURN(result.findings,
-                      ObjectFindings<Label>(recipe_, volume, model ? &*model : nullptr, parallel_));
+                      ObjectFindings<Label>(recipe_, volume, model ? &*model : nullptr, values, parallel_));
   Report(labelled - start, base::MonotonicMs() - labelled, result);
   return result;
 }

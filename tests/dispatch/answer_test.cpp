@@ -54,6 +54,31 @@ TEST_F(AnswerTest, ImplausibleValuesAreALimitationOfEachFinding) {
   EXPECT_EQ(run.coverage().target(), v1::COVERAGE_TARGET_UNKNOWN);
   ASSERT_EQ(run.findings_size(), 1);
   EXPECT_THAT(run.findings(0).limitations(), Contains("HU_IMPLAUSIBLE(dense 0.5)"));
+  EXPECT_FALSE(run.findings(0).has_mean_hu()) << "a mean of what is no Hounsfield unit";
+  EXPECT_FALSE(run.findings(0).has_standard_deviation_hu());
+}
+
+TEST_F(AnswerTest, TheMeanValueIsTheWorkers) {
+  AddModel("m", "ok");
+  Start();
+  const v1::Run run = RunOf("m");
+  ASSERT_EQ(run.findings_size(), 1) << run.failure().ShortDebugString();
+  EXPECT_EQ(run.findings(0).mean_hu().value(), 500);
+}
+
+TEST_F(AnswerTest, SideAndSiteAreTheRecipes) {
+  AddModel("m", "ok");
+  EditRecipe("m", "name: \"spot\"", "name: \"spot right\"");
+  EditRecipe("m", "each_component: true",
+             "each_component: true laterality { of_label {} } "
+             "anatomic_site { value: \"39607008\" scheme: \"SCT\" meaning: \"Lung\" }");
+  EditRecipe("m", "level: FLAG_LEVEL_ATTENTION", "level: FLAG_LEVEL_ATTENTION side: TOWARDS_LEFT");
+  Start();
+  const v1::Run run = RunOf("m");
+  ASSERT_EQ(run.findings_size(), 1) << run.failure().ShortDebugString();
+  EXPECT_EQ(run.findings(0).laterality(), v1::LATERALITY_RIGHT);
+  EXPECT_EQ(run.findings(0).anatomic_site().meaning(), "Lung");
+  EXPECT_EQ(run.flag().state(), v1::FLAG_STATE_NO_FINDING) << "the rule asks for the other side";
 }
 
 TEST_F(AnswerTest, ImplausibleValuesAreWorseThanMissingInstances) {

@@ -27,6 +27,7 @@ bool Look(const ipc::v1::StartRun& start, std::span<const base::UniqueFd> fds, s
   const std::size_t first_arena = start.has_region() ? 2 : 1;
   std::uint64_t voxels = 0;
   std::array<double, 3> sum{};
+  double sum_hu = 0;
   std::uint32_t first_k = size[2];
   std::uint32_t last_k = 0;
   for (std::uint32_t k = 0; k < slices; ++k) {
@@ -42,6 +43,7 @@ bool Look(const ipc::v1::StartRun& start, std::span<const base::UniqueFd> fds, s
       if (stored * slice.slope() + slice.intercept() <= 0 || !IsInRegion(start, region, k * plane + n))
         continue;
       labels[k * plane + n] = std::byte{1};
+      sum_hu += stored * slice.slope() + slice.intercept();
       ++voxels;
       sum[0] += n % size[0];
       sum[1] += n / size[0];
@@ -76,6 +78,10 @@ bool Look(const ipc::v1::StartRun& start, std::span<const base::UniqueFd> fds, s
   finding.set_voxels(voxels);
   finding.set_key_slice_k(first_k);
   finding.set_time_point(time_point);
+  if (start.hounsfield_channels_size() > 0) {
+    finding.mutable_mean_hu()->set_value(sum_hu / static_cast<double>(voxels));
+    finding.mutable_standard_deviation_hu()->set_value(0);
+  }
   return true;
 }
 
@@ -102,6 +108,9 @@ void Lie(const std::string& field, ipc::v1::RunDone& done, std::span<std::byte> 
   if (field == "score") done.mutable_findings(0)->set_score(std::numeric_limits<double>::quiet_NaN());
   if (field == "key_slice_k") done.mutable_findings(0)->set_key_slice_k(1000000);
   if (field == "centre_lps") done.mutable_findings(0)->mutable_centre_lps()->set_x_mm(1e9);
+  if (field == "mean_hu") done.mutable_findings(0)->mutable_mean_hu()->set_value(1e6);
+  if (field == "standard_deviation_hu") done.mutable_findings(0)->clear_standard_deviation_hu();
+  if (field == "distances") done.mutable_findings(0)->add_distances()->set_to_label(1);
   if (field == "labels") done.mutable_labels(0)->set_voxels(std::numeric_limits<std::uint64_t>::max());
   if (field == "center_lps") done.mutable_labels(0)->set_center_lps(1, 1e9);
   if (field == "center_lps_none") done.mutable_labels(0)->clear_center_lps();

@@ -162,7 +162,8 @@ INSTANTIATE_TEST_SUITE_P(Fields, LieTest,
                                            "windows_none", "timing_nan", "timing_negative", "timing_long",
                                            "timing_twice", "time_point", "label_time_point", "center_lps",
                                            "center_lps_none", "hounsfield_none", "hounsfield_all",
-                                           "hounsfield_body", "hounsfield_tissue", "hounsfield_dense"),
+                                           "hounsfield_body", "hounsfield_tissue", "hounsfield_dense",
+                                           "mean_hu", "standard_deviation_hu", "distances"),
                          [](const auto& parameter) { return std::string(parameter.param); });
 
 TEST_F(FaultTest, HounsfieldCountsOfAnMrAreALie) {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
 
 #include "device.h"
 #include "engine/worker_program.h"
@@ -111,6 +112,38 @@ TEST_P(WorkerInputsTest, EachTimePointHasItsLabelsAndFindings) {
   std::vector<std::string> stages;
   for (const auto& timing : done.timings()) stages.push_back(timing.stage());
   EXPECT_THAT(stages, ::testing::ElementsAre("prepare", "forward", "blend", "labels", "measure"));
+}
+
+TEST_P(WorkerInputsTest, FindingsHaveTheMeanOfTheirOwnTimePointsStoredValues) {
+  v1::Recipe recipe = SmallRecipe();
+  recipe.mutable_inputs(0)->set_every_time_point(true);
+  WorkerProgram& worker = Started();
+  ASSERT_TRUE(worker.Load("m", ConvArchive(1), recipe).warm());
+  const Pair series(2);
+  ipc::v1::StartRun start = series.start();
+  start.add_hounsfield_channels(0);
+  start.mutable_slices(4)->set_intercept(4);  // a quarter of the first cube
+  for (int k = 16; k < 32; ++k) start.mutable_slices(k)->set_intercept(0.25);
+  worker.Start(start, series.fds());
+  const WorkerReply answer = worker.AwaitAnswer();
+  ASSERT_TRUE(answer.has_done()) << answer.failed().ShortDebugString();
+  ASSERT_EQ(answer.done().findings_size(), 2);
+  std::map<std::uint32_t, v1::Finding> found;
+  for (const v1::Finding& finding : answer.done().findings()) found[finding.time_point()] = finding;
+  ASSERT_EQ(found.size(), 2u);
+  // Slice 4 of the first time point is bright as a whole: 4, and 5 in the cube.
+  EXPECT_DOUBLE_EQ(found[0].mean_hu().value(), (240 * 4.0 + 16 * 5 + 48) / (256 + 48));
+  EXPECT_DOUBLE_EQ(found[1].mean_hu().value(), 1.25);
+  EXPECT_EQ(found[1].standard_deviation_hu().value(), 0);
+}
+
+TEST_P(WorkerInputsTest, WithoutHounsfieldUnitsFindingsHaveNoMean) {
+  WorkerProgram& worker = Started();
+  ASSERT_TRUE(worker.Load("m", ConvArchive(1)).warm());
+  worker.Start(volume_.Request("r", "m"), volume_.Fds());
+  const WorkerReply answer = worker.AwaitAnswer();
+  ASSERT_EQ(answer.done().findings_size(), 1) << answer.failed().ShortDebugString();
+  EXPECT_FALSE(answer.done().findings(0).has_mean_hu());
 }
 
 TEST_P(WorkerInputsTest, EachInputIsAChannelOfTheNetwork) {

@@ -38,6 +38,16 @@ v1::Run FlaggedRun() {
   for (const double mm : {7.0, 8.0, 7.5}) finding.add_extent_mm(mm);
   finding.mutable_long_axis_mm()->set_value(8.0);
   finding.mutable_short_axis_mm()->set_value(6.5);
+  finding.mutable_mean_hu()->set_value(-612.5);
+  finding.mutable_standard_deviation_hu()->set_value(40.25);
+  v1::Distance& distance = *finding.add_distances();
+  distance.set_to_label(3);
+  distance.set_label("pleura");
+  distance.mutable_mm()->set_value(4.5);
+  finding.set_laterality(v1::LATERALITY_RIGHT);
+  finding.mutable_anatomic_site()->set_value("39607008");
+  finding.mutable_anatomic_site()->set_scheme("SCT");
+  finding.mutable_anatomic_site()->set_meaning("Lung");
   finding.add_limitations("TOUCHES_VOLUME_EDGE");
   for (const auto& [stage, ms] :
        {std::pair("decode", 12.5), std::pair("forward", 100.0), std::pair("decode", 0.5)}) {
@@ -73,6 +83,16 @@ TEST(FindingsJsonTest, KeepsTheContract) {
   EXPECT_EQ(finding["longAxisMm"], 8.0);
   EXPECT_EQ(finding["shortAxisMm"], 6.5);
   EXPECT_EQ(finding["volumeMl"], 0.3);
+  EXPECT_EQ(finding["meanHu"], -612.5);
+  EXPECT_EQ(finding["standardDeviationHu"], 40.25);
+  ASSERT_EQ(finding["distances"].size(), 1u);
+  EXPECT_EQ(finding["distances"][0]["toLabel"], "pleura");
+  EXPECT_EQ(finding["distances"][0]["toLabelValue"], 3);
+  EXPECT_EQ(finding["distances"][0]["distanceMm"], 4.5);
+  EXPECT_EQ(finding["laterality"], "RIGHT");
+  EXPECT_EQ(finding["anatomicSite"]["value"], "39607008");
+  EXPECT_EQ(finding["anatomicSite"]["scheme"], "SCT");
+  EXPECT_EQ(finding["anatomicSite"]["meaning"], "Lung");
   EXPECT_EQ(finding["keySopInstanceUid"], "1.2.3.4");
   EXPECT_EQ(finding["timePoint"], 2);
   EXPECT_EQ(finding["limitations"][0], "TOUCHES_VOLUME_EDGE");
@@ -98,6 +118,18 @@ TEST(FindingsJsonTest, NamesEveryFlagStateWithoutPrefix) {
     EXPECT_EQ(json["runs"][0]["flag"]["state"], name);
     EXPECT_TRUE(json["runs"][0]["flag"]["level"].is_null());
   }
+}
+
+TEST(FindingsJsonTest, WhatWasNotMeasuredIsNull) {
+  v1::Run run;
+  *run.add_findings() = Nodule(8, 0.5);
+  const auto json = nlohmann::json::parse(FindingsJson({}, {run}));
+  const auto& finding = json["runs"][0]["findings"][0];
+  for (const char* field : {"meanHu", "standardDeviationHu", "laterality", "anatomicSite"}) {
+    ASSERT_TRUE(finding.contains(field)) << field;
+    EXPECT_TRUE(finding[field].is_null()) << field;
+  }
+  EXPECT_EQ(finding["distances"], nlohmann::json::array());
 }
 
 TEST(FindingsJsonTest, FailedRunSaysWhyAndHasNoFlag) {

@@ -68,7 +68,8 @@ inline absl::StatusOr<Outcome> RunAll(const v1::Recipe& recipe, const volume::Ge
                                       const pipeline::Forward& forward, int threads = 1,
                                       std::uint32_t bytes_per_voxel = 1,
                                       const compute::Placement& placement = {},
-                                      const std::optional<pipeline::RegionLabels>& region = std::nullopt) {
+                                      const std::optional<pipeline::RegionLabels>& region = std::nullopt,
+                                      const std::optional<pipeline::HounsfieldInput>& hounsfield = {}) {
   engine::UseOneThread();
   TS_ASSIGN_OR_RETURN(const auto run, pipeline::PreparedRun::Create(recipe, geometry, slices, {threads, {}},
                                                                     placement, region));
@@ -79,7 +80,7 @@ inline absl::StatusOr<Outcome> RunAll(const v1::Recipe& recipe, const volume::Ge
   Outcome outcome;
   // Dirty memory: every voxel must be written.
   outcome.label_bytes.assign(static_cast<std::size_t>(geometry.voxels()) * bytes_per_voxel, std::byte{0xee});
-  TS_ASSIGN_OR_RETURN(outcome.result, run->Finish(outcome.label_bytes, bytes_per_voxel));
+  TS_ASSIGN_OR_RETURN(outcome.result, run->Finish(outcome.label_bytes, bytes_per_voxel, hounsfield));
   for (std::size_t v = 0; v < geometry.voxels(); ++v) {
     std::uint16_t label = 0;
     std::memcpy(&label, outcome.label_bytes.data() + v * bytes_per_voxel, bytes_per_voxel);

@@ -30,11 +30,20 @@ v1::Coverage JudgeCoverage(const v1::Recipe& recipe, const volume::Geometry& gri
 std::vector<v1::Reason> JudgePlausibility(const v1::Recipe& recipe, const volume::Geometry& grid,
                                           const ipc::v1::RunDone& done);
 
+// Side of a finding by its rule, which a worker does not know: of the label's words
+// (models::LateralityOfLabel), or of the finding's centroid and that of a label, in patient space (LPS: x
+// grows to the patient's left) at the finding's time point. Unspecified where the rule says none, the label
+// in the middle is absent or reaches a border of the images within a slice, or its place is not a number.
+v1::Laterality LateralityOf(const v1::Recipe& recipe, const ipc::v1::RunDone& done,
+                            const v1::Finding& finding);
+
 // Flag of a DONE run. INCONCLUSIVE with the reasons of `implausible` where there are any: what was found, or
 // not, lies in a body that is no patient's, or is mirrored. Else FLAGGED by the highest matching rule (reason
 // PARTIAL_COVERAGE added where the coverage is not COMPLETE), else NO_FINDING with COMPLETE coverage, else
-// INCONCLUSIVE: PARTIAL_COVERAGE and the coverage's reasons, or MEASUREMENT_INVALID where a finding has a
-// measurement that is not a number.
+// INCONCLUSIVE: PARTIAL_COVERAGE and the coverage's reasons, MEASUREMENT_INVALID where a finding has a
+// measurement that is not a number, MEASUREMENT_MISSING (value: "mean_hu", "distances to LABEL" or "side")
+// where a finding lacks what a rule asks for and fails none of its other bounds. Of a rule that would raise
+// the level of a FLAGGED run the reason MEASUREMENT_MISSING is added too.
 v1::Flag JudgeFlag(const v1::Recipe& recipe, const std::vector<v1::Finding>& findings,
                    const v1::Coverage& coverage, const std::vector<v1::Reason>& implausible = {});
 

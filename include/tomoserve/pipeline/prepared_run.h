@@ -58,6 +58,13 @@ struct RegionLabels {
   std::uint32_t bytes_per_voxel = 0;
 };
 
+// Stored slices of one input whose values, rescaled, are Hounsfield units: what means are taken from. Not the
+// network's input, which is resampled and clipped.
+struct HounsfieldInput {
+  std::size_t input = 0;
+  std::span<const compute::StoredSlice> slices;
+};
+
 class PreparedRun {
  public:
   ~PreparedRun();
@@ -99,11 +106,13 @@ class PreparedRun {
   absl::Status Fold(std::uint32_t window, Outputs outputs);
 
   // After the last Fold, once: decodes, fills `label_map` ([k][j][i] of the volume's grid, `bytes_per_voxel`
-  // 1 or 2 in the machine's byte order, aligned to it) and measures. Frees the run's arrays.
+  // 1 or 2 in the machine's byte order, aligned to it) and measures. Frees the run's arrays. `hounsfield`:
+  // slices as in Create; without, findings have no mean_hu.
   // Errors: FAILED_PRECONDITION FOLD_ORDER; with tensor operations NON_FINITE_OUTPUT (value: the first such
   // window), for which a fold would have to wait; kInvalidArgument LABEL_MAP_SIZE; LABELS_TOO_FRAGMENTED,
   // OUT_OF_MEMORY, CANCELLED.
-  absl::StatusOr<RunResult> Finish(std::span<std::byte> label_map, std::uint32_t bytes_per_voxel);
+  absl::StatusOr<RunResult> Finish(std::span<std::byte> label_map, std::uint32_t bytes_per_voxel,
+                                   const std::optional<HounsfieldInput>& hounsfield = std::nullopt);
 
  private:
   PreparedRun(v1::Recipe recipe, RunPlan plan, compute::Parallel parallel, compute::Placement placement);
@@ -131,7 +140,8 @@ class PreparedRun {
   template <typename Label>
   absl::StatusOr<Decoded<Label>> DecodeAs(const DecodeInput& input, std::span<Label> label_map);
   template <typename Label>
-  absl::StatusOr<RunResult> FinishAs(std::span<Label> label_map);
+  absl::StatusOr<RunResult> FinishAs(std::span<Label> label_map,
+                                     const std::optional<HounsfieldInput>& hounsfield);
   absl::StatusOr<RunResult> FinishBoxes();
   // What every result has: the lung and the stages' times.
   void Report(double labels_ms, double measure_ms, RunResult& result) const;

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <iostream>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -81,14 +82,29 @@ std::string Describe(const v1::Run& run) {
   return text;
 }
 
+namespace {
+
+void PrintMean(const v1::Finding& finding) {
+  const std::string hu = finding.has_mean_hu() ? absl::StrFormat("%.1f HU", finding.mean_hu().value()) : "-";
+  std::printf("  %9s", hu.c_str());
+}
+
+}  // namespace
+
 void PrintRun(const v1::Run& run) {
   std::printf("%s %s: %s\n", run.model().c_str(), run.version().c_str(), Describe(run).c_str());
   if (run.findings().empty()) return;
+  const bool values = std::any_of(run.findings().begin(), run.findings().end(),
+                                  [](const v1::Finding& finding) { return finding.has_mean_hu(); });
+  const bool sides = std::any_of(
+      run.findings().begin(), run.findings().end(),
+      [](const v1::Finding& finding) { return finding.laterality() != v1::LATERALITY_UNSPECIFIED; });
   const bool times = run.label_map().time_points() > 1 ||
                      std::any_of(run.findings().begin(), run.findings().end(),
                                  [](const v1::Finding& finding) { return finding.time_point() > 0; });
-  std::printf("  %-3s %-10s %6s  %-26s %9s %9s %6s%s\n", "#", "label", "score", "centre L,P,S mm", "longest",
-              "volume", "slice", times ? "  time" : "");
+  std::printf("  %-3s %-10s %6s  %-26s %9s %9s %6s%s%s%s\n", "#", "label", "score", "centre L,P,S mm",
+              "longest", "volume", "slice", values ? "       mean" : "", sides ? "  side   " : "",
+              times ? "  time" : "");
   int number = 0;
   for (const v1::Finding& finding : run.findings()) {
     const v1::PointLps& centre = finding.centre_lps();
@@ -96,6 +112,12 @@ void PrintRun(const v1::Run& run) {
                 finding.score(),
                 absl::StrFormat("%.1f, %.1f, %.1f", centre.x_mm(), centre.y_mm(), centre.z_mm()).c_str(),
                 finding.longest_diameter_3d_mm().value(), finding.volume_ml().value(), finding.key_slice_k());
+    if (values) PrintMean(finding);
+    if (sides) {
+      const std::string side = WithoutPrefix(v1::Laterality_Name(finding.laterality()), "LATERALITY_");
+      const bool known = finding.laterality() != v1::LATERALITY_UNSPECIFIED;
+      std::printf("  %-7s", known ? absl::AsciiStrToLower(side).c_str() : "-");
+    }
     if (times) std::printf(" %5u", finding.time_point());
     std::putchar('\n');
   }

@@ -108,6 +108,18 @@ struct Run::State {
   std::vector<std::uint32_t> first_window;                       // of each, in the run's count
   std::uint32_t windows = 0;
   std::optional<volume::HounsfieldCounts> hounsfield;
+  // Of a run whose findings have a mean in Hounsfield units: what it is taken from, and where that lies.
+  std::vector<ipc::Mapping> pixels;
+  std::vector<compute::StoredSlice> slices;
+  std::uint32_t hounsfield_channel = 0;
+  std::uint32_t channels = 1;
+
+  std::optional<pipeline::HounsfieldInput> HounsfieldOf(std::size_t time_point) const {
+    if (slices.empty()) return std::nullopt;
+    const std::size_t count = slices.size() / prepared.size() / channels;
+    const std::size_t first = (time_point * channels + hounsfield_channel) * count;
+    return pipeline::HounsfieldInput{hounsfield_channel, std::span(slices).subspan(first, count)};
+  }
 
   std::once_flag begun;
   double begun_ms = 0;  // first window
@@ -168,6 +180,12 @@ absl::StatusOr<std::shared_ptr<Run>> Run::Prepare(RunRequest request,
     state->first_window.push_back(state->windows);
     state->windows += prepared->windows();
     state->prepared.push_back(std::move(prepared));
+  }
+  if (!request.hounsfield_channels.empty() && models::DetectorOf(model->recipe) == nullptr) {
+    state->pixels = std::move(request.pixels);
+    state->slices = std::move(request.slices);
+    state->hounsfield_channel = request.hounsfield_channels.front();
+    state->channels = request.channels;
   }
   state->resources = resources;
   state->model = std::move(model);
@@ -236,7 +254,8 @@ absl::StatusOr<ipc::v1::RunDone> Run::Finish() {
   for (std::uint32_t time_point = 0; time_point < state_->prepared.size(); ++time_point) {
     TS_ASSIGN_OR_RETURN(pipeline::RunResult result,
                         state_->prepared[time_point]->Finish(labels.subspan(time_point * layer, layer),
-                                                             state_->label_bytes_per_voxel));
+                                                             state_->label_bytes_per_voxel,
+                                                             state_->HounsfieldOf(time_point)));
     state_->prepared[time_point].reset();
     Add(time_point, std::move(result), done);
   }

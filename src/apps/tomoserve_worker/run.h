@@ -53,8 +53,8 @@ class Run final : public executor::Job {
                                                       const RunResources& resources,
                                                       std::uint64_t resident_bytes,
                                                       std::function<bool()> cancelled);
-  // The same of a checked request. What its spans point into must outlive the run: slices until this
-  // returns, labels until Finish has.
+  // The same of a checked request. What its spans point into must outlive the run, slices that the request
+  // does not map itself until this returns where hounsfield_channels is empty.
   static absl::StatusOr<std::shared_ptr<Run>> Prepare(RunRequest request,
                                                       std::shared_ptr<const LoadedModel> model,
                                                       const RunResources& resources,
