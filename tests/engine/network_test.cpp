@@ -176,6 +176,101 @@ TEST_P(NetworkTest, HalfPrecisionChangesFactorsOnAGpuAndNothingOnTheCpu) {
   EXPECT_EQ(SameBits(*output, *expected), GetParam() == c10::kCPU);
 }
 
+// Two convolutions with weights, an index and a constant of these formats. `middle`: what is between them.
+std::string TwoConvolutions(at::ScalarType first, at::ScalarType second, const std::string& input = "x",
+                            const std::string& middle = "y", at::ScalarType rounded = at::kFloat) {
+  const at::Tensor weight =
+      at::arange(27, at::kFloat).mul_(0.37F).frac_().sub_(0.4F).reshape({1, 1, 3, 3, 3}).to(rounded);
+  return ScriptArchive(Forward("  y = torch.conv3d(" + input +
+                               ", self.first, None, [1, 1, 1], [1, 1, 1])\n  z = torch.conv3d(" + middle +
+                               ", self.second, None, [1, 1, 1], [1, 1, 1])\n"
+                               "  return torch.index_select(z * self.factor, 1, self.index)\n"),
+                       [&](torch::jit::Module& m) {
+                         m.register_parameter("first", weight.to(first), false);
+                         m.register_parameter("second", weight.mul(0.5).to(rounded).to(second), false);
+                         m.register_buffer("index", at::full({1}, 0, at::kLong));
+                         m.register_attribute("factor", c10::TensorType::get(), at::full({1}, 0.75, second));
+                       });
+}
+
+at::Tensor UnevenWindow() { return at::arange(512, at::kFloat).mul_(0.61F).frac_().reshape({1, 1, 8, 8, 8}); }
+
+TEST_P(NetworkTest, HalfAndBfloat16WeightsAreFloat32OnTheCpuAndThemselvesOnAGpu) {
+  const bool on_cpu = GetParam() == c10::kCPU;
+  for (const auto& [type, name] : {std::pair{at::kHalf, "float16"}, {at::kBFloat16, "bfloat16"}}) {
+    const auto network = LoadArchives({TwoConvolutions(type, type, "x", "y", type)});
+    ASSERT_TRUE(network.ok()) << network.status();
+    const std::string held = on_cpu ? "float32" : name;
+    EXPECT_EQ((*network)->weight_formats(), (std::vector<WeightFormats>{{name, held, held}}));
+    EXPECT_EQ((*network)->weight_bytes(), 54u * (on_cpu ? 4 : 2) + 8) << "and the index";
+    ASSERT_TRUE((*network)->WarmUp().ok()) << (*network)->WarmUp().status();
+    const auto rounded = LoadArchives({TwoConvolutions(at::kFloat, at::kFloat, "x", "y", type)});
+    ASSERT_TRUE(rounded.ok()) << rounded.status();
+    EXPECT_EQ((*rounded)->weight_formats().front(), (WeightFormats{"float32", "float32", "float32"}));
+    const auto output = ForwardOne(**network, OnDevice(UnevenWindow()));
+    const auto expected = ForwardOne(**rounded, OnDevice(UnevenWindow()));
+    ASSERT_TRUE(output.ok()) << output.status();
+    ASSERT_TRUE(expected.ok()) << expected.status();
+    EXPECT_EQ(output->scalar_type(), at::kFloat);
+    EXPECT_EQ(SameBits(*output, *expected), on_cpu) << name;
+    EXPECT_LT(output->sub(*expected).abs().max().item<double>(), 0.3) << name;
+  }
+}
+
+TEST_P(NetworkTest, NetworksThatCastThemselvesStayAsTheyAre) {
+  const auto formats_of = [&](const std::string& archive) {
+    const auto network = LoadArchives({archive});
+    EXPECT_TRUE(network.ok()) << network.status();
+    if (!network.ok()) return WeightFormats();
+    EXPECT_TRUE((*network)->WarmUp().ok()) << (*network)->WarmUp().status();
+    const auto output = ForwardOne(**network, OnDevice(UnevenWindow()));
+    const auto plain = LoadArchives({TwoConvolutions(at::kFloat, at::kFloat)});
+    const auto expected = ForwardOne(**plain, OnDevice(UnevenWindow()));
+    EXPECT_TRUE(output.ok()) << output.status();
+    if (output.ok()) {
+      EXPECT_LT(output->sub(*expected).abs().max().item<double>(), 0.1);
+    }
+    return (*network)->weight_formats().front();
+  };
+  EXPECT_EQ(formats_of(TwoConvolutions(at::kHalf, at::kFloat, "x.half()", "y.float()")),
+            (WeightFormats{"float16,float32", "float16,float32", "float32"}));
+  // Only the window is left to be cast.
+  EXPECT_EQ(formats_of(TwoConvolutions(at::kHalf, at::kHalf, "x", "y.half()")),
+            (WeightFormats{"float16", "float16", "float16"}));
+  EXPECT_EQ(formats_of(TwoConvolutions(at::kDouble, at::kDouble)),
+            (WeightFormats{"float64", "float64", "float64"}));
+  // What need not stay does not, on the CPU.
+  const bool on_cpu = GetParam() == c10::kCPU;
+  EXPECT_EQ(formats_of(TwoConvolutions(at::kHalf, at::kFloat, "x", "y.float()")),
+            (on_cpu ? WeightFormats{"float16,float32", "float32", "float32"}
+                    : WeightFormats{"float16,float32", "float16,float32", "float16"}));
+}
+
+TEST_P(NetworkTest, AnEnsembleMayMixFormats) {
+  const auto network =
+      LoadArchives({TwoConvolutions(at::kHalf, at::kHalf), TwoConvolutions(at::kFloat, at::kFloat),
+                    TwoConvolutions(at::kHalf, at::kHalf, "x", "y.half()")});
+  ASSERT_TRUE(network.ok()) << network.status();
+  ASSERT_TRUE((*network)->WarmUp().ok());
+  const auto alone = LoadArchives({TwoConvolutions(at::kFloat, at::kFloat)});
+  const auto expected = ForwardOne(**alone, OnDevice(UnevenWindow()));
+  const auto output = ForwardOne(**network, OnDevice(UnevenWindow()));
+  ASSERT_TRUE(output.ok()) << output.status();
+  EXPECT_LT(output->sub(*expected).abs().max().item<double>(), 0.1);
+}
+
+TEST_P(NetworkTest, WhatFailsInEveryFormatIsRefusedForWhatItIs) {
+  const std::string two_channels =
+      ScriptArchive(Forward("  return torch.conv3d(x, self.weight)\n"), [](torch::jit::Module& m) {
+        m.register_parameter("weight", at::full({1, 2, 1, 1, 1}, 1.0, at::kHalf), false);
+      });
+  const auto network = LoadArchives({two_channels});
+  ASSERT_TRUE(network.ok()) << network.status();
+  const absl::Status status = (*network)->WarmUp().status();
+  EXPECT_EQ(base::ReasonOf(status), "MODEL_SHAPE");
+  EXPECT_NE(status.message().find("to have 2 channels"), std::string::npos) << status;
+}
+
 TEST_P(NetworkTest, RefusesInputOfAnotherDevice) {
   const auto network = LoadArchives({ConvArchive(1)});
   ASSERT_TRUE(network.ok()) << network.status();

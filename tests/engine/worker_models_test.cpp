@@ -18,7 +18,7 @@ class WorkerModelsTest : public testing::WorkerOnDevices {};
 
 TS_INSTANTIATE_WORKER_ON_DEVICES(WorkerModelsTest);
 
-TEST_P(WorkerModelsTest, RunsAHalfPrecisionModel) {
+TEST_P(WorkerModelsTest, RunsInHalfPrecisionWhereTheRecipeSaysSo) {
   WorkerProgram& worker = Started();
   v1::Recipe recipe = SmallRecipe();
   recipe.mutable_network()->set_precision(v1::PRECISION_FLOAT16);
@@ -29,6 +29,24 @@ TEST_P(WorkerModelsTest, RunsAHalfPrecisionModel) {
   const WorkerReply answer = worker.AwaitAnswer();
   ASSERT_TRUE(answer.has_done()) << answer.failed().reason().code();
   EXPECT_EQ(answer.done().labels(0).voxels(), 64u);
+}
+
+TEST_P(WorkerModelsTest, RunsNetworksWhoseWeightsAreHalfPrecisionOrBfloat16) {
+  WorkerProgram& worker = Started();
+  for (const at::ScalarType type : {at::kHalf, at::kBFloat16}) {
+    const std::string archive = ScriptArchive(
+        "def forward(self, x):\n  return torch.conv3d(x, self.weight)\n", [type](torch::jit::Module& m) {
+          m.register_parameter("weight", at::full({1, 1, 1, 1, 1}, 1.0, type), false);
+        });
+    const auto model = worker.Load("m", archive);
+    ASSERT_TRUE(model.warm()) << model.refused().code() << " " << model.refused().text();
+    EXPECT_EQ(model.weight_bytes(), OnCpu() ? 4u : 2u);
+    const TestVolume volume;
+    worker.Start(volume.Request("r", "m"), volume.Fds());
+    const WorkerReply answer = worker.AwaitAnswer();
+    ASSERT_TRUE(answer.has_done()) << answer.failed().reason().code();
+    EXPECT_EQ(answer.done().labels(0).voxels(), 64u);
+  }
 }
 
 TEST_P(WorkerModelsTest, AnEnsembleIsTheMeanOfItsFiles) {

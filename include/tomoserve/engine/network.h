@@ -13,6 +13,15 @@
 
 namespace tomoserve::engine {
 
+// Number formats of one file's weights: "float32", "float16", "bfloat16", "float64"; several are joined by
+// commas.
+struct WeightFormats {
+  std::string stored;  // in the file
+  std::string held;    // as they are computed with
+  std::string input;   // of the windows that the network is given
+  bool operator==(const WeightFormats&) const = default;
+};
+
 // One loaded network; several files are an ensemble (mean output, summed in file order in float32).
 // Immutable once loaded; thread-safe.
 class Network {
@@ -21,8 +30,11 @@ class Network {
   // refuses code that could reach files, the network, Python or native classes, loads it on `device`, sets
   // eval mode and freezes. One descriptor and one digest per recipe.network.files, in that order. Nothing of
   // a file runs before its digest matched and its code was scanned; the scan is a filter, not a sandbox: the
-  // process must be in its sandbox before. Errors: MODEL_DIGEST_MISMATCH (value: file), MODEL_UNREADABLE
-  // (value: file), MODEL_FORBIDDEN_OP (value: the operation), OUT_OF_MEMORY, RECIPE_INVALID (value: field).
+  // process must be in its sandbox before. Weights that are half precision or bfloat16 become float32 on a
+  // CPU, where the network allows it, and stay what they are on a GPU; a network whose weights are not
+  // float32 is tried with a window here, on the calling thread. Errors: MODEL_DIGEST_MISMATCH (value: file),
+  // MODEL_UNREADABLE (value: file), MODEL_FORBIDDEN_OP (value: the operation), OUT_OF_MEMORY, RECIPE_INVALID
+  // (value: field).
   static absl::StatusOr<std::shared_ptr<Network>> Load(std::span<const int> fds, const v1::Recipe& recipe,
                                                        std::span<const std::string> file_sha256,
                                                        const ComputeDevice& device = {});
@@ -51,13 +63,15 @@ class Network {
   // Input and output lie on the network's device. On a GPU the call launches on the device's stream and
   // returns: an error of the device may come with a later call. Convolutions and matrix products of a
   // recipe of precision FLOAT16 take and give half precision there and sum in float32; on the CPU they are
-  // float32. When the GPU's memory is short
-  // the allocator's cache is given back and the window tried once more. Errors: MODEL_SHAPE, MODEL_OUTPUT,
-  // NETWORK_FAILED, OUT_OF_MEMORY, kInvalidArgument INPUT_DEVICE (value: the input's).
+  // float32, but for a network that works in its own format only (weight_formats). When the GPU's memory is
+  // short the allocator's cache is given back and the window tried once more. Errors: MODEL_SHAPE,
+  // MODEL_OUTPUT, NETWORK_FAILED, OUT_OF_MEMORY, kInvalidArgument INPUT_DEVICE (value: the input's).
   absl::StatusOr<std::vector<at::Tensor>> Forward(const at::Tensor& input) const;
 
-  // Bytes of parameters and buffers of all files.
+  // Bytes of parameters and buffers of all files, as they are held.
   std::uint64_t weight_bytes() const;
+  // Of each file.
+  std::vector<WeightFormats> weight_formats() const;
   // Of the windows that it was warmed up with: [1, C, a, b(, c)].
   std::span<const std::int64_t> window_shape() const;
   const ComputeDevice& device() const;

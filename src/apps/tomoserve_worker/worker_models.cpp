@@ -19,6 +19,23 @@
 #include "tomoserve/models/window_size.h"
 
 namespace tomoserve::worker {
+namespace {
+
+// Of networks whose weights are not float32.
+void LogFormats(const std::string& model_digest, const Networks& networks) {
+  for (const auto& network : networks) {
+    for (const engine::WeightFormats& formats : network->weight_formats()) {
+      if (formats == engine::WeightFormats{"float32", "float32", "float32"}) continue;
+      base::Log(base::LogLevel::kInfo, "weight_formats",
+                {{"model_digest", model_digest},
+                 {"stored", formats.stored},
+                 {"held", formats.held},
+                 {"input", formats.input}});
+    }
+  }
+}
+
+}  // namespace
 
 void Worker::Load(const ipc::v1::LoadModel& load, const Fds& fds) {
   const double start_ms = base::MonotonicMs();
@@ -61,6 +78,7 @@ absl::StatusOr<ipc::v1::ModelState> Worker::LoadAndWarmUp(const ipc::v1::LoadMod
   TS_ASSIGN_OR_RETURN(model->known, LoadKnownCase(load.recipe(), std::span(fds).subspan(network_files),
                                                   std::span(all_digests).subspan(network_files)));
   TS_ASSIGN_OR_RETURN(model->networks, LoadNetworks(files, load.recipe(), digests, resources_.device));
+  LogFormats(load.model_digest(), model->networks);
   // What a run beside it takes would be counted, too.
   const std::optional<std::uint64_t> runs_before = RunsWhenIdle();
   BucketChoice choice = buckets_;
