@@ -13,12 +13,6 @@
 #include "tomoserve/models/window_size.h"
 
 namespace tomoserve::dispatch {
-namespace {
-
-// More is no number of bytes that a device holds.
-constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 50;
-
-}  // namespace
 
 void Devices::LoadNext(Worker& worker) {
   worker.loading = nullptr;
@@ -145,8 +139,8 @@ void Devices::HandleModel(std::size_t index, const ipc::v1::ModelState& reply) {
   if (reply.warm()) {
     state.readiness = v1::MODEL_READINESS_WARM;
     state.checked_ms = worker.busy_ms;
-    state.weight_bytes = std::min(reply.weight_bytes(), kMostBytes);
-    state.forward_bytes = std::min(reply.forward_bytes(), kMostBytes);
+    state.weight_bytes = std::min(reply.weight_bytes(), kMostModelBytes);
+    state.forward_bytes = std::min(reply.forward_bytes(), kMostModelBytes);
     state.ms_per_window =
         reply.ms_per_window() >= 0 && reply.ms_per_window() < 1e9 ? reply.ms_per_window() : 0;
     if (AreBuckets(reply.proof().buckets())) {

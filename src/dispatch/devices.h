@@ -17,6 +17,7 @@
 #include "dispatch/worker_handle.h"
 #include "tomoserve/dispatch/dispatcher.h"
 #include "tomoserve/ipc/v1/worker.pb.h"
+#include "tomoserve/models/window_bytes.h"
 #include "tomoserve/v1/model_service.pb.h"
 
 namespace tomoserve::dispatch {
@@ -37,10 +38,13 @@ class DeviceEvents {
   virtual void OnWorkerDeath(const std::string& device, const WorkerDeath& death) = 0;
 };
 
+// A worker may say what it likes: more is no number of bytes that a device holds.
+inline constexpr std::uint64_t kMostModelBytes = std::uint64_t{1} << 50;
+
 // What a run asks of a device.
 struct RunDemand {
   std::uint32_t urgency = 0;  // higher first
-  std::uint64_t bytes = 0;    // predicted of its arrays there
+  std::uint64_t bytes = 0;    // predicted of its arrays and windows there
   bool alone = false;         // nothing else may go on there
 };
 
@@ -100,6 +104,9 @@ class Devices {
   bool IsDoubted(std::size_t worker, const std::string& model_digest) const;
   bool IsCpu(std::size_t worker) const;
   ModelOnDevice ModelOn(std::size_t worker, const std::string& model_digest) const;
+  // How windows of the model are computed there. A forward pass that is not known counts as the largest one
+  // that is.
+  models::WindowPasses PassesOn(std::size_t worker, const std::string& model_digest) const;
   // `except`: a worker that does not count.
   bool IsWarmSomewhere(const std::string& model_digest, std::optional<std::size_t> except = {}) const;
   // Why no device will ever have this model; nothing while one has it or may get it. A device that is lost
@@ -216,7 +223,8 @@ class Devices {
   bool CaseFits(std::size_t worker, const models::Model& model) const;
   // Asks idle devices for the known answers that are due, now and then from here on.
   void CheckIdleAgain();
-  // Has the answer given that has waited longest of those that are due on idle devices; one at a time.
+  // Has the answer given that has waited longest of those that are due on idle devices; one at a time. A
+  // model that was loaded beside runs is due at once: its forward pass is measured then.
   void CheckIdle();
   // Whether the device has had nothing to do for a while.
   bool IsIdle(const Worker& worker) const;

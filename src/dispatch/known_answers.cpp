@@ -1,5 +1,6 @@
 // Known answers: what they take beside runs, and how idle devices are asked for them again.
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "dispatch/devices.h"
@@ -24,7 +25,9 @@ std::uint64_t Devices::CaseBytes(const Worker& worker, const models::Model& mode
   const auto prediction = Predict(model.recipe, *grid, std::nullopt);
   if (!prediction.ok()) return 0;
   const auto index = static_cast<std::size_t>(&worker - workers_.data());
-  return IsCpu(index) ? prediction->cpu_bytes : prediction->gpu_bytes;
+  return (IsCpu(index) ? prediction->cpu_bytes : prediction->gpu_bytes) +
+         models::WindowBytes(model.recipe, prediction->prepared_size, prediction->windows,
+                             PassesOn(index, model.model_digest));
 }
 
 std::uint64_t Devices::KnownAnswerBytes(const Worker& worker) const {
@@ -63,14 +66,19 @@ void Devices::CheckIdle() {
   // The one that has waited longest.
   Worker* where = nullptr;
   const models::Model* due = nullptr;
-  double due_since_ms = base::MonotonicMs() - MsOf(options_.patience.known_answer_every);
+  const double now_ms = base::MonotonicMs();
+  double due_since_ms = now_ms;
   for (Worker& worker : workers_) {
     if (!IsIdle(worker)) continue;
     for (const models::Model& model : catalogue_.repository().models()) {
-      if (!model.good() || !model.recipe.has_known_answer()) continue;
+      if (!model.good()) continue;
       const auto state = worker.models.find(model.model_digest);
       if (state == worker.models.end() || state->second.readiness != v1::MODEL_READINESS_WARM) continue;
-      if (state->second.checked_ms > due_since_ms) continue;
+      const bool measures = state->second.forward_bytes == 0;  // it was loaded beside runs
+      if (!measures && !model.recipe.has_known_answer()) continue;
+      const std::chrono::milliseconds wait =
+          measures ? options_.patience.known_answer_idle : options_.patience.known_answer_every;
+      if (now_ms - state->second.checked_ms < MsOf(wait) || state->second.checked_ms > due_since_ms) continue;
       where = &worker;
       due = &model;
       due_since_ms = state->second.checked_ms;
@@ -91,6 +99,7 @@ void Devices::HandleChecked(Worker& worker, const ipc::v1::ModelState& reply) {
   worker.checking.clear();
   ModelOnDevice& state = worker.models[reply.model_digest()];
   state.checked_ms = base::MonotonicMs();
+  if (reply.forward_bytes() > 0) state.forward_bytes = std::min(reply.forward_bytes(), kMostModelBytes);
   if (!reply.warm()) {
     v1::Reason reason = CleanReason(reply.refused(), "MODEL_REFUSED");
     // Where there was no answer, for want of memory mostly, the model stays, and is asked again.

@@ -112,7 +112,8 @@ absl::StatusOr<Prediction> Predict(const v1::Recipe& recipe, const volume::Geome
 }
 
 v1::PlannedRun PlanRun(const models::Model& model, const RunInput& input,
-                       const std::optional<WindowSpeed>& speed, std::uint64_t weight_bytes) {
+                       const std::optional<WindowSpeed>& speed, std::uint64_t weight_bytes,
+                       const models::WindowPasses& passes) {
   v1::PlannedRun plan;
   plan.set_model(model.name);
   plan.set_version(model.version);
@@ -140,7 +141,9 @@ v1::PlannedRun PlanRun(const models::Model& model, const RunInput& input,
     return plan;
   }
   plan.set_windows(prediction->windows);
-  plan.set_predicted_bytes(std::max(prediction->cpu_bytes, prediction->gpu_bytes) + weight_bytes);
+  plan.set_predicted_bytes(
+      std::max(prediction->cpu_bytes, prediction->gpu_bytes) + weight_bytes + passes.forward_bytes +
+      models::WindowBytes(model.recipe, prediction->prepared_size, prediction->windows, passes));
   plan.set_predicted_seconds(prediction->device_seconds);
   return plan;
 }

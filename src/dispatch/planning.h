@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "dispatch/study_input.h"
 #include "tomoserve/models/repository.h"
+#include "tomoserve/models/window_bytes.h"
 #include "tomoserve/v1/recipe.pb.h"
 #include "tomoserve/v1/study_service.pb.h"
 #include "tomoserve/volume/geometry.h"
@@ -19,7 +20,7 @@ struct Prediction {
   std::array<std::uint64_t, 3> prepared_size{};  // voxels along the recipe's x, y, z, before padding
   std::uint32_t windows = 0;
   // Of the run's arrays on a device of either kind (volume/run_bytes.h, as the worker counts them), without
-  // weights: they are resident.
+  // its windows (models/window_bytes.h) and the weights, which are resident.
   std::uint64_t cpu_bytes = 0;
   std::uint64_t gpu_bytes = 0;
   double window_ratio = 1;    // how many times as large as at warm-up a window is
@@ -46,8 +47,10 @@ struct WindowSpeed {
 absl::StatusOr<Prediction> Predict(const v1::Recipe& recipe, const volume::Geometry& grid,
                                    const std::optional<WindowSpeed>& speed, std::uint32_t time_points = 1);
 
-// One line of a plan. Its bytes are those of the kind of device that needs more.
+// One line of a plan. Its bytes are those of the kind of device that needs more: arrays, windows, forward
+// pass, weights.
 v1::PlannedRun PlanRun(const models::Model& model, const RunInput& input,
-                       const std::optional<WindowSpeed>& speed, std::uint64_t weight_bytes);
+                       const std::optional<WindowSpeed>& speed, std::uint64_t weight_bytes,
+                       const models::WindowPasses& passes = {});
 
 }  // namespace tomoserve::dispatch

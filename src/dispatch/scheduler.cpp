@@ -135,9 +135,12 @@ void Scheduler::FillDevices() {
 }
 
 RunDemand Scheduler::DemandOf(const Entry& entry, std::size_t worker) const {
-  const std::uint64_t bytes = devices_.IsCpu(worker) ? entry.needs.cpu_bytes : entry.needs.gpu_bytes;
+  const std::uint64_t arrays = devices_.IsCpu(worker) ? entry.needs.cpu_bytes : entry.needs.gpu_bytes;
+  const std::uint64_t windows =
+      models::WindowBytes(entry.model->recipe, entry.needs.prepared_size, entry.needs.windows,
+                          devices_.PassesOn(worker, entry.stored.model_digest));
   return {.urgency = static_cast<std::uint32_t>(entry.stored.priority),
-          .bytes = bytes,
+          .bytes = arrays + windows,
           .alone = entry.stored.suspect || entry.memory_failures > 0};
 }
 

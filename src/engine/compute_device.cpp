@@ -11,6 +11,7 @@
 #include <string>
 
 #include "engine/failure.h"
+#include "engine/host_blocks.h"
 #include "tomoserve/engine/runtime.h"
 
 namespace tomoserve::engine {
@@ -99,6 +100,7 @@ std::uint64_t ComputeDevice::MemoryUsedBytes() const {
 }
 
 std::uint64_t ComputeDevice::RestartPeak() const {
+  if (!is_cuda()) HostBlocks::RestartPeak();
   return FromAllocator(*this, [&](c10::DeviceAllocator& allocator) {
     allocator.resetPeakStats(device_.index());
     return allocator.getDeviceStats(device_.index()).allocated_bytes[kAll].current;
@@ -106,6 +108,7 @@ std::uint64_t ComputeDevice::RestartPeak() const {
 }
 
 std::uint64_t ComputeDevice::PeakBytes() const {
+  if (!is_cuda()) return HostBlocks::PeakBytes();
   return FromAllocator(*this, [&](c10::DeviceAllocator& allocator) {
     return allocator.getDeviceStats(device_.index()).allocated_bytes[kAll].peak;
   });

@@ -35,6 +35,19 @@ void* Map(std::size_t bytes) {
   return first + before;
 }
 
+// Of the calling thread since RestartPeak.
+struct InUse {
+  std::size_t now = 0;
+  std::size_t most = 0;
+  void Taken(std::size_t bytes) {
+    now += bytes;
+    most = std::max(most, now);
+  }
+  // It may have been another thread's, or from before.
+  void Returned(std::size_t bytes) { now -= std::min(now, bytes); }
+};
+thread_local InUse in_use;
+
 }  // namespace
 
 void HostBlocks::Install() {
@@ -62,7 +75,10 @@ void* HostBlocks::Take(std::size_t asked) {
   const std::size_t bytes = Rounded(asked, kPageBytes);
   const std::lock_guard lock(mutex_);
   most_used_bytes_ = std::max(most_used_bytes_, used_bytes_ + bytes);
-  if (void* const kept = Kept(bytes)) return kept;
+  if (void* const kept = Kept(bytes)) {
+    in_use.Taken(bytes);
+    return kept;
+  }
   Evict(most_used_bytes_ - bytes);
   void* memory = Map(bytes);
   if (memory == nullptr) {
@@ -79,6 +95,7 @@ void* HostBlocks::Take(std::size_t asked) {
   }
   used_bytes_ += bytes;
   most_since_trim_ = std::max(most_since_trim_, used_bytes_);
+  in_use.Taken(bytes);
   return memory;
 }
 
@@ -107,6 +124,7 @@ bool HostBlocks::Keep(void* memory) {
   found->second.kept_since = ++returned_;
   used_bytes_ -= found->second.bytes;
   kept_bytes_ += found->second.bytes;
+  in_use.Returned(found->second.bytes);
   return true;
 }
 
@@ -136,6 +154,10 @@ void HostBlocks::Trim() {
   most_since_trim_ = used_bytes_;
   Evict(most_used_bytes_);
 }
+
+void HostBlocks::RestartPeak() { in_use = {}; }
+
+std::size_t HostBlocks::PeakBytes() { return in_use.most; }
 
 std::size_t HostBlocks::kept_bytes() const {
   const std::lock_guard lock(mutex_);

@@ -36,6 +36,13 @@ class HostBlocks final : public c10::Allocator {
   std::size_t kept_bytes() const;
   std::size_t used_bytes() const;
 
+  // Begins to count what the calling thread has in use at a time: the blocks of at least kLeastBytes that it
+  // takes from now on. What others take beside it does not count, so that a pass can be measured while runs
+  // go on.
+  static void RestartPeak();
+  // The most since then, bytes.
+  static std::size_t PeakBytes();
+
   // Makes that of the process LibTorch's allocator from now on; not in builds with a sanitizer of memory or
   // threads, which shall see every tensor come and go.
   static void Install();

@@ -26,6 +26,7 @@
 //   sour FILE     is refused from its second loading on; FILE remembers the first
 //   forget FILE   has another known answer from when FILE exists; "forget_held FILE": and does not say so
 //                 while FILE.hold exists, but does all else
+//   unmeasured    as ok, and what its forward pass takes is known only when it is asked again
 //   stall_check   never answers when it is asked again: nothing but heartbeats
 //   fail_check CODE FILE  fails with CODE where it carries its known answer out again
 //   proof FILE    writes k to FILE where its batch sizes are known when it is loaded, else n
@@ -167,7 +168,7 @@ class FakeWorker {
     if (script.verb == "sour") std::ofstream(script.argument) << "loaded";
     state.set_warm(script.verb != "refuse" && !sour);
     state.set_weight_bytes(kWeightBytes);
-    state.set_forward_bytes(kForwardBytes);
+    if (script.verb != "unmeasured") state.set_forward_bytes(kForwardBytes);
     state.set_ms_per_window(2);
     for (const std::uint32_t bucket : {1, 2, 4}) state.mutable_proof()->add_buckets(bucket);
     *state.mutable_proof()->mutable_tried() = state.proof().buckets();
@@ -198,6 +199,7 @@ class FakeWorker {
     ipc::v1::ModelState state;
     state.set_model_digest(digest);
     const bool differs = !fails && std::filesystem::exists(script.argument);
+    if (script.verb == "unmeasured") state.set_forward_bytes(2 * kForwardBytes);
     state.set_warm(!fails && !differs);
     if (!state.warm()) {
       state.mutable_refused()->set_code(fails ? script.argument : "KNOWN_ANSWER_DIFFERS");

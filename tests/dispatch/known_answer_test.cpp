@@ -80,6 +80,20 @@ TEST_F(KnownAnswerTest, AnIdleDeviceIsAskedAgainAndAgain) {
   EXPECT_EQ(RunOf("m").state(), v1::RUN_STATE_DONE);
 }
 
+TEST_F(KnownAnswerTest, AModelThatWasLoadedBesideRunsIsMeasuredOnceItsDeviceIsIdle) {
+  AddModel("m", "unmeasured " + File("m"));  // it has no known answer
+  Start();
+  const auto bytes = [&] {
+    const auto activity = dispatcher_->Observe(std::chrono::seconds(5));
+    return activity.ok() ? activity->devices[0].predicted_bytes : 0;
+  };
+  EXPECT_TRUE(Eventually([&] { return bytes() == 1000 + 2 * 500; }));
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  EXPECT_EQ(Asked("m"), 1u);
+  EXPECT_EQ(ReadinessOf("m").readiness(), v1::MODEL_READINESS_WARM);
+  EXPECT_EQ(RunOf("m").state(), v1::RUN_STATE_DONE);
+}
+
 TEST_F(KnownAnswerTest, AModelWhoseAnswerDiffersIsNotReadyThereAndOthersGoOn) {
   AddKnowing("m", "forget " + File("m"));
   AddModel("n", "ok");

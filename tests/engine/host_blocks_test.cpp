@@ -134,6 +134,36 @@ TEST_F(HostBlocksTest, SmallOnesPassThrough) {
   EXPECT_EQ(blocks_.allocate(0).get(), nullptr);
 }
 
+TEST_F(HostBlocksTest, TheMostThatAThreadHasInUseIsCounted) {
+  const c10::DataPtr before = blocks_.allocate(8 * kMiB);
+  HostBlocks::RestartPeak();
+  EXPECT_EQ(HostBlocks::PeakBytes(), 0u);
+  blocks_.allocate(2 * kMiB).clear();
+  c10::DataPtr first = blocks_.allocate(3 * kMiB);
+  const c10::DataPtr second = blocks_.allocate(2 * kMiB);  // a kept one
+  std::thread([this] {
+    blocks_.allocate(64 * kMiB).clear();
+    EXPECT_EQ(HostBlocks::PeakBytes(), 64 * kMiB);
+  }).join();
+  EXPECT_EQ(HostBlocks::PeakBytes(), 5 * kMiB) << "its own only";
+  first.clear();
+  const c10::DataPtr third = blocks_.allocate(1 * kMiB);
+  EXPECT_EQ(HostBlocks::PeakBytes(), 5 * kMiB);
+  blocks_.Trim();
+  blocks_.Release();
+  EXPECT_EQ(HostBlocks::PeakBytes(), 5 * kMiB) << "what is kept is another matter";
+  HostBlocks::RestartPeak();
+  EXPECT_EQ(HostBlocks::PeakBytes(), 0u);
+}
+
+TEST_F(HostBlocksTest, WhatWasTakenBeforeDoesNotHideWhatIsTaken) {
+  c10::DataPtr before = blocks_.allocate(8 * kMiB);
+  HostBlocks::RestartPeak();
+  before.clear();
+  const c10::DataPtr after = blocks_.allocate(3 * kMiB);
+  EXPECT_EQ(HostBlocks::PeakBytes(), 3 * kMiB);
+}
+
 TEST_F(HostBlocksTest, RawMemoryGoesTheSameWay) {
   void* const memory = blocks_.raw_allocate(4 * kMiB);
   EXPECT_EQ(reinterpret_cast<std::uintptr_t>(memory) % 64, 0u);

@@ -2,6 +2,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <thread>
+
 #include "engine/worker_program.h"
 #include "models/npy_files.h"
 
@@ -74,6 +77,35 @@ TEST_P(WorkerKnownAnswerTest, AModelWhoseAnswerIsTheKnownOneIsWarm) {
   EXPECT_TRUE(again.warm()) << again.refused().code();
   EXPECT_EQ(again.model_digest(), "m");
   EXPECT_EQ(FailureOf("m"), "");
+}
+
+// Beside a run a GPU's memory is the run's, too.
+TEST_P(WorkerKnownAnswerTest, AForwardPassThatWasNotMeasuredBesideARunIsMeasuredWhenTheModelIsAskedAgain) {
+  WorkerProgram& worker = Started();
+  const std::string slow = testing::ScriptArchive(
+      "def forward(self, x):\n  for i in range(300):\n    x = torch.sin(x)\n  return x\n");
+  const auto first = worker.Load("slow", slow);
+  ASSERT_TRUE(first.warm()) << first.refused().code();
+  EXPECT_GT(first.forward_bytes(), 0u);
+  const TestVolume volume(64);
+  worker.Start(volume.Request("r", "slow"), volume.Fds());
+  constexpr std::uint64_t kWindow = 64 * 64 * 64 * 4;
+  const auto state = worker.Load("m", ConvArchive(1), SmallRecipe(64));
+  ASSERT_TRUE(state.warm()) << state.refused().code();
+  if (OnCpu()) {
+    EXPECT_GE(state.forward_bytes(), 2 * 3 * kWindow) << "two lanes: window, own copy, answer";
+    EXPECT_LE(state.forward_bytes(), 2 * 6 * kWindow);
+  }
+  auto again = Check("m");
+  for (int tries = 0; again.forward_bytes() == 0 && tries < 600; ++tries) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));  // the run goes on
+    again = Check("m");
+  }
+  EXPECT_TRUE(again.warm()) << again.refused().code();
+  EXPECT_GE(again.forward_bytes(), 3 * kWindow);
+  if (state.forward_bytes() > 0) {
+    EXPECT_EQ(again.forward_bytes(), state.forward_bytes()) << "what is known stays";
+  }
 }
 
 TEST_P(WorkerKnownAnswerTest, AnotherAnswerIsRefusedWithItsFiguresAndHurtsNobody) {

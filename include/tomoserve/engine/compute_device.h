@@ -45,7 +45,9 @@ class ComputeDevice {
   // libraries' kernels are not in it. 0 on the CPU, or where the allocator does not say. May wait for whoever
   // allocates.
   std::uint64_t MemoryUsedBytes() const;
-  // Begins to note the most that is in use at a time; returns what is in use now, bytes. 0 as above.
+  // Begins to note the most that tensors take at a time; returns what they take now, bytes. On a GPU those of
+  // the process, 0 where the allocator does not say. On a CPU those that the calling thread makes from now on
+  // and that have 256 KiB or more, so that it begins with 0; in builds with a sanitizer none.
   std::uint64_t RestartPeak() const;
   // The most since then.
   std::uint64_t PeakBytes() const;

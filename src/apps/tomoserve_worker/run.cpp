@@ -14,8 +14,9 @@
 #include "tomoserve/base/status.h"
 #include "tomoserve/compute/hounsfield.h"
 #include "tomoserve/compute/placement.h"
+#include "tomoserve/models/parts.h"
 #include "tomoserve/models/recipe.h"
-#include "tomoserve/models/window_size.h"
+#include "tomoserve/models/window_bytes.h"
 #include "tomoserve/pipeline/prepared_run.h"
 #include "tomoserve/volume/run_bytes.h"
 
@@ -31,14 +32,21 @@ struct WindowOutput final : executor::Job::Output {
 absl::Status CheckSize(const pipeline::RunPlan& plan, std::uint32_t time_points, const LoadedModel& model,
                        const RunResources& resources, std::uint64_t resident_bytes) {
   const bool on_device = resources.device.is_cuda();
-  TS_RETURN_IF_ERROR(volume::CheckRunFits(plan.peak_bytes * time_points, base::MemoryLimitBytes(),
-                                          on_device ? 0 : resident_bytes, "this machine"));
-  if (!on_device) return absl::OkStatus();
-  // What a pass took at warm-up is resident; a larger window takes as much more as it is larger.
+  // What a pass took at warm-up is resident.
   const auto [x, y, z] = plan.grid.geometry.size_ijk();
-  const double beyond = std::max(models::WarmUpRatio(model.recipe, {x, y, z}) - 1, 0.0);
-  const auto forward_bytes = static_cast<std::uint64_t>(static_cast<double>(model.forward_bytes) * beyond);
-  return volume::CheckRunFits(plan.device_peak_bytes * time_points + forward_bytes, resources.memory_bytes,
+  const std::uint64_t windows =
+      plan.windows.starts.size() * models::NetworkCount(model.recipe) * std::uint64_t{time_points};
+  const std::uint64_t window_bytes =
+      models::WindowBytes(model.recipe, {x, y, z}, windows,
+                          {.forward_bytes = model.forward_bytes,
+                           .lanes = resources.lanes,
+                           .bucket = model.batcher == nullptr ? 1 : model.batcher->largest_bucket(),
+                           .ahead = resources.ahead});
+  TS_RETURN_IF_ERROR(volume::CheckRunFits(plan.peak_bytes * time_points + (on_device ? 0 : window_bytes),
+                                          base::MemoryLimitBytes(), on_device ? 0 : resident_bytes,
+                                          "this machine"));
+  if (!on_device) return absl::OkStatus();
+  return volume::CheckRunFits(plan.device_peak_bytes * time_points + window_bytes, resources.memory_bytes,
                               resident_bytes, "the device");
 }
 

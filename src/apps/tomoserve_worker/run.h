@@ -37,6 +37,8 @@ struct RunResources {
   std::shared_ptr<engine::LaunchBound> in_flight;  // of batches, over all runs
   std::uint64_t memory_bytes = 0;                  // of the device, for runs
   int threads = 1;                                 // that prepare and finish a run
+  std::uint32_t lanes = 1;
+  std::uint32_t ahead = 1;  // answers of a run that may wait to be folded
 };
 
 // The steps are called in this order, from different threads: Prepare, then the executor's calls, then

@@ -21,18 +21,25 @@ constexpr double kWorthwhile = 0.95;
 struct Trial {
   std::uint32_t bucket = 1;
   double ms_per_window = 0;  // of a pass: the lanes' median
-  std::uint64_t bytes = 0;   // that a pass took of the device
+  // That passes on all lanes at once took of the device. On a CPU the sum of the most that each lane took: it
+  // may be reached at the same moment.
+  std::uint64_t bytes = 0;
 };
 
 absl::StatusOr<Trial> OnEveryLane(executor::Executor& lanes, const engine::ComputeDevice& device,
                                   std::uint32_t bucket, const std::function<absl::StatusOr<double>()>& pass) {
-  const std::uint64_t bytes_before = device.RestartPeak();
+  // A GPU counts for the process, a CPU for the calling thread.
+  const bool by_lane = !device.is_cuda();
+  const std::uint64_t bytes_before = by_lane ? 0 : device.RestartPeak();
   std::mutex mutex;
   std::vector<double> ms;
+  std::uint64_t lane_bytes = 0;
   absl::Status failed;
   lanes.OnEveryLane([&](std::uint32_t) {
+    if (by_lane) device.RestartPeak();
     const auto median = pass();
     const std::lock_guard lock(mutex);
+    if (by_lane) lane_bytes += device.PeakBytes();
     if (median.ok()) {
       ms.push_back(*median);
     } else if (failed.ok()) {
@@ -41,7 +48,7 @@ absl::StatusOr<Trial> OnEveryLane(executor::Executor& lanes, const engine::Compu
   });
   TS_RETURN_IF_ERROR(failed);
   std::sort(ms.begin(), ms.end());
-  const std::uint64_t peak_bytes = device.PeakBytes();
+  const std::uint64_t peak_bytes = by_lane ? lane_bytes : device.PeakBytes();
   return Trial{.bucket = bucket,
                .ms_per_window = ms[ms.size() / 2] / bucket,
                .bytes = peak_bytes - std::min(peak_bytes, bytes_before)};
@@ -113,6 +120,14 @@ absl::StatusOr<WarmNetwork> WarmUp(const engine::Network& network, const v1::Rec
   }
   warm.ms_per_window = trials.back().ms_per_window;
   return warm;
+}
+
+absl::StatusOr<std::uint64_t> ForwardBytes(const engine::Network& network, executor::Executor& lanes,
+                                           std::uint32_t bucket) {
+  TS_ASSIGN_OR_RETURN(const Trial trial, OnEveryLane(lanes, network.device(), bucket, [&] {
+                        return bucket == 1 ? network.WarmUp() : engine::TimeBatch(network, bucket);
+                      }));
+  return trial.bytes;
 }
 
 }  // namespace tomoserve::worker

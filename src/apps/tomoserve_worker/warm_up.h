@@ -38,8 +38,11 @@ struct WarmNetwork {
   bool all_tried = true;
   double ms_per_window = 0;          // of one pass, in the largest bucket in use
   std::vector<double> bucket_ms{0};  // the same in each of `buckets`
-  std::uint64_t forward_bytes = 0;   // of the device, of a pass in the largest bucket in use
-  absl::Status not_proved;           // why the first size that was not proved was not
+  // Of the device, of passes on all lanes at once in the hungriest bucket in use: windows, what LibTorch
+  // allocates (on a CPU tensors of 256 KiB or more), answers. oneDNN's and cuDNN's own buffers that do not
+  // come from LibTorch's allocator are not in it.
+  std::uint64_t forward_bytes = 0;
+  absl::Status not_proved;  // why the first size that was not proved was not
 };
 
 // Warms the network up on every lane, and proves batches of the sizes on each. A recipe whose windows differ
@@ -47,5 +50,10 @@ struct WarmNetwork {
 // engine::ProveBatch's where it left the device unusable.
 absl::StatusOr<WarmNetwork> WarmUp(const engine::Network& network, const v1::Recipe& recipe,
                                    executor::Executor& lanes, const BucketChoice& choice);
+
+// WarmNetwork::forward_bytes of a network that is warm, measured again. Not from a lane; on a GPU nothing
+// else may go on there. Errors: those of engine::Network::WarmUp and engine::TimeBatch.
+absl::StatusOr<std::uint64_t> ForwardBytes(const engine::Network& network, executor::Executor& lanes,
+                                           std::uint32_t bucket);
 
 }  // namespace tomoserve::worker

@@ -39,11 +39,13 @@ Worker::Worker(Front& front, engine::ComputeDevice device, std::uint64_t memory_
       resources_{.device = device,
                  .in_flight = std::make_shared<engine::LaunchBound>(device.stream(), kBatchesInFlight),
                  .memory_bytes = memory_bytes,
-                 .threads = static_cast<int>(threads)},
+                 .threads = static_cast<int>(threads),
+                 .lanes = lanes,
+                 // As many outputs may wait as the lanes compute at a time: none idles behind a slower one,
+                 // and a run alone fills its batches.
+                 .ahead = lanes * buckets.sizes.back()},
       buckets_(std::move(buckets)),
-      // As many outputs may wait as the lanes compute at a time: none idles behind a slower one, and a run
-      // alone fills its batches.
-      executor_(executor::Executor::Create(lanes, lanes * buckets_.sizes.back())) {}
+      executor_(executor::Executor::Create(lanes, resources_.ahead)) {}
 
 Worker::~Worker() {
   const std::lock_guard lock(mutex_);

@@ -82,6 +82,10 @@ class Worker {
   void SendResult(const ActiveRun& active, const absl::StatusOr<ipc::v1::RunDone>& result);
 
   std::shared_ptr<const LoadedModel> FindModel(const std::string& digest);
+  // What the model's forward pass takes, measured where it is not known and no run is in flight; 0: still not
+  // known. On the thread that loads.
+  absl::StatusOr<std::uint64_t> MeasureForward(const std::string& model_digest,
+                                               const std::shared_ptr<const LoadedModel>& model);
   // Weights of all loaded models (and of `another` one), and the forward pass of the hungriest one: windows
   // follow each other.
   std::uint64_t ResidentBytes(const LoadedModel* another = nullptr);

@@ -35,6 +35,9 @@ void LogFormats(const std::string& model_digest, const Networks& networks) {
   }
 }
 
+// 0 means that nothing was measured.
+std::uint64_t Measured(std::uint64_t bytes) { return std::max<std::uint64_t>(bytes, 1); }
+
 }  // namespace
 
 void Worker::Load(const ipc::v1::LoadModel& load, const Fds& fds) {
@@ -79,7 +82,7 @@ absl::StatusOr<ipc::v1::ModelState> Worker::LoadAndWarmUp(const ipc::v1::LoadMod
                                                   std::span(all_digests).subspan(network_files)));
   TS_ASSIGN_OR_RETURN(model->networks, LoadNetworks(files, load.recipe(), digests, resources_.device));
   LogFormats(load.model_digest(), model->networks);
-  // What a run beside it takes would be counted, too.
+  // What a run beside it takes on a GPU would be counted, too: then the front asks again when it is idle.
   const std::optional<std::uint64_t> runs_before = RunsWhenIdle();
   BucketChoice choice = buckets_;
   if (std::equal(load.proof().tried().begin(), load.proof().tried().end(), choice.sizes.begin(),
@@ -104,13 +107,13 @@ absl::StatusOr<ipc::v1::ModelState> Worker::LoadAndWarmUp(const ipc::v1::LoadMod
   if (warm.all_tried) {
     state.mutable_proof()->mutable_tried()->Assign(buckets_.sizes.begin(), buckets_.sizes.end());
   }
-  if (runs_before && runs_before == RunsWhenIdle()) {
-    model->forward_bytes = warm.forward_bytes;
+  const bool is_cuda = resources_.device.is_cuda();
+  if (!is_cuda || (runs_before && runs_before == RunsWhenIdle())) {
+    model->forward_bytes = Measured(warm.forward_bytes);
     state.set_forward_bytes(model->forward_bytes);
   }
   model->recipe = load.recipe();
   // A pass on a CPU is computed when it returns: what it took is measured then.
-  const bool is_cuda = resources_.device.is_cuda();
   const double window_ms = is_cuda ? warm.ms_per_window * models::PassesPerWindow(load.recipe()) : 0;
   model->batcher = std::make_shared<ModelBatcher>(warm.buckets, window_ms, model->networks, resources_);
   TS_RETURN_IF_ERROR(CheckKnownAnswer(model, resources_, *executor_, ResidentBytes(model.get())));
@@ -121,12 +124,14 @@ absl::StatusOr<ipc::v1::ModelState> Worker::LoadAndWarmUp(const ipc::v1::LoadMod
 
 void Worker::Check(const std::string& model_digest) {
   const double start_ms = base::MonotonicMs();
+  std::uint64_t forward_bytes = 0;
   const absl::Status status = Guarded([&]() -> absl::Status {
     const auto model = FindModel(model_digest);
     if (model == nullptr) {
       return base::Error(absl::StatusCode::kFailedPrecondition, "MODEL_NOT_LOADED", model_digest,
                          "the model whose answer is asked for is not loaded");
     }
+    TS_ASSIGN_OR_RETURN(forward_bytes, MeasureForward(model_digest, model));
     return CheckKnownAnswer(model, resources_, *executor_, ResidentBytes());
   });
   if (!status.ok()) Recover(status);
@@ -141,6 +146,7 @@ void Worker::Check(const std::string& model_digest) {
   state.set_warm(status.ok());
   if (!status.ok()) *state.mutable_refused() = RefusalOf(status);
   state.set_load_ms(base::MonotonicMs() - start_ms);
+  state.set_forward_bytes(forward_bytes);
   base::Log(base::LogLevel::kInfo, "known_answer_checked",
             {{"model_digest", model_digest},
              {"warm", state.warm()},
@@ -149,6 +155,27 @@ void Worker::Check(const std::string& model_digest) {
              {"ms", state.load_ms()}});
   front_.Send(reply).IgnoreError();  // logged; the receiving loop ends
   engine::ReleaseHostMemory();
+}
+
+absl::StatusOr<std::uint64_t> Worker::MeasureForward(const std::string& model_digest,
+                                                     const std::shared_ptr<const LoadedModel>& model) {
+  if (model->forward_bytes > 0) return model->forward_bytes;
+  const std::optional<std::uint64_t> runs_before = RunsWhenIdle();
+  if (!runs_before) return 0;
+  std::uint64_t bytes = 0;
+  for (const auto& network : model->networks) {
+    TS_ASSIGN_OR_RETURN(const std::uint64_t of_network,
+                        ForwardBytes(*network, *executor_, model->batcher->largest_bucket()));
+    bytes = std::max(bytes, of_network);
+  }
+  if (runs_before != RunsWhenIdle()) return 0;
+  auto known = std::make_shared<LoadedModel>(*model);
+  known->forward_bytes = Measured(bytes);
+  const std::lock_guard lock(mutex_);
+  if (const auto found = models_.find(model_digest); found != models_.end() && found->second == model) {
+    found->second = known;
+  }
+  return known->forward_bytes;
 }
 
 std::shared_ptr<const LoadedModel> Worker::FindModel(const std::string& digest) {
