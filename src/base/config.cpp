@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <fstream>
 #include <functional>
 #include <optional>
 #include <string>
@@ -12,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "google/protobuf/io/tokenizer.h"
 #include "google/protobuf/text_format.h"
+#include "tomoserve/base/cgroup.h"
 #include "tomoserve/base/status.h"
 #include "tomoserve/base/strings.h"
 
@@ -152,13 +152,8 @@ absl::Status CompleteServerConfig(config::v1::ServerConfig& config) {
 
 std::uint64_t MemoryLimitBytes() {
   const auto pages = static_cast<std::uint64_t>(std::max(0l, ::sysconf(_SC_PHYS_PAGES)));
-  std::uint64_t bytes = pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
-  // cgroup v2, then v1; "max" does not parse and leaves the machine's size.
-  for (const char* path : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
-    std::uint64_t limit = 0;
-    if (std::ifstream(path) >> limit && limit > 0) bytes = std::min(bytes, limit);
-  }
-  return bytes;
+  const std::uint64_t bytes = pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  return std::min(bytes, CgroupMemoryLimit().value_or(bytes));
 }
 
 }  // namespace tomoserve::base

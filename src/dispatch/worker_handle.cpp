@@ -5,6 +5,7 @@
 #include <fstream>
 #include <utility>
 
+#include "tomoserve/base/cgroup.h"
 #include "tomoserve/base/clock.h"
 #include "tomoserve/base/log.h"
 #include "tomoserve/base/status.h"
@@ -23,12 +24,12 @@ constexpr std::uint64_t kMostDeviceBytes = std::uint64_t{1} << 50;
 constexpr std::uint64_t kMostSlots = std::uint64_t{1} << 50;
 constexpr double kMostBusySeconds = 1e12;
 
-std::uint64_t CounterIn(const char* path, const std::string& wanted) {
-  std::ifstream file(path);
+std::uint64_t OomKillsOfTheMachine() {
+  std::ifstream file("/proc/vmstat");
   std::string name;
   std::uint64_t value = 0;
   while (file >> name >> value) {
-    if (name == wanted) return value;
+    if (name == "oom_kill") return value;
   }
   return 0;
 }
@@ -36,8 +37,8 @@ std::uint64_t CounterIn(const char* path, const std::string& wanted) {
 }  // namespace
 
 std::uint64_t OomKills() {
-  constexpr char kCgroup[] = "/sys/fs/cgroup/memory.events";
-  return std::ifstream(kCgroup) ? CounterIn(kCgroup, "oom_kill") : CounterIn("/proc/vmstat", "oom_kill");
+  const auto kills = base::CgroupOomKills();
+  return kills ? *kills : OomKillsOfTheMachine();
 }
 
 bool IsBlamed(const WorkerDeath& death) {

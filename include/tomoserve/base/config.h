@@ -26,7 +26,7 @@ absl::StatusOr<config::v1::ServerConfig> ParseServerConfig(std::string_view text
 // CONFIG_INVALID (value: the field).
 absl::Status CompleteServerConfig(config::v1::ServerConfig& config);
 
-// Memory that this process may use, bytes: the smaller of the machine's and the cgroup's limit.
+// Memory that this process may use, bytes: the smallest of the machine's and its cgroups' limits.
 std::uint64_t MemoryLimitBytes();
 
 }  // namespace tomoserve::base
