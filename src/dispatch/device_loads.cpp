@@ -1,5 +1,7 @@
 // How models get onto devices: one after the other, again where memory did not suffice.
 #include <algorithm>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -10,17 +12,19 @@
 #include "tomoserve/base/clock.h"
 #include "tomoserve/base/log.h"
 #include "tomoserve/base/status.h"
+#include "tomoserve/models/parts.h"
 #include "tomoserve/models/window_size.h"
 
 namespace tomoserve::dispatch {
 
 void Devices::LoadNext(Worker& worker) {
   worker.loading = nullptr;
-  const auto index = static_cast<std::size_t>(&worker - workers_.data());
+  worker.ledger.GiveAside();
   while (!worker.to_load.empty()) {
     const models::Model* model = worker.to_load.front();
     worker.to_load.pop_front();
-    if (!worker.runs.empty() && (LoadsAlone(worker, *model) || !CaseFits(index, *model))) {
+    const std::uint64_t bytes = LoadBytes(worker, *model);
+    if (!worker.runs.empty() && (LoadsAlone(worker, *model) || !worker.ledger.FitsAside(bytes))) {
       worker.to_load_again.push_back(model);
       continue;
     }
@@ -29,7 +33,7 @@ void Devices::LoadNext(Worker& worker) {
     if (status.ok()) {
       state.readiness = v1::MODEL_READINESS_LOADING;
       worker.loading = model;
-      worker.case_bytes = CaseBytes(worker, *model);
+      worker.ledger.TakeAside(bytes);
       break;
     }
     if (base::ReasonOf(status) == "PEER_GONE") return;
@@ -69,6 +73,7 @@ void Devices::Unload(const std::string& model_digest) {
     std::erase_if(worker.to_load, is_it);
     std::erase_if(worker.to_load_again, is_it);
     if (worker.models.erase(model_digest) == 0 || !worker.hello) continue;
+    SettleModels(worker);
     ipc::v1::WorkerRequest request;
     request.mutable_unload()->set_model_digest(model_digest);
     // A worker that is gone has forgotten it anyway.
@@ -76,6 +81,16 @@ void Devices::Unload(const std::string& model_digest) {
     base::Log(base::LogLevel::kInfo, "model_unloaded", {{"device", worker.device}, {"digest", model_digest}});
   }
   Publish();
+}
+
+std::uint64_t Devices::LoadBytes(const Worker& worker, const models::Model& model) const {
+  std::uint64_t bytes = CaseBytes(worker, model);
+  for (const std::string& file : models::NetworkFiles(model.recipe)) {
+    std::error_code error;  // what cannot be opened is refused when it is sent
+    const std::uint64_t size = std::filesystem::file_size(std::filesystem::path(model.folder) / file, error);
+    bytes += error ? 0 : size;
+  }
+  return bytes;
 }
 
 absl::Status Devices::SendLoad(Worker& worker, const models::Model& model) {
@@ -147,6 +162,7 @@ void Devices::HandleModel(std::size_t index, const ipc::v1::ModelState& reply) {
       state.buckets = {reply.proof().buckets().begin(), reply.proof().buckets().end()};
     }
     proofs_.Keep(model, *worker.hello, reply.proof());
+    SettleModels(worker);
     state.window_ms = state.ms_per_window * models::PassesPerWindow(model.recipe);
     base::Log(base::LogLevel::kInfo, "model_warm",
               {{"device", worker.device},

@@ -8,45 +8,40 @@
 #include "tomoserve/base/status.h"
 
 namespace tomoserve::dispatch {
-namespace {
-
-// Runs of one urgency, or more urgent ones, on a device at a time; and of all.
-constexpr std::size_t kRuns = 2;
-constexpr std::size_t kMostRuns = 4;
-
-}  // namespace
 
 bool Devices::HasRoom(std::size_t index, const RunDemand& demand) const {
   const Worker& worker = workers_[index];
   if (!worker.hello || (worker.loading != nullptr && LoadsAlone(worker, *worker.loading))) return false;
-  const std::uint64_t memory = SharedBytesOf(index);
-  const std::uint64_t check = KnownAnswerBytes(worker);
-  const std::uint64_t taken = ModelBytesOn(index) + RunBytesOn(index) + check;
-  const bool fits = demand.bytes <= memory - std::min(memory, taken);
-  if (worker.runs.empty()) return check == 0 || fits;
   // A model that waits for an idle worker gets one: no run follows those that are there.
-  if (demand.alone || !worker.to_load_again.empty() || worker.runs.size() >= kMostRuns) return false;
-  std::size_t as_urgent = 0;
-  for (const auto& [run_id, run] : worker.runs) {
-    if (run.demand.alone) return false;
-    as_urgent += run.demand.urgency >= demand.urgency ? 1 : 0;
+  if (!worker.runs.empty() && !worker.to_load_again.empty()) return false;
+  return worker.ledger.Admits(demand);
+}
+
+absl::Status Devices::CheckFitsEver(std::size_t worker, const RunDemand& demand) const {
+  return workers_[worker].ledger.CheckFitsEver(demand);
+}
+
+bool Devices::MayGet(std::size_t index, const std::string& model_digest) const {
+  const Worker& worker = workers_[index];
+  const v1::ModelReadiness readiness = ModelOn(index, model_digest).readiness;
+  return !worker.lost && !worker.unusable &&
+         (readiness == v1::MODEL_READINESS_COLD || readiness == v1::MODEL_READINESS_LOADING);
+}
+
+std::uint64_t Devices::HostShare() const {
+  // 0 would tell a worker that all is its own.
+  return std::max<std::uint64_t>(1, options_.host_bytes / std::max<std::size_t>(1, workers_.size()));
+}
+
+void Devices::SettleModels(Worker& worker) {
+  std::uint64_t weights = 0;
+  std::uint64_t forward = 0;
+  for (const auto& [digest, model] : worker.models) {
+    if (model.readiness != v1::MODEL_READINESS_WARM) continue;
+    weights += model.weight_bytes;
+    forward = std::max(forward, model.forward_bytes);
   }
-  return fits && as_urgent < kRuns;
-}
-
-std::uint64_t Devices::SharedBytesOf(std::size_t worker) const {
-  const std::uint64_t memory = MemoryBytesOf(worker);
-  if (!IsCpu(worker)) return memory;
-  // Each CPU worker says what the machine has: it is one machine, and arenas lie there too.
-  std::uint64_t cpus = 0;
-  for (std::size_t other = 0; other < workers_.size(); ++other) cpus += IsCpu(other) ? 1 : 0;
-  return (memory - std::min(memory, options_.host_bytes)) / cpus;
-}
-
-std::uint64_t Devices::RunBytesOn(std::size_t worker) const {
-  std::uint64_t bytes = 0;
-  for (const auto& [run_id, run] : workers_[worker].runs) bytes += run.demand.bytes;
-  return bytes;
+  worker.ledger.SetResident(weights + forward);
 }
 
 void Devices::UpdateRun(const std::string& run_id, std::uint32_t urgency, std::int64_t deadline_us) {
@@ -54,6 +49,7 @@ void Devices::UpdateRun(const std::string& run_id, std::uint32_t urgency, std::i
     const auto run = worker.runs.find(run_id);
     if (run == worker.runs.end()) continue;
     run->second.demand.urgency = urgency;
+    worker.ledger.SetUrgency(run_id, urgency);
     ipc::v1::WorkerRequest request;
     request.mutable_update()->set_run_id(run_id);
     request.mutable_update()->set_urgency(urgency);

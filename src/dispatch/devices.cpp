@@ -63,6 +63,7 @@ void Devices::Start(DeviceEvents& events) {
     if (!options_.batch_buckets.empty()) {
       more.insert(more.end(), {"--buckets", absl::StrJoin(options_.batch_buckets, ",")});
     }
+    more.insert(more.end(), {"--host-bytes", absl::StrCat(HostShare())});
     options.arguments.insert(options.arguments.end(), more.begin(), more.end());
     options.environment = WorkerEnvironment();
     options.patience = options_.patience;
@@ -104,21 +105,6 @@ bool Devices::IsWarmSomewhere(const std::string& model_digest, std::optional<std
   return false;
 }
 
-std::uint64_t Devices::ModelBytesOn(std::size_t worker) const {
-  std::uint64_t weights = 0;
-  std::uint64_t forward = 0;
-  for (const auto& [digest, model] : workers_[worker].models) {
-    if (model.readiness != v1::MODEL_READINESS_WARM) continue;
-    weights += model.weight_bytes;
-    forward = std::max(forward, model.forward_bytes);
-  }
-  return weights + forward;
-}
-
-std::uint64_t Devices::MemoryBytesOf(std::size_t worker) const {
-  return workers_[worker].hello ? workers_[worker].hello->memory_bytes() : 0;
-}
-
 std::uint64_t Devices::GpuBytesUsedOn(std::size_t worker) const {
   if (IsCpu(worker) || !workers_[worker].handle) return 0;
   return workers_[worker].handle->device_memory_used_bytes();
@@ -148,6 +134,10 @@ absl::Status Devices::StartRun(std::size_t index, const ipc::v1::StartRun& start
   Worker& worker = workers_[index];
   ipc::v1::WorkerRequest request;
   *request.mutable_start() = start;
+  if (!worker.ledger.Take(start.run_id(), demand)) {
+    return base::Error(absl::StatusCode::kInternal, "NO_ROOM", absl::StrCat(demand.bytes),
+                       "the device has no room for the run now");
+  }
   worker.runs[start.run_id()] = {
       .demand = demand,
       .window_ms = ModelOn(index, start.model_digest()).window_ms * std::max(window_ratio, 1.0),
@@ -157,6 +147,7 @@ absl::Status Devices::StartRun(std::size_t index, const ipc::v1::StartRun& start
   absl::Status sent = worker.handle->Send(worker.life, request, fds);
   if (!sent.ok()) {
     worker.runs.erase(start.run_id());
+    worker.ledger.Give(start.run_id());
     Watch(worker);
   }
   return sent;
@@ -236,6 +227,7 @@ bool Devices::IsItsRun(Worker& worker, const std::string& run_id) {
 
 void Devices::Forget(Worker& worker, const std::string& run_id) {
   worker.runs.erase(run_id);
+  worker.ledger.Give(run_id);
   worker.busy_ms = base::MonotonicMs();
   CheckFirst(worker);
   Watch(worker);
@@ -245,6 +237,10 @@ void Devices::Forget(Worker& worker, const std::string& run_id) {
 void Devices::HandleHello(Worker& worker, std::uint64_t life, const ipc::v1::Hello& hello) {
   worker.life = life;
   worker.hello = hello;
+  const auto index = static_cast<std::size_t>(&worker - workers_.data());
+  // A CPU's worker says what it was given; a GPU's has its own memory, and the host's beside it.
+  worker.ledger = IsCpu(index) ? DeviceLedger(std::min(hello.memory_bytes(), HostShare()), 0)
+                               : DeviceLedger(hello.memory_bytes(), HostShare());
   worker.unusable.reset();
   worker.loading = nullptr;
   worker.checking.clear();
@@ -334,6 +330,7 @@ void Devices::HandleDeath(std::size_t index, const WorkerDeath& death) {
     HandleUnusable(worker, MakeReason("DEVICE_UNAVAILABLE", how, "the worker ended before it was ready"));
   }
   worker.hello.reset();
+  worker.ledger = {};
   worker.to_load.clear();
   worker.to_load_again.clear();
   worker.restarts += worker.lost ? 0 : 1;

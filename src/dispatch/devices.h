@@ -13,6 +13,8 @@
 
 #include "dispatch/bucket_proofs.h"
 #include "dispatch/catalogue.h"
+#include "dispatch/device_ledger.h"
+#include "dispatch/planning.h"
 #include "dispatch/task_queue.h"
 #include "dispatch/worker_handle.h"
 #include "tomoserve/dispatch/dispatcher.h"
@@ -40,13 +42,6 @@ class DeviceEvents {
 
 // A worker may say what it likes: more is no number of bytes that a device holds.
 inline constexpr std::uint64_t kMostModelBytes = std::uint64_t{1} << 50;
-
-// What a run asks of a device.
-struct RunDemand {
-  std::uint32_t urgency = 0;  // higher first
-  std::uint64_t bytes = 0;    // predicted of its arrays and windows there
-  bool alone = false;         // nothing else may go on there
-};
 
 // A model on one device.
 struct ModelOnDevice {
@@ -79,7 +74,9 @@ class Devices {
     std::chrono::milliseconds grace{0};  // after which fewer are too few
     std::string proofs_file;             // see BucketProofs
     std::string build;                   // of the server
-    std::uint64_t host_bytes = 0;        // of the machine's memory that is not the workers'
+    // What the machine's memory leaves beside arenas. Each worker has the same share of it: for its runs on a
+    // CPU, for what they need beside a GPU.
+    std::uint64_t host_bytes = 0;
     Patience patience;
   };
 
@@ -92,11 +89,14 @@ class Devices {
   void Stop();
 
   std::size_t count() const { return workers_.size(); }
-  // Whether it may have this run now: alive, and not loading a model that is to be alone. An idle one may
-  // have any. Beside others, or a known answer, it needs memory for all; beside others a place, too: two runs
-  // keep a device busy while one of them is prepared or finished. Runs that are less urgent do not take a
-  // place, up to four in all.
+  // Whether it may have this run now: alive, not loading a model that is to be alone, and the ledger admits
+  // it, beside others and alone.
   bool HasRoom(std::size_t worker, const RunDemand& demand) const;
+  // Whether a run fits beside the models of a device that lives, when nothing else is there. Errors:
+  // RUN_TOO_LARGE.
+  absl::Status CheckFitsEver(std::size_t worker, const RunDemand& demand) const;
+  // Whether the device may have the model yet that it does not have: it is starting, or the model waits.
+  bool MayGet(std::size_t worker, const std::string& model_digest) const;
   // Whether it loads a model, or carries a known answer out again: nobody is alone there.
   bool IsLoading(std::size_t worker) const;
   // Whether the model's known answer is being carried out there again, or was another one: the worker may
@@ -118,12 +118,10 @@ class Devices {
   // What the worker has now: how many runs with how many predicted bytes, and the bytes of the models that
   // are warm there, with those of the hungriest one's forward pass.
   std::size_t RunsOn(std::size_t worker) const { return workers_[worker].runs.size(); }
-  std::uint64_t RunBytesOn(std::size_t worker) const;
-  std::uint64_t ModelBytesOn(std::size_t worker) const;
-  // Memory that runs may use there; 0 until the worker has said hello.
-  std::uint64_t MemoryBytesOf(std::size_t worker) const;
-  // Of it, what several runs at a time may use.
-  std::uint64_t SharedBytesOf(std::size_t worker) const;
+  std::uint64_t RunBytesOn(std::size_t worker) const { return workers_[worker].ledger.run_bytes(); }
+  std::uint64_t ModelBytesOn(std::size_t worker) const { return workers_[worker].ledger.resident(); }
+  // Memory that models and runs may use there; 0 until the worker has said hello.
+  std::uint64_t MemoryBytesOf(std::size_t worker) const { return workers_[worker].ledger.budget(); }
   // Memory that the worker holds of its GPU, as it says; 0 of a CPU.
   std::uint64_t GpuBytesUsedOn(std::size_t worker) const;
   // What its workers computed since the start.
@@ -153,8 +151,8 @@ class Devices {
   // Thread-safe:
   std::vector<DeviceInfo> Infos() const;
   std::vector<v1::DeviceReadiness> ReadinessOf(const std::string& model_digest) const;
-  // Most that a window's forward pass takes where the model is warm; 0: not known.
-  std::uint64_t ForwardBytesOf(const std::string& model_digest) const;
+  // What a plan knows of the devices that have the model, or may have it.
+  std::vector<PlanDevice> PlansOf(const std::string& model_digest) const;
   // As many workers as are needed said hello and know of every model whether it is warm or refused.
   bool ready() const;
   // Fewer devices than are needed are left beside those that are lost for good.
@@ -189,9 +187,9 @@ class Devices {
     std::deque<const models::Model*> to_load;
     std::deque<const models::Model*> to_load_again;  // once nothing else goes on there
     const models::Model* loading = nullptr;
-    std::string checking;          // digest of the model whose known answer is carried out again
-    std::uint64_t case_bytes = 0;  // of the known answer that is carried out there, while one may be
-    double busy_ms = 0;            // when it had something to do last, while it has nothing
+    std::string checking;                     // digest of the model whose known answer is carried out again
+    DeviceLedger ledger;                      // of the process that lives
+    double busy_ms = 0;                       // when it had something to do last, while it has nothing
     std::map<std::string, RunOnDevice> runs;  // by run id
     std::string first;                        // of several: whose windows go before those of the others
     double first_since_ms = 0;
@@ -217,10 +215,11 @@ class Devices {
   void LoadNext(Worker& worker);
   // Bytes of the arrays of the model's known answer on this device; 0 where it has none.
   std::uint64_t CaseBytes(const Worker& worker, const models::Model& model) const;
-  // The same of the one that is carried out there now, or before a load ends; else 0.
-  std::uint64_t KnownAnswerBytes(const Worker& worker) const;
-  // Whether it may be carried out beside the runs that are there; without runs in any case.
-  bool CaseFits(std::size_t worker, const models::Model& model) const;
+  // What is known of a load before it: the network's files and the known answer. Its forward pass is not.
+  std::uint64_t LoadBytes(const Worker& worker, const models::Model& model) const;
+  // Takes down what its warm models take: weights, and the forward pass of the hungriest one, as windows
+  // follow each other. To be called whenever one comes or goes.
+  static void SettleModels(Worker& worker);
   // Asks idle devices for the known answers that are due, now and then from here on.
   void CheckIdleAgain();
   // Has the answer given that has waited longest of those that are due on idle devices; one at a time. A
@@ -241,6 +240,8 @@ class Devices {
   // The worker has answered it.
   void Forget(Worker& worker, const std::string& run_id);
   void Publish();
+  // Of the host's memory, for one worker.
+  std::uint64_t HostShare() const;
   // How many must be able to serve.
   std::size_t Needed() const;
 
@@ -255,7 +256,7 @@ class Devices {
   struct View {
     std::vector<DeviceInfo> infos;
     std::map<std::string, std::vector<v1::DeviceReadiness>> models;
-    std::map<std::string, std::uint64_t> forward_bytes;
+    std::map<std::string, std::vector<PlanDevice>> plans;
     bool ready = false;
     std::optional<double> few_since_ms;  // since when fewer devices than needed can be used
   };

@@ -40,8 +40,19 @@ void Devices::Publish() {
       readiness.set_weight_bytes(state.weight_bytes);
       readiness.set_ms_per_window(state.ms_per_window);
       readiness.mutable_buckets()->Assign(state.buckets.begin(), state.buckets.end());
-      std::uint64_t& forward_bytes = view.forward_bytes[model.model_digest];
-      forward_bytes = std::max(forward_bytes, state.forward_bytes);
+      const auto index = static_cast<std::size_t>(&worker - workers_.data());
+      const bool is_warm = state.readiness == v1::MODEL_READINESS_WARM;
+      if (!is_warm && !MayGet(index, model.model_digest)) continue;
+      PlanDevice& plan = view.plans[model.model_digest].emplace_back();
+      plan.warm = is_warm;
+      if (!is_warm) continue;
+      plan.is_cpu = IsCpu(index);
+      plan.weight_bytes = state.weight_bytes;
+      plan.passes = PassesOn(index, model.model_digest);
+      plan.ledger = worker.ledger.Idle();
+      if (state.ms_per_window > 0) {
+        plan.speed = {.ms_per_window = state.ms_per_window, .lanes = std::max(1u, worker.hello->lanes())};
+      }
     }
     ready += settled ? 1 : 0;
     unusable += worker.unusable ? 1 : 0;
@@ -71,10 +82,10 @@ std::vector<v1::DeviceReadiness> Devices::ReadinessOf(const std::string& model_d
   return devices == view_.models.end() ? std::vector<v1::DeviceReadiness>() : devices->second;
 }
 
-std::uint64_t Devices::ForwardBytesOf(const std::string& model_digest) const {
+std::vector<PlanDevice> Devices::PlansOf(const std::string& model_digest) const {
   const std::lock_guard lock(view_mutex_);
-  const auto bytes = view_.forward_bytes.find(model_digest);
-  return bytes == view_.forward_bytes.end() ? 0 : bytes->second;
+  const auto plans = view_.plans.find(model_digest);
+  return plans == view_.plans.end() ? std::vector<PlanDevice>() : plans->second;
 }
 
 bool Devices::ready() const {

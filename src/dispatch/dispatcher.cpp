@@ -67,7 +67,9 @@ Devices::Options DeviceOptions(const DispatcherOptions& options) {
                     visible == nullptr ? std::nullopt : std::optional<std::string_view>(visible));
   devices.program = options.worker_program;
   devices.lock_folder = options.lock_folder;
-  devices.host_bytes = options.config.limits().arena_bytes();
+  const std::uint64_t machine_bytes =
+      options.machine_bytes > 0 ? options.machine_bytes : base::MemoryLimitBytes();
+  devices.host_bytes = machine_bytes - std::min(machine_bytes, options.config.limits().arena_bytes());
   devices.min_devices = options.config.min_devices();
   devices.grace = std::chrono::milliseconds(options.config.device_grace_ms());
   devices.patience = options.patience;

@@ -30,16 +30,6 @@ std::uint64_t Devices::CaseBytes(const Worker& worker, const models::Model& mode
                              PassesOn(index, model.model_digest));
 }
 
-std::uint64_t Devices::KnownAnswerBytes(const Worker& worker) const {
-  return worker.loading != nullptr || !worker.checking.empty() ? worker.case_bytes : 0;
-}
-
-bool Devices::CaseFits(std::size_t index, const models::Model& model) const {
-  const std::uint64_t bytes = CaseBytes(workers_[index], model);
-  if (bytes == 0 || workers_[index].runs.empty()) return true;
-  return ModelBytesOn(index) + RunBytesOn(index) + bytes <= SharedBytesOf(index);
-}
-
 bool Devices::IsDoubted(std::size_t worker, const std::string& model_digest) const {
   return workers_[worker].checking == model_digest ||
          ModelOn(worker, model_digest).readiness == v1::MODEL_READINESS_REFUSED;
@@ -86,20 +76,25 @@ void Devices::CheckIdle() {
   }
   if (due == nullptr) return;
   where->checking = due->model_digest;
-  where->case_bytes = CaseBytes(*where, *due);
+  where->ledger.TakeAside(CaseBytes(*where, *due));
   Watch(*where);
   ipc::v1::WorkerRequest request;
   request.mutable_check()->set_model_digest(due->model_digest);
   if (where->handle->Send(where->life, request).ok()) return;
+  where->ledger.GiveAside();
   where->checking.clear();  // it is gone: its death is on the way
   Watch(*where);
 }
 
 void Devices::HandleChecked(Worker& worker, const ipc::v1::ModelState& reply) {
   worker.checking.clear();
+  worker.ledger.GiveAside();
   ModelOnDevice& state = worker.models[reply.model_digest()];
   state.checked_ms = base::MonotonicMs();
-  if (reply.forward_bytes() > 0) state.forward_bytes = std::min(reply.forward_bytes(), kMostModelBytes);
+  if (reply.forward_bytes() > 0) {
+    state.forward_bytes = std::min(reply.forward_bytes(), kMostModelBytes);
+    SettleModels(worker);
+  }
   if (!reply.warm()) {
     v1::Reason reason = CleanReason(reply.refused(), "MODEL_REFUSED");
     // Where there was no answer, for want of memory mostly, the model stays, and is asked again.
@@ -112,6 +107,7 @@ void Devices::HandleChecked(Worker& worker, const ipc::v1::ModelState& reply) {
     if (!stays) {
       state.readiness = v1::MODEL_READINESS_REFUSED;
       state.reason = std::move(reason);
+      SettleModels(worker);
     }
   }
   worker.first.clear();  // it may have stood behind the case: its time begins now

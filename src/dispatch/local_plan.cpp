@@ -1,7 +1,5 @@
 #include "tomoserve/dispatch/local_plan.h"
 
-#include <optional>
-
 #include "dispatch/planning.h"
 #include "tomoserve/series/selection.h"
 
@@ -10,7 +8,7 @@ namespace tomoserve::dispatch {
 v1::PlannedRun PlanLocally(const models::Model& model, const series::StudySeries& study) {
   RunInput input;
   input.selection = series::Select(model.recipe, study);
-  return PlanRun(model, input, std::nullopt, 0);
+  return PlanRun(model, input, {});
 }
 
 }  // namespace tomoserve::dispatch

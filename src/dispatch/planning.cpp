@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <tuple>
 
 #include "dispatch/instance_rules.h"
 #include "tomoserve/base/status.h"
@@ -102,6 +103,7 @@ absl::StatusOr<Prediction> Predict(const v1::Recipe& recipe, const volume::Geome
   arrays.open_voxels = volume::OpenVoxels(recipe, prepared.size);
   prediction.cpu_bytes = volume::LoopBytes(arrays) * time_points;
   prediction.gpu_bytes = volume::DeviceBytes(arrays) * time_points;
+  prediction.gpu_host_bytes = volume::HostBytesBesideDevice(arrays) * time_points;
   prediction.window_ratio = models::WarmUpRatio(recipe, prepared.size);
   const double pass_seconds = speed ? speed->ms_per_window / 1000 * prediction.window_ratio
                                     : recipe.profile().cpu_seconds_per_window();
@@ -111,9 +113,45 @@ absl::StatusOr<Prediction> Predict(const v1::Recipe& recipe, const volume::Geome
   return prediction;
 }
 
+RunDemand Demand(const v1::Recipe& recipe, const Prediction& prediction, bool on_cpu,
+                 const models::WindowPasses& passes) {
+  const std::uint64_t windows =
+      models::WindowBytes(recipe, prediction.prepared_size, prediction.windows, passes);
+  if (on_cpu) return {.bytes = prediction.cpu_bytes + windows};
+  return {.bytes = prediction.gpu_bytes + windows, .host_bytes = prediction.gpu_host_bytes};
+}
+
+namespace {
+
+// Where a run would be, and what it would cost there; first the devices that it fits, the fastest of them.
+struct Place {
+  bool fits = false;
+  double seconds = 0;  // 0: not known
+  std::uint64_t bytes = 0;
+  absl::Status too_large;
+};
+
+bool IsBetter(const Place& a, const Place& b) {
+  const auto key = [](const Place& place) {
+    return std::make_tuple(!place.fits, place.seconds == 0, place.seconds, place.bytes);
+  };
+  return key(a) < key(b);
+}
+
+Place PlaceOn(const PlanDevice& device, const v1::Recipe& recipe, const Prediction& prediction) {
+  const RunDemand demand = Demand(recipe, prediction, device.is_cpu, device.passes);
+  Place place;
+  place.too_large = device.ledger.CheckFitsEver(demand);
+  place.fits = place.too_large.ok();
+  place.bytes = demand.bytes + device.weight_bytes + device.passes.forward_bytes;
+  place.seconds = prediction.device_seconds;
+  return place;
+}
+
+}  // namespace
+
 v1::PlannedRun PlanRun(const models::Model& model, const RunInput& input,
-                       const std::optional<WindowSpeed>& speed, std::uint64_t weight_bytes,
-                       const models::WindowPasses& passes) {
+                       std::span<const PlanDevice> devices) {
   v1::PlannedRun plan;
   plan.set_model(model.name);
   plan.set_version(model.version);
@@ -134,17 +172,28 @@ v1::PlannedRun PlanRun(const models::Model& model, const RunInput& input,
     *plan.add_reasons() = MakeReason("EXPECTED_INSTANCES_MISSING", std::to_string(input.missing),
                                      "the series has fewer instances than its submitter announced");
   }
-  const auto prediction =
-      Predict(model.recipe, *selection.volume()->geometry, speed, selection.time_points());
+  const volume::Geometry& grid = *selection.volume()->geometry;
+  const auto prediction = Predict(model.recipe, grid, std::nullopt, selection.time_points());
   if (!prediction.ok()) {
     *plan.add_reasons() = ReasonFrom(prediction.status());
     return plan;
   }
   plan.set_windows(prediction->windows);
-  plan.set_predicted_bytes(
-      std::max(prediction->cpu_bytes, prediction->gpu_bytes) + weight_bytes + passes.forward_bytes +
-      models::WindowBytes(model.recipe, prediction->prepared_size, prediction->windows, passes));
-  plan.set_predicted_seconds(prediction->device_seconds);
+  std::optional<Place> best;
+  bool may_fit = false;
+  for (const PlanDevice& device : devices) {
+    may_fit = may_fit || !device.warm;
+    if (!device.warm) continue;
+    const auto there = Predict(model.recipe, grid, device.speed, selection.time_points());
+    const Place place = PlaceOn(device, model.recipe, there.ok() ? *there : *prediction);
+    if (!best || IsBetter(place, *best)) best = place;
+  }
+  plan.set_predicted_bytes(best ? best->bytes : std::max(prediction->cpu_bytes, prediction->gpu_bytes));
+  plan.set_predicted_seconds(best ? best->seconds : prediction->device_seconds);
+  if (best && !best->fits && !may_fit) {
+    plan.set_applicable(false);
+    *plan.add_reasons() = ReasonFrom(best->too_large);
+  }
   return plan;
 }
 

@@ -5,8 +5,10 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <span>
 
 #include "absl/status/statusor.h"
+#include "dispatch/device_ledger.h"
 #include "dispatch/study_input.h"
 #include "tomoserve/models/repository.h"
 #include "tomoserve/models/window_bytes.h"
@@ -23,8 +25,9 @@ struct Prediction {
   // its windows (models/window_bytes.h) and the weights, which are resident.
   std::uint64_t cpu_bytes = 0;
   std::uint64_t gpu_bytes = 0;
-  double window_ratio = 1;    // how many times as large as at warm-up a window is
-  double device_seconds = 0;  // 0: nothing was measured yet
+  std::uint64_t gpu_host_bytes = 0;  // of the host, beside a GPU
+  double window_ratio = 1;           // how many times as large as at warm-up a window is
+  double device_seconds = 0;         // 0: nothing was measured yet
 };
 
 // Size of the prepared volume: reoriented, then resampled by the recipe's rule. Cropping is not foreseen (its
@@ -47,10 +50,25 @@ struct WindowSpeed {
 absl::StatusOr<Prediction> Predict(const v1::Recipe& recipe, const volume::Geometry& grid,
                                    const std::optional<WindowSpeed>& speed, std::uint32_t time_points = 1);
 
-// One line of a plan. Its bytes are those of the kind of device that needs more: arrays, windows, forward
-// pass, weights.
+// What the run asks of a device that computes its windows so: its arrays and its windows. Urgency is left
+// out.
+RunDemand Demand(const v1::Recipe& recipe, const Prediction& prediction, bool on_cpu,
+                 const models::WindowPasses& passes);
+
+// A device that has the model, or may have it.
+struct PlanDevice {
+  bool warm = false;  // the rest is known
+  bool is_cpu = false;
+  std::optional<WindowSpeed> speed;  // absent: not measured
+  std::uint64_t weight_bytes = 0;
+  models::WindowPasses passes;
+  DeviceLedger ledger;
+};
+
+// One line of a plan. Its bytes and seconds are those of the device that would answer first, of those that it
+// fits. Without a warm one its bytes are those of the kind of device that needs more, without weights. A run
+// that fits none, and may fit none that gets the model, is not applicable: RUN_TOO_LARGE.
 v1::PlannedRun PlanRun(const models::Model& model, const RunInput& input,
-                       const std::optional<WindowSpeed>& speed, std::uint64_t weight_bytes,
-                       const models::WindowPasses& passes = {});
+                       std::span<const PlanDevice> devices);
 
 }  // namespace tomoserve::dispatch

@@ -115,6 +115,8 @@ void Scheduler::FailRefused() {
                                  "device has it any more"));
     } else if (auto reason = devices_.RefusedEverywhere(digest)) {
       refused.emplace(run_id, MakeReason("MODEL_REFUSED", reason->code(), reason->text()));
+    } else if (auto too_large = TooLarge(entry)) {
+      refused.emplace(run_id, *std::move(too_large));
     }
   }
   for (const auto& [run_id, reason] : refused) Fail(run_id, reason);
@@ -135,13 +137,28 @@ void Scheduler::FillDevices() {
 }
 
 RunDemand Scheduler::DemandOf(const Entry& entry, std::size_t worker) const {
-  const std::uint64_t arrays = devices_.IsCpu(worker) ? entry.needs.cpu_bytes : entry.needs.gpu_bytes;
-  const std::uint64_t windows =
-      models::WindowBytes(entry.model->recipe, entry.needs.prepared_size, entry.needs.windows,
-                          devices_.PassesOn(worker, entry.stored.model_digest));
-  return {.urgency = static_cast<std::uint32_t>(entry.stored.priority),
-          .bytes = arrays + windows,
-          .alone = entry.stored.suspect || entry.memory_failures > 0};
+  RunDemand demand;
+  if (entry.needs) {
+    demand = Demand(entry.model->recipe, *entry.needs, devices_.IsCpu(worker),
+                    devices_.PassesOn(worker, entry.stored.model_digest));
+  }
+  demand.urgency = static_cast<std::uint32_t>(entry.stored.priority);
+  demand.alone = !entry.needs || entry.stored.suspect || entry.memory_failures > 0;
+  return demand;
+}
+
+std::optional<v1::Reason> Scheduler::TooLarge(const Entry& entry) const {
+  std::optional<v1::Reason> reason;
+  const std::string& digest = entry.stored.model_digest;
+  const bool is_loaded = IsInRepository(digest);
+  for (std::size_t worker = 0; worker < devices_.count(); ++worker) {
+    if (is_loaded && devices_.MayGet(worker, digest)) return std::nullopt;
+    if (devices_.ModelOn(worker, digest).readiness != v1::MODEL_READINESS_WARM) continue;
+    const absl::Status status = devices_.CheckFitsEver(worker, DemandOf(entry, worker));
+    if (status.ok()) return std::nullopt;
+    reason = ReasonFrom(status);
+  }
+  return reason;
 }
 
 bool Scheduler::MayRunOn(std::size_t worker, const Entry& entry) const {
@@ -178,8 +195,9 @@ bool Scheduler::StartBest(std::size_t worker, std::set<const Entry*>& waiting) {
   // As they are now: it may have been prepared under other ones.
   entry->prepared->start.set_urgency(demand.urgency);
   entry->prepared->start.set_deadline_unix_us(entry->stored.deadline_us);
-  const absl::Status status = devices_.StartRun(worker, entry->prepared->start, demand,
-                                                entry->needs.window_ratio, entry->prepared->fds());
+  const absl::Status status =
+      devices_.StartRun(worker, entry->prepared->start, demand, entry->needs ? entry->needs->window_ratio : 1,
+                        entry->prepared->fds());
   if (!status.ok()) {
     if (base::ReasonOf(status) == "PEER_GONE") return false;  // its death is on the way
     Fail(run_id, ReasonFrom(status));
@@ -255,11 +273,6 @@ void Scheduler::HandlePrepared(const std::string& run_id, Prepared& prepared) {
   if (prepared.ok()) {
     entry->prepared = *std::move(prepared);
     entry->phase = Phase::kPrepared;
-    // What cannot be predicted the worker refuses.
-    const series::Selection& selection = entry->input->selection;
-    const auto needs =
-        Predict(entry->model->recipe, *selection.volume()->geometry, std::nullopt, selection.time_points());
-    entry->needs = needs.ok() ? *needs : Prediction();
     entry->needs_room = false;
     entry->failed_preparations = 0;
   } else if (absl::IsCancelled(prepared.status())) {

@@ -113,7 +113,7 @@ class Scheduler final : public DeviceEvents {
     std::shared_ptr<std::atomic<bool>> stop;
     ipc::v1::Hello worker;  // of the device that it is or was on
     bool on_cpu = false;
-    Prediction needs;                   // once it is prepared
+    std::optional<Prediction> needs;    // once it has an input, where it can be predicted
     std::uint64_t predicted_bytes = 0;  // on its device, without weights
     std::size_t device = 0;             // that it is or was on
     bool lost_device = false;           // while it was on one
@@ -152,8 +152,10 @@ class Scheduler final : public DeviceEvents {
   // Starts what can start now.
   void Pump();
   bool IsInRepository(const std::string& model_digest) const;
-  // Runs whose model no device takes are not left waiting.
+  // Runs that no device takes are not left waiting: for their model, or for what they need.
   void FailRefused();
+  // Why the run fits no device that has its model, or may have it; nothing while it may fit one.
+  std::optional<v1::Reason> TooLarge(const Entry& entry) const;
   void FillDevices();
   RunDemand DemandOf(const Entry& entry, std::size_t worker) const;
   // Whether the device has its model, and whether the run may start there now.

@@ -158,8 +158,11 @@ void Scheduler::GiveInput(Entry& entry, std::shared_ptr<const RunInput> input) {
   entry.input = std::move(input);
   entry.stored.input_digest = entry.input->digest;
   entry.ready_ms = base::MonotonicMs();
-  if (entry.input->selection.volume() != nullptr) {
+  if (const series::Selection& selection = entry.input->selection; selection.volume() != nullptr) {
     entry.phase = Phase::kReady;
+    const auto needs =
+        Predict(entry.model->recipe, *selection.volume()->geometry, std::nullopt, selection.time_points());
+    entry.needs = needs.ok() ? std::optional(*needs) : std::nullopt;
     return;
   }
   entry.phase = Phase::kFinishing;

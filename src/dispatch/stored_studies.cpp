@@ -115,26 +115,8 @@ absl::StatusOr<v1::PlanStudyResponse> DispatcherImpl::PlanStudy(const v1::PlanSt
   }
   TS_ASSIGN_OR_RETURN(const std::vector<store::StoredRun> runs,
                       store_->RunsOfStudy(request.study_instance_uid()));
-  const std::vector<DeviceInfo> infos = devices_.Infos();  // in the order of readiness
   const auto plan_of = [&](const models::Model* model, const RunInput& input) {
-    std::optional<WindowSpeed> fastest;
-    std::uint64_t weight_bytes = 0;
-    models::WindowPasses passes{.forward_bytes = devices_.ForwardBytesOf(model->model_digest)};
-    const std::vector<v1::DeviceReadiness> readiness = devices_.ReadinessOf(model->model_digest);
-    for (std::size_t i = 0; i < readiness.size() && i < infos.size(); ++i) {
-      const v1::DeviceReadiness& device = readiness[i];
-      if (device.readiness() != v1::MODEL_READINESS_WARM) continue;
-      weight_bytes = std::max(weight_bytes, device.weight_bytes());
-      const WindowSpeed speed{.ms_per_window = device.ms_per_window(), .lanes = std::max(1u, infos[i].lanes)};
-      passes.lanes = std::max<std::uint64_t>(passes.lanes, speed.lanes);
-      for (const std::uint32_t bucket : device.buckets()) {
-        passes.bucket = std::max<std::uint64_t>(passes.bucket, bucket);
-      }
-      const auto ms = [](const WindowSpeed& of) { return of.ms_per_window / of.lanes; };
-      if (speed.ms_per_window > 0 && (!fastest || ms(speed) < ms(*fastest))) fastest = speed;
-    }
-    passes.ahead = passes.lanes * passes.bucket;
-    return PlanRun(*model, input, fastest, weight_bytes, passes);
+    return PlanRun(*model, input, devices_.PlansOf(model->model_digest));
   };
   v1::PlanStudyResponse response;
   for (const models::Model* model : models) {

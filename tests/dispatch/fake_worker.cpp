@@ -101,8 +101,13 @@ struct Run {
 
 class FakeWorker {
  public:
-  explicit FakeWorker(std::string device)
-      : device_(std::move(device)), socket_(base::UniqueFd(ipc::kChildSocketFd)) {}
+  // `host_bytes`: as its arguments say; a CPU has no more.
+  FakeWorker(std::string device, std::uint64_t host_bytes)
+      : device_(std::move(device)),
+        memory_bytes_(device_ == "cuda:5" ? kMemoryForOne
+                      : device_ == "cpu"  ? std::min(host_bytes, kMemoryBytes)
+                                          : kMemoryBytes),
+        socket_(base::UniqueFd(ipc::kChildSocketFd)) {}
 
   int Serve() {
     ipc::v1::WorkerReply hello;
@@ -110,7 +115,7 @@ class FakeWorker {
     hello.mutable_hello()->set_torch_version("none");
     hello.mutable_hello()->set_driver_version(device_ == "cuda:4" ? "2" : "1");
     hello.mutable_hello()->set_lanes(2);
-    hello.mutable_hello()->set_memory_bytes(device_ == "cuda:5" ? kMemoryForOne : kMemoryBytes);
+    hello.mutable_hello()->set_memory_bytes(memory_bytes_);
     Send(hello);
     for (;;) {
       ipc::v1::WorkerRequest request;
@@ -392,6 +397,7 @@ class FakeWorker {
     std::string file = {};  // of a script with two arguments
   };
   const std::string device_;
+  const std::uint64_t memory_bytes_;
   ipc::RecordSocket socket_;
   std::map<std::string, Script> scripts_;
   struct Checked {
@@ -411,9 +417,11 @@ class FakeWorker {
 int main(int argc, char** argv) {
   std::string arguments;
   std::string device;
+  std::uint64_t host_bytes = 0;
   for (int i = 1; i < argc; ++i) {
     arguments += std::string(" ") + argv[i];
     if (std::string_view(argv[i - 1]) == "--device") device = argv[i];
+    if (std::string_view(argv[i - 1]) == "--host-bytes") host_bytes = std::stoull(argv[i]);
   }
   if (device == "cuda:8") return 1;
   if (device == "cuda:6") {
@@ -433,6 +441,6 @@ int main(int argc, char** argv) {
                                        arguments);
     return front.Send(reply).ok() ? 3 : 1;
   }
-  tomoserve::FakeWorker worker(device);
+  tomoserve::FakeWorker worker(device, host_bytes);
   return worker.Serve();
 }

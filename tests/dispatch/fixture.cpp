@@ -77,6 +77,7 @@ DispatchTest::DispatchTest() {
   options_.config.set_helper_leases(2);
   options_.config.mutable_limits()->set_arena_bytes(64 << 20);
   options_.config.mutable_limits()->set_min_free_bytes(1);
+  options_.machine_bytes = std::uint64_t{64} << 30;
   options_.worker_program = TOMOSERVE_FAKE_WORKER;
   options_.lock_folder = (folder_ / "locks").string();
   options_.patience.first_restart = std::chrono::milliseconds(10);

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "dispatch/fixture.h"
 #include "tomoserve/base/status.h"
+#include "tomoserve/volume/run_bytes.h"
 
 namespace tomoserve::dispatch {
 namespace {
@@ -21,6 +22,10 @@ class SharingTest : public DispatchTest {
   }
   std::uint64_t InFlight(v1::Priority priority) { return Activities(priority).in_flight; }
   std::uint64_t Waiting(v1::Priority priority) { return Activities(priority).waiting; }
+  // The machine has so many bytes for each of `workers` beside arenas.
+  void GiveEach(std::uint64_t bytes, std::uint64_t workers) {
+    options_.machine_bytes = options_.config.limits().arena_bytes() + workers * bytes;
+  }
 
  private:
   PriorityActivity Activities(v1::Priority priority) {
@@ -57,6 +62,55 @@ TEST_F(SharingTest, WithoutMemoryForBothARunIsAlone) {
   for (const char* study_uid : {"1.2.1", "1.2.2"}) Submitted("m", study_uid);
   ASSERT_TRUE(Eventually([&] { return Waiting(v1::PRIORITY_ROUTINE) == 1; }));
   EXPECT_TRUE(Eventually([&] { return InFlight(v1::PRIORITY_ROUTINE) == 1; }));
+}
+
+// Bytes of the fake worker's models, and of a run on the fake study.
+constexpr std::uint64_t kModelBytes = 1000 + 500;
+const std::uint64_t kRunBytes = volume::LoopBytes({{8, 6, 8}, {8, 6, 8}, 1});
+
+TEST_F(SharingTest, WorkersOfOneMachineDivideItsMemory) {
+  AddModel("m", "slow 60000");
+  options_.config.add_devices("cpu");
+  GiveEach(kModelBytes + kRunBytes + kRunBytes / 2, 2);
+  Start();
+  for (const char* study_uid : {"1.2.1", "1.2.2", "1.2.3"}) Submitted("m", study_uid);
+  ASSERT_TRUE(Eventually([&] { return InFlight(v1::PRIORITY_ROUTINE) == 2; }));
+  EXPECT_TRUE(Eventually([&] { return Waiting(v1::PRIORITY_ROUTINE) == 1; }));
+  const auto activity = dispatcher_->Observe(std::chrono::seconds(5));
+  ASSERT_TRUE(activity.ok());
+  std::uint64_t predicted = 0;
+  for (const DeviceActivity& device : activity->devices) {
+    EXPECT_EQ(device.memory_bytes, kModelBytes + kRunBytes + kRunBytes / 2) << device.device;
+    predicted += device.predicted_bytes;
+  }
+  EXPECT_EQ(predicted, 2 * (kModelBytes + kRunBytes));
+}
+
+TEST_F(SharingTest, ARunThatFitsNoWorkerFailsBeforeItIsDecoded) {
+  AddModel("m", "ok");
+  options_.config.add_devices("cpu");
+  GiveEach(kModelBytes + kRunBytes - 1, 2);  // both together have more than enough
+  Start();
+  const v1::Run run = RunOf("m");
+  EXPECT_EQ(run.state(), v1::RUN_STATE_FAILED);
+  EXPECT_EQ(run.failure().code(), "RUN_TOO_LARGE");
+  EXPECT_EQ(run.failure().value(), std::to_string(kRunBytes));
+  EXPECT_THAT(run.failure().text(), ::testing::HasSubstr(absl::StrCat(kRunBytes - 1, " bytes")));
+  EXPECT_EQ(helpers_.frames_decoded, 0);
+  v1::PlanStudyRequest request;
+  request.set_study_instance_uid("1.2.3");
+  const auto plan = dispatcher_->PlanStudy(request);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_FALSE(plan->runs(0).applicable());
+  EXPECT_EQ(plan->runs(0).reasons(0).code(), "RUN_TOO_LARGE");
+  EXPECT_EQ(plan->runs(0).predicted_bytes(), kModelBytes + kRunBytes);
+}
+
+TEST_F(SharingTest, ARunThatFitsToTheByteRuns) {
+  AddModel("m", "ok");
+  GiveEach(kModelBytes + kRunBytes, 1);
+  Start();
+  EXPECT_EQ(RunOf("m").state(), v1::RUN_STATE_DONE);
 }
 
 TEST_F(SharingTest, IdleDevicesComeFirst) {

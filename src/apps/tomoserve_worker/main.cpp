@@ -43,6 +43,7 @@ struct Arguments {
   std::uint32_t lanes = 1;
   std::uint32_t threads = 0;           // 0: as many as lanes
   std::vector<std::uint32_t> buckets;  // empty: the device's default
+  std::uint64_t host_bytes = 0;        // 0: what the machine has
   std::string lock_dir;
   std::string lock;
 };
@@ -83,14 +84,15 @@ void Beat(const std::stop_token& stop, const sigset_t& signals, Front& front, co
   }
 }
 
-ipc::v1::WorkerReply HelloOf(const engine::RuntimeInfo& info, std::uint32_t lanes) {
+ipc::v1::WorkerReply HelloOf(const engine::RuntimeInfo& info, std::uint64_t memory_bytes,
+                             std::uint32_t lanes) {
   ipc::v1::WorkerReply reply;
   reply.mutable_hello()->set_device_kind(info.device_kind);
   reply.mutable_hello()->set_torch_version(info.torch_version);
   reply.mutable_hello()->set_driver_version(info.driver_version);
   reply.mutable_hello()->set_cudnn_version(info.cudnn_version);
   reply.mutable_hello()->set_lanes(lanes);
-  reply.mutable_hello()->set_memory_bytes(info.memory_bytes);
+  reply.mutable_hello()->set_memory_bytes(memory_bytes);
   return reply;
 }
 
@@ -149,6 +151,10 @@ int RunWorker(const Arguments& arguments) {
   const sigset_t signals = BlockStopSignals();
   Front front{ipc::RecordSocket(base::UniqueFd(ipc::kChildSocketFd))};
   std::vector<DeviceLock> locks;  // until the end of the process
+  // Before the sandbox, which hides what says so.
+  const std::uint64_t machine_bytes = base::MemoryLimitBytes();
+  const std::uint64_t host_bytes =
+      arguments.host_bytes > 0 ? std::min(arguments.host_bytes, machine_bytes) : machine_bytes;
   const absl::StatusOr<engine::CudaRuntime> runtime = SetUpDevice(arguments, locks);
   if (!runtime.ok()) return Unusable(front, runtime.status());
   const auto confined = runtime->device.is_cuda() ? ipc::WorkerDevice::kGpu : ipc::WorkerDevice::kCpu;
@@ -159,11 +165,13 @@ int RunWorker(const Arguments& arguments) {
     ipc::ExitOnDeviceLoss([device = runtime->device] { return device.Works(); });
   }
   const std::uint32_t threads = arguments.threads > 0 ? arguments.threads : arguments.lanes;
-  BucketChoice buckets = DefaultBuckets(runtime->device, runtime->info.memory_bytes);
+  const std::uint64_t memory_bytes = runtime->device.is_cuda() ? runtime->info.memory_bytes : host_bytes;
+  BucketChoice buckets = DefaultBuckets(runtime->device, memory_bytes);
   if (!arguments.buckets.empty()) buckets = {.sizes = arguments.buckets};
-  Worker worker(front, runtime->device, runtime->info.memory_bytes, arguments.lanes, threads,
-                std::move(buckets));
-  if (const absl::Status sent = front.Send(HelloOf(runtime->info, arguments.lanes)); !sent.ok()) {
+  Worker worker(front, {.device = memory_bytes, .host = host_bytes}, runtime->device, arguments.lanes,
+                threads, std::move(buckets));
+  if (const absl::Status sent = front.Send(HelloOf(runtime->info, memory_bytes, arguments.lanes));
+      !sent.ok()) {
     return Fail(sent, kExitFailed);
   }
   std::jthread heartbeat([&](const std::stop_token& stop) { Beat(stop, signals, front, worker); });
@@ -200,6 +208,8 @@ int main(int argc, char** argv) {
                  "sizes of batches to try, ascending from 1, as 1,2,4; default: 1 on a CPU, up to 8 on a GPU")
       ->delimiter(',')
       ->check(CLI::Range(1, 64));
+  app.add_option("--host-bytes", arguments.host_bytes,
+                 "memory of the host that models and runs may use; 0: all that this process may use");
   auto* lock_dir = app.add_option("--lock-dir", arguments.lock_dir, "folder of the host's device locks");
   app.add_option("--lock", arguments.lock, "name of the lock to hold")->needs(lock_dir);
   try {

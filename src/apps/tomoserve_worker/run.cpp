@@ -10,7 +10,6 @@
 
 #include "apps/tomoserve_worker/run_request.h"
 #include "tomoserve/base/clock.h"
-#include "tomoserve/base/config.h"
 #include "tomoserve/base/status.h"
 #include "tomoserve/compute/hounsfield.h"
 #include "tomoserve/compute/placement.h"
@@ -28,7 +27,7 @@ struct WindowOutput final : executor::Job::Output {
   pipeline::Outputs outputs;
 };
 
-// On a CPU a run whose arrays alone exceed the machine would end in the OOM killer, not in an error.
+// A run whose arrays exceed what the host has for them would end in the OOM killer, not in an error.
 absl::Status CheckSize(const pipeline::RunPlan& plan, std::uint32_t time_points, const LoadedModel& model,
                        const RunResources& resources, std::uint64_t resident_bytes) {
   const bool on_device = resources.device.is_cuda();
@@ -43,10 +42,9 @@ absl::Status CheckSize(const pipeline::RunPlan& plan, std::uint32_t time_points,
                            .bucket = model.batcher == nullptr ? 1 : model.batcher->largest_bucket(),
                            .ahead = resources.ahead});
   TS_RETURN_IF_ERROR(volume::CheckRunFits(plan.peak_bytes * time_points + (on_device ? 0 : window_bytes),
-                                          base::MemoryLimitBytes(), on_device ? 0 : resident_bytes,
-                                          "this machine"));
+                                          resources.memory.host, on_device ? 0 : resident_bytes, "the host"));
   if (!on_device) return absl::OkStatus();
-  return volume::CheckRunFits(plan.device_peak_bytes * time_points + window_bytes, resources.memory_bytes,
+  return volume::CheckRunFits(plan.device_peak_bytes * time_points + window_bytes, resources.memory.device,
                               resident_bytes, "the device");
 }
 

@@ -27,16 +27,22 @@ struct LoadedModel {
   std::vector<std::shared_ptr<const engine::Network>> networks;  // one, or of a composite one for each part
   std::shared_ptr<executor::Batcher> batcher;                    // of all its runs
   std::uint64_t weight_bytes() const;
-  std::uint64_t forward_bytes = 0;  // of the device, that a pass of its largest batch takes; 0: not known
+  std::uint64_t forward_bytes = 0;  // of the device, that passes of its largest batch on all lanes take; 0: not known
   std::shared_ptr<const models::KnownCase> known;  // null: the recipe has none
+};
+
+// Bytes that a worker's models and runs may use. A CPU is a device whose memory is the host's.
+struct MemoryShare {
+  std::uint64_t device = 0;
+  std::uint64_t host = 0;
 };
 
 // What the runs of a worker share.
 struct RunResources {
   engine::ComputeDevice device;
   std::shared_ptr<engine::LaunchBound> in_flight;  // of batches, over all runs
-  std::uint64_t memory_bytes = 0;                  // of the device, for runs
-  int threads = 1;                                 // that prepare and finish a run
+  MemoryShare memory;
+  int threads = 1;  // that prepare and finish a run
   std::uint32_t lanes = 1;
   std::uint32_t ahead = 1;  // answers of a run that may wait to be folded
 };

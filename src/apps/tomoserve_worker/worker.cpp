@@ -33,12 +33,12 @@ std::optional<double> DeadlineMs(std::int64_t unix_us) {
 
 }  // namespace
 
-Worker::Worker(Front& front, engine::ComputeDevice device, std::uint64_t memory_bytes, std::uint32_t lanes,
+Worker::Worker(Front& front, const MemoryShare& memory, engine::ComputeDevice device, std::uint32_t lanes,
                std::uint32_t threads, BucketChoice buckets)
     : front_(front),
       resources_{.device = device,
                  .in_flight = std::make_shared<engine::LaunchBound>(device.stream(), kBatchesInFlight),
-                 .memory_bytes = memory_bytes,
+                 .memory = memory,
                  .threads = static_cast<int>(threads),
                  .lanes = lanes,
                  // As many outputs may wait as the lanes compute at a time: none idles behind a slower one,

@@ -27,8 +27,8 @@ namespace tomoserve::worker {
 class Worker {
  public:
   // `front` must outlive the worker. `lanes` compute windows, in batches of `buckets`; `threads` prepare and
-  // finish a run; runs may use `memory_bytes` of the device.
-  Worker(Front& front, engine::ComputeDevice device, std::uint64_t memory_bytes, std::uint32_t lanes,
+  // finish a run; models and runs may use `memory`.
+  Worker(Front& front, const MemoryShare& memory, engine::ComputeDevice device, std::uint32_t lanes,
          std::uint32_t threads, BucketChoice buckets);
   // Cancels what is left; waits for the windows in flight.
   ~Worker();
