@@ -130,7 +130,7 @@ std::optional<v1::Reason> Devices::RefusedEverywhere(const std::string& model_di
 }
 
 absl::Status Devices::StartRun(std::size_t index, const ipc::v1::StartRun& start, const RunDemand& demand,
-                               double window_ratio, const std::vector<int>& fds) {
+                               const RunWork& work, const std::vector<int>& fds) {
   Worker& worker = workers_[index];
   ipc::v1::WorkerRequest request;
   *request.mutable_start() = start;
@@ -140,7 +140,9 @@ absl::Status Devices::StartRun(std::size_t index, const ipc::v1::StartRun& start
   }
   worker.runs[start.run_id()] = {
       .demand = demand,
-      .window_ms = ModelOn(index, start.model_digest()).window_ms * std::max(window_ratio, 1.0),
+      .model_digest = start.model_digest(),
+      .work = work,
+      .window_ms = ModelOn(index, start.model_digest()).window_ms * std::max(work.window_ratio, 1.0),
       .number = ++runs_started_,
       .moved_ms = base::MonotonicMs()};
   Watch(worker);
@@ -203,6 +205,7 @@ void Devices::HandleReply(std::size_t index, std::uint64_t life, const ipc::v1::
       return;
     case ipc::v1::WorkerReply::kDone:
       if (!IsItsRun(worker, reply.done().run_id())) return;
+      Learn(worker, reply.done());
       Forget(worker, reply.done().run_id());
       events_->OnRunDone(index, life, reply.done());
       break;
@@ -295,7 +298,19 @@ StallBounds Devices::BoundsOf(const Worker& worker) const {
   return bounds;
 }
 
-void Devices::Watch(Worker& worker) { worker.handle->Watch(worker.life, BoundsOf(worker)); }
+void Devices::Watch(Worker& worker) {
+  const bool shared = worker.runs.size() > 1 || worker.loading != nullptr || !worker.checking.empty();
+  for (auto& [run_id, run] : worker.runs) run.shared = run.shared || shared;
+  worker.handle->Watch(worker.life, BoundsOf(worker));
+}
+
+void Devices::Learn(const Worker& worker, const ipc::v1::RunDone& done) {
+  const RunOnDevice& run = worker.runs.at(done.run_id());
+  if (run.shared) return;
+  if (const auto time = TimeOf(done, run.work, worker.hello->lanes())) {
+    times_.Learn(run.model_digest, worker.hello->device_kind(), *time);
+  }
+}
 
 void Devices::HandleUnusable(Worker& worker, v1::Reason reason) {
   base::Log(base::LogLevel::kError, "device_unusable",

@@ -129,11 +129,10 @@ class Devices {
   // 0: no process lives.
   pid_t ProcessOf(std::size_t worker) const;
 
-  // The run is the worker's until OnRunDone, OnRunFailed or OnRunLost. `window_ratio`: how many times as
-  // large as at warm-up a window is; the watchdog waits for larger ones longer. Errors: PEER_GONE (its death
-  // follows), RECORD_TOO_LARGE.
+  // The run is the worker's until OnRunDone, OnRunFailed or OnRunLost. The watchdog waits for larger windows
+  // longer; what the run takes is learnt for plans. Errors: PEER_GONE (its death follows), RECORD_TOO_LARGE.
   absl::Status StartRun(std::size_t worker, const ipc::v1::StartRun& start, const RunDemand& demand,
-                        double window_ratio, const std::vector<int>& fds);
+                        const RunWork& work, const std::vector<int>& fds);
   // Tells the worker that has the run how urgent it is from now on. `deadline_us`: since 1970; 0: none.
   void UpdateRun(const std::string& run_id, std::uint32_t urgency, std::int64_t deadline_us);
   // Asks the worker to let the run go; one that does not in time is killed.
@@ -170,7 +169,10 @@ class Devices {
 
   struct RunOnDevice {
     RunDemand demand;
+    std::string model_digest;
+    RunWork work;
     double window_ms = 0;
+    bool shared = false;       // something else went on there meanwhile
     std::uint64_t number = 0;  // in the order of their starts
     double moved_ms = 0;       // last sign of it
   };
@@ -235,6 +237,8 @@ class Devices {
   // The worker's own motion hides a run that stands still beside others: the one whose turn comes first has
   // to move.
   void CheckFirst(Worker& worker);
+  // What the run took, where it had the device for itself.
+  void Learn(const Worker& worker, const ipc::v1::RunDone& done);
   // Whether the reply is about a run of the worker; one that speaks of another run is killed.
   bool IsItsRun(Worker& worker, const std::string& run_id);
   // The worker has answered it.
@@ -249,6 +253,7 @@ class Devices {
   const Catalogue& catalogue_;
   TaskQueue& coordinator_;
   BucketProofs proofs_;
+  RunTimes times_;
   DeviceEvents* events_ = nullptr;
   std::vector<Worker> workers_;
   std::uint64_t runs_started_ = 0;

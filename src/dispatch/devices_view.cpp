@@ -50,6 +50,7 @@ void Devices::Publish() {
       plan.weight_bytes = state.weight_bytes;
       plan.passes = PassesOn(index, model.model_digest);
       plan.ledger = worker.ledger.Idle();
+      plan.learnt = times_.Find(model.model_digest, worker.hello->device_kind());
       if (state.ms_per_window > 0) {
         plan.speed = {.ms_per_window = state.ms_per_window, .lanes = std::max(1u, worker.hello->lanes())};
       }

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
+#include <numeric>
 #include <tuple>
 
 #include "dispatch/instance_rules.h"
@@ -104,11 +106,14 @@ absl::StatusOr<Prediction> Predict(const v1::Recipe& recipe, const volume::Geome
   prediction.cpu_bytes = volume::LoopBytes(arrays) * time_points;
   prediction.gpu_bytes = volume::DeviceBytes(arrays) * time_points;
   prediction.gpu_host_bytes = volume::HostBytesBesideDevice(arrays) * time_points;
+  const std::uint64_t inputs = std::max<std::uint64_t>(arrays.inputs, 1);
+  prediction.voxels = (grid.voxels() + std::accumulate(prepared.size.begin(), prepared.size.end(),
+                                                       std::uint64_t{1}, std::multiplies<>())) *
+                      inputs * time_points;
   prediction.window_ratio = models::WarmUpRatio(recipe, prepared.size);
   const double pass_seconds = speed ? speed->ms_per_window / 1000 * prediction.window_ratio
                                     : recipe.profile().cpu_seconds_per_window();
-  const std::uint32_t lanes = speed ? std::max(1u, speed->lanes) : 1;
-  const double rounds = std::ceil(static_cast<double>(prediction.windows) / lanes);
+  const double rounds = RoundsOf(prediction.windows, speed ? speed->lanes : 1);
   prediction.device_seconds = pass_seconds * models::PassesPerWindow(recipe) * rounds;
   return prediction;
 }
@@ -119,6 +124,11 @@ RunDemand Demand(const v1::Recipe& recipe, const Prediction& prediction, bool on
       models::WindowBytes(recipe, prediction.prepared_size, prediction.windows, passes);
   if (on_cpu) return {.bytes = prediction.cpu_bytes + windows};
   return {.bytes = prediction.gpu_bytes + windows, .host_bytes = prediction.gpu_host_bytes};
+}
+
+RunWork WorkOf(const Prediction& prediction) {
+  return {
+      .windows = prediction.windows, .voxels = prediction.voxels, .window_ratio = prediction.window_ratio};
 }
 
 namespace {
@@ -145,6 +155,9 @@ Place PlaceOn(const PlanDevice& device, const v1::Recipe& recipe, const Predicti
   place.fits = place.too_large.ok();
   place.bytes = demand.bytes + device.weight_bytes + device.passes.forward_bytes;
   place.seconds = prediction.device_seconds;
+  if (device.learnt) {
+    place.seconds = SecondsOf(*device.learnt, WorkOf(prediction), device.speed ? device.speed->lanes : 1);
+  }
   return place;
 }
 

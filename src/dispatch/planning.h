@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "dispatch/device_ledger.h"
+#include "dispatch/run_times.h"
 #include "dispatch/study_input.h"
 #include "tomoserve/models/repository.h"
 #include "tomoserve/models/window_bytes.h"
@@ -27,7 +28,8 @@ struct Prediction {
   std::uint64_t gpu_bytes = 0;
   std::uint64_t gpu_host_bytes = 0;  // of the host, beside a GPU
   double window_ratio = 1;           // how many times as large as at warm-up a window is
-  double device_seconds = 0;         // 0: nothing was measured yet
+  std::uint64_t voxels = 0;          // of the volumes and the prepared volumes
+  double device_seconds = 0;         // of the windows alone; 0: nothing was measured yet
 };
 
 // Size of the prepared volume: reoriented, then resampled by the recipe's rule. Cropping is not foreseen (its
@@ -55,19 +57,23 @@ absl::StatusOr<Prediction> Predict(const v1::Recipe& recipe, const volume::Geome
 RunDemand Demand(const v1::Recipe& recipe, const Prediction& prediction, bool on_cpu,
                  const models::WindowPasses& passes);
 
+RunWork WorkOf(const Prediction& prediction);
+
 // A device that has the model, or may have it.
 struct PlanDevice {
   bool warm = false;  // the rest is known
   bool is_cpu = false;
   std::optional<WindowSpeed> speed;  // absent: not measured
+  std::optional<RunTime> learnt;     // absent: no run of the model was alone on this kind of device yet
   std::uint64_t weight_bytes = 0;
   models::WindowPasses passes;
   DeviceLedger ledger;
 };
 
 // One line of a plan. Its bytes and seconds are those of the device that would answer first, of those that it
-// fits. Without a warm one its bytes are those of the kind of device that needs more, without weights. A run
-// that fits none, and may fit none that gets the model, is not applicable: RUN_TOO_LARGE.
+// fits: the seconds learnt from runs, before the first of them those of its windows as at warm-up. Without a
+// warm one its bytes are those of the kind of device that needs more, without weights. A run that fits none,
+// and may fit none that gets the model, is not applicable: RUN_TOO_LARGE.
 v1::PlannedRun PlanRun(const models::Model& model, const RunInput& input,
                        std::span<const PlanDevice> devices);
 

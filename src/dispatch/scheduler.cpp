@@ -196,8 +196,8 @@ bool Scheduler::StartBest(std::size_t worker, std::set<const Entry*>& waiting) {
   entry->prepared->start.set_urgency(demand.urgency);
   entry->prepared->start.set_deadline_unix_us(entry->stored.deadline_us);
   const absl::Status status =
-      devices_.StartRun(worker, entry->prepared->start, demand, entry->needs ? entry->needs->window_ratio : 1,
-                        entry->prepared->fds());
+      devices_.StartRun(worker, entry->prepared->start, demand,
+                        entry->needs ? WorkOf(*entry->needs) : RunWork(), entry->prepared->fds());
   if (!status.ok()) {
     if (base::ReasonOf(status) == "PEER_GONE") return false;  // its death is on the way
     Fail(run_id, ReasonFrom(status));

@@ -364,11 +364,12 @@ TEST_F(RunTest, ProgressIsReportedToSubscribers) {
 TEST_F(RunTest, PlansWithoutRunning) {
   AddModel("ct", "ok");
   AddModel("mr", "ok", "MR");
+  AddModel("other", "ok");
   Start();
-  v1::SubmissionHeader header = Wanting({"ct"});
-  WaitForRun(MustSubmit(header, FakeStudy().Files()).run_ids(0));
+  WaitForRun(MustSubmit(Wanting({"other"}), FakeStudy().Files()).run_ids(0));
   v1::PlanStudyRequest request;
   request.set_study_instance_uid("1.2.3");
+  for (const char* name : {"ct", "mr"}) request.add_models()->set_name(name);
   const auto plan = dispatcher_->PlanStudy(request);
   ASSERT_TRUE(plan.ok()) << plan.status();
   ASSERT_THAT(plan->runs(), SizeIs(2));
@@ -381,6 +382,17 @@ TEST_F(RunTest, PlansWithoutRunning) {
   EXPECT_EQ(plan->runs(1).reasons(0).code(), "MODALITY");
   request.set_study_instance_uid("9.9");
   EXPECT_EQ(base::ReasonOf(dispatcher_->PlanStudy(request).status()), "UNKNOWN_STUDY");
+}
+
+TEST_F(RunTest, APlanLearnsFromARunThatHadItsDevice) {
+  AddModel("m", "ok");
+  Start();
+  ASSERT_EQ(RunOf("m").state(), v1::RUN_STATE_DONE);
+  v1::PlanStudyRequest request;
+  request.set_study_instance_uid("1.2.3");
+  const auto plan = dispatcher_->PlanStudy(request);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_NEAR(plan->runs(0).predicted_seconds(), 0.001, 1e-9) << "as the worker said of its windows";
 }
 
 TEST_F(RunTest, SeveralWorkersShareTheRuns) {
