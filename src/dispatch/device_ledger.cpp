@@ -8,14 +8,17 @@
 namespace tomoserve::dispatch {
 namespace {
 
-// Runs of one urgency, or more urgent ones, on a device at a time; and of all.
+// Runs of one urgency, or more urgent ones, on a device at a time; where they have few windows; and of all.
 constexpr std::size_t kRuns = 2;
-constexpr std::size_t kMostRuns = 4;
+constexpr std::size_t kMostRuns = 16;
+constexpr std::size_t kMostOfAll = kMostRuns + 2 * kRuns;
+// Batches of each lane that are to be there: the one that is computed and the next one.
+constexpr std::uint64_t kBatches = 2;
 
 }  // namespace
 
 DeviceLedger DeviceLedger::Idle() const {
-  DeviceLedger idle(budget_, host_budget_);
+  DeviceLedger idle(budget_, host_budget_, lanes_);
   idle.SetResident(resident_);
   return idle;
 }
@@ -32,10 +35,22 @@ bool DeviceLedger::Fits(const RunDemand& demand) const {
 bool DeviceLedger::Admits(const RunDemand& demand) const {
   if (!Fits(demand)) return false;
   if (runs_.empty()) return true;
-  if (demand.alone || IsTakenAlone() || runs_.size() >= kMostRuns) return false;
-  const auto as_urgent = std::count_if(runs_.begin(), runs_.end(),
-                                       [&](const auto& run) { return run.second.urgency >= demand.urgency; });
-  return static_cast<std::size_t>(as_urgent) < kRuns;
+  if (demand.alone || IsTakenAlone() || runs_.size() >= kMostOfAll) return false;
+  const auto as_urgent = static_cast<std::size_t>(std::count_if(
+      runs_.begin(), runs_.end(), [&](const auto& run) { return run.second.urgency >= demand.urgency; }));
+  return as_urgent < kRuns || (as_urgent < kMostRuns && WindowsMissing(demand) > 0);
+}
+
+std::uint64_t DeviceLedger::WindowsMissing(const RunDemand& demand) const {
+  std::uint64_t left = 0;
+  std::uint64_t bucket = demand.bucket;
+  for (const auto& [run_id, run] : runs_) {
+    if (run.urgency < demand.urgency) continue;
+    left += run.windows;
+    bucket = std::max<std::uint64_t>(bucket, run.bucket);
+  }
+  const std::uint64_t wanted = kBatches * lanes_ * bucket;
+  return wanted - std::min(wanted, left);
 }
 
 bool DeviceLedger::Take(const std::string& run_id, const RunDemand& demand) {
@@ -46,9 +61,16 @@ bool DeviceLedger::Take(const std::string& run_id, const RunDemand& demand) {
   return true;
 }
 
-void DeviceLedger::SetUrgency(const std::string& run_id, std::uint32_t urgency) {
+void DeviceLedger::SetOrder(const std::string& run_id, std::uint32_t urgency, std::int64_t deadline_us) {
   const auto run = runs_.find(run_id);
-  if (run != runs_.end()) run->second.urgency = urgency;
+  if (run == runs_.end()) return;
+  run->second.urgency = urgency;
+  run->second.deadline_us = deadline_us;
+}
+
+void DeviceLedger::SetWindowsLeft(const std::string& run_id, std::uint32_t windows) {
+  const auto run = runs_.find(run_id);
+  if (run != runs_.end()) run->second.windows = windows;
 }
 
 void DeviceLedger::Give(const std::string& run_id) {

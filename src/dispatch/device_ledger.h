@@ -13,6 +13,9 @@ namespace tomoserve::dispatch {
 // What a run asks of a device.
 struct RunDemand {
   std::uint32_t urgency = 0;     // higher first
+  std::int64_t deadline_us = 0;  // since 1970; 0: none
+  std::uint32_t windows = 0;     // predicted; 0: not known
+  std::uint32_t bucket = 1;      // windows of its model's largest batch there
   std::uint64_t bytes = 0;       // predicted of its arrays there
   std::uint64_t host_bytes = 0;  // of those on the host, beside a GPU
   // Nothing else may go on there. So is a run whose bytes cannot be predicted: `bytes` is 0 then, and the
@@ -27,9 +30,10 @@ struct RunDemand {
 class DeviceLedger {
  public:
   DeviceLedger() = default;
-  // `host_budget`: of the host's memory for arrays beside the device's; a CPU's are the device's.
-  DeviceLedger(std::uint64_t budget, std::uint64_t host_budget)
-      : budget_(budget), host_budget_(host_budget) {}
+  // `host_budget`: of the host's memory for arrays beside the device's; a CPU's are the device's. `lanes`
+  // compute windows.
+  DeviceLedger(std::uint64_t budget, std::uint64_t host_budget, std::uint32_t lanes = 1)
+      : budget_(budget), host_budget_(host_budget), lanes_(lanes) {}
 
   std::uint64_t budget() const { return budget_; }
   std::uint64_t resident() const { return resident_; }
@@ -49,13 +53,16 @@ class DeviceLedger {
   // Whether it fits now.
   bool Fits(const RunDemand& demand) const;
   // Whether it fits now and has a place: two runs keep a device busy while one of them is prepared or
-  // finished. Runs that are less urgent do not take a place, up to four in all. A run that is alone has no
-  // other one beside it.
+  // finished, and more, up to 16, where these have too few windows left for its batches. Runs that are less
+  // urgent do not take a place, up to 20 in all. A run that is alone has no other one beside it.
   bool Admits(const RunDemand& demand) const;
+  // Windows that runs as urgent are short of what keeps every lane in its largest batch and the next one.
+  std::uint64_t WindowsMissing(const RunDemand& demand) const;
 
   // Takes what the run needs. False, and nothing is taken, where it does not fit or is there already.
   bool Take(const std::string& run_id, const RunDemand& demand);
-  void SetUrgency(const std::string& run_id, std::uint32_t urgency);
+  void SetOrder(const std::string& run_id, std::uint32_t urgency, std::int64_t deadline_us);
+  void SetWindowsLeft(const std::string& run_id, std::uint32_t windows);
   // What is not there is given back already.
   void Give(const std::string& run_id);
 
@@ -71,11 +78,12 @@ class DeviceLedger {
 
   std::uint64_t budget_ = 0;
   std::uint64_t host_budget_ = 0;
+  std::uint32_t lanes_ = 1;
   std::uint64_t resident_ = 0;
   std::uint64_t run_bytes_ = 0;
   std::uint64_t host_taken_ = 0;
   std::uint64_t aside_ = 0;
-  std::map<std::string, RunDemand> runs_;  // by run id
+  std::map<std::string, RunDemand> runs_;  // by run id; their windows are those that are left
 };
 
 }  // namespace tomoserve::dispatch

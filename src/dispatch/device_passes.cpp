@@ -7,7 +7,7 @@ namespace tomoserve::dispatch {
 
 models::WindowPasses Devices::PassesOn(std::size_t index, const std::string& model_digest) const {
   const Worker& worker = workers_[index];
-  const ModelOnDevice model = ModelOn(index, model_digest);
+  const ModelOnDevice& model = ModelOn(index, model_digest);
   models::WindowPasses passes{.forward_bytes = model.forward_bytes};
   if (passes.forward_bytes == 0) {
     for (const auto& [digest, other] : worker.models) {

@@ -8,6 +8,12 @@
 #include "tomoserve/base/status.h"
 
 namespace tomoserve::dispatch {
+namespace {
+
+// Of two deadlines; 0: none.
+bool IsEarlier(std::int64_t a, std::int64_t b) { return a != 0 && (b == 0 || a < b); }
+
+}  // namespace
 
 bool Devices::HasRoom(std::size_t index, const RunDemand& demand) const {
   const Worker& worker = workers_[index];
@@ -26,6 +32,10 @@ bool Devices::MayGet(std::size_t index, const std::string& model_digest) const {
   const v1::ModelReadiness readiness = ModelOn(index, model_digest).readiness;
   return !worker.lost && !worker.unusable &&
          (readiness == v1::MODEL_READINESS_COLD || readiness == v1::MODEL_READINESS_LOADING);
+}
+
+std::uint64_t Devices::WindowsMissing(std::size_t worker, const RunDemand& demand) const {
+  return workers_[worker].hello ? workers_[worker].ledger.WindowsMissing(demand) : 0;
 }
 
 std::uint64_t Devices::HostShare() const {
@@ -49,7 +59,8 @@ void Devices::UpdateRun(const std::string& run_id, std::uint32_t urgency, std::i
     const auto run = worker.runs.find(run_id);
     if (run == worker.runs.end()) continue;
     run->second.demand.urgency = urgency;
-    worker.ledger.SetUrgency(run_id, urgency);
+    run->second.demand.deadline_us = deadline_us;
+    worker.ledger.SetOrder(run_id, urgency, deadline_us);
     ipc::v1::WorkerRequest request;
     request.mutable_update()->set_run_id(run_id);
     request.mutable_update()->set_urgency(urgency);
@@ -76,7 +87,14 @@ void Devices::CheckFirst(Worker& worker) {
     worker.first = first->first;
     worker.first_since_ms = now_ms;
   }
-  const double still_ms = now_ms - std::max(worker.first_since_ms, first->second.moved_ms);
+  // Windows of runs whose deadline is earlier go before its own, though they started later.
+  double moved_ms = std::max(worker.first_since_ms, first->second.moved_ms);
+  for (const auto& [run_id, run] : worker.runs) {
+    if (IsEarlier(run.demand.deadline_us, first->second.demand.deadline_us)) {
+      moved_ms = std::max(moved_ms, run.moved_ms);
+    }
+  }
+  const double still_ms = now_ms - moved_ms;
   if (still_ms <= static_cast<double>(BoundsOf(worker).stage.count())) return;
   base::Log(base::LogLevel::kError, "run_stalled", {{"device", worker.device}, {"run_id", first->first}});
   worker.handle->Kill(worker.life, DeathCause::kWatchdog);

@@ -92,9 +92,10 @@ bool Devices::IsLoading(std::size_t worker) const {
 
 bool Devices::IsCpu(std::size_t worker) const { return workers_[worker].device.rfind("cpu", 0) == 0; }
 
-ModelOnDevice Devices::ModelOn(std::size_t worker, const std::string& model_digest) const {
+const ModelOnDevice& Devices::ModelOn(std::size_t worker, const std::string& model_digest) const {
+  static const ModelOnDevice* const cold = new ModelOnDevice;
   const auto model = workers_[worker].models.find(model_digest);
-  return model == workers_[worker].models.end() ? ModelOnDevice() : model->second;
+  return model == workers_[worker].models.end() ? *cold : model->second;
 }
 
 bool Devices::IsWarmSomewhere(const std::string& model_digest, std::optional<std::size_t> except) const {
@@ -122,9 +123,9 @@ std::optional<v1::Reason> Devices::RefusedEverywhere(const std::string& model_di
   std::optional<v1::Reason> reason;
   for (std::size_t i = 0; i < workers_.size(); ++i) {
     if (workers_[i].lost) continue;
-    ModelOnDevice model = ModelOn(i, model_digest);
+    const ModelOnDevice& model = ModelOn(i, model_digest);
     if (model.readiness != v1::MODEL_READINESS_REFUSED) return std::nullopt;
-    reason = std::move(model.reason);
+    reason = model.reason;
   }
   return reason;
 }
@@ -200,6 +201,11 @@ void Devices::HandleReply(std::size_t index, std::uint64_t life, const ipc::v1::
     case ipc::v1::WorkerReply::kProgress:
       if (!IsItsRun(worker, reply.progress().run_id())) return;
       worker.runs.at(reply.progress().run_id()).moved_ms = base::MonotonicMs();
+      // What cannot be is the scheduler's to see.
+      if (reply.progress().windows_done() <= reply.progress().windows_total()) {
+        worker.ledger.SetWindowsLeft(reply.progress().run_id(),
+                                     reply.progress().windows_total() - reply.progress().windows_done());
+      }
       CheckFirst(worker);
       events_->OnProgress(reply.progress());
       return;
@@ -241,9 +247,10 @@ void Devices::HandleHello(Worker& worker, std::uint64_t life, const ipc::v1::Hel
   worker.life = life;
   worker.hello = hello;
   const auto index = static_cast<std::size_t>(&worker - workers_.data());
+  const std::uint32_t lanes = std::max(1u, hello.lanes());
   // A CPU's worker says what it was given; a GPU's has its own memory, and the host's beside it.
-  worker.ledger = IsCpu(index) ? DeviceLedger(std::min(hello.memory_bytes(), HostShare()), 0)
-                               : DeviceLedger(hello.memory_bytes(), HostShare());
+  worker.ledger = IsCpu(index) ? DeviceLedger(std::min(hello.memory_bytes(), HostShare()), 0, lanes)
+                               : DeviceLedger(hello.memory_bytes(), HostShare(), lanes);
   worker.unusable.reset();
   worker.loading = nullptr;
   worker.checking.clear();

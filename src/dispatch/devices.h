@@ -95,6 +95,8 @@ class Devices {
   // Whether a run fits beside the models of a device that lives, when nothing else is there. Errors:
   // RUN_TOO_LARGE.
   absl::Status CheckFitsEver(std::size_t worker, const RunDemand& demand) const;
+  // Windows that a device that lives is short of: see DeviceLedger.
+  std::uint64_t WindowsMissing(std::size_t worker, const RunDemand& demand) const;
   // Whether the device may have the model yet that it does not have: it is starting, or the model waits.
   bool MayGet(std::size_t worker, const std::string& model_digest) const;
   // Whether it loads a model, or carries a known answer out again: nobody is alone there.
@@ -103,7 +105,8 @@ class Devices {
   // have forgotten a model that a run was sent to.
   bool IsDoubted(std::size_t worker, const std::string& model_digest) const;
   bool IsCpu(std::size_t worker) const;
-  ModelOnDevice ModelOn(std::size_t worker, const std::string& model_digest) const;
+  // Valid until something is loaded or unloaded.
+  const ModelOnDevice& ModelOn(std::size_t worker, const std::string& model_digest) const;
   // How windows of the model are computed there. A forward pass that is not known counts as the largest one
   // that is.
   models::WindowPasses PassesOn(std::size_t worker, const std::string& model_digest) const;

@@ -52,7 +52,8 @@ void Devices::Publish() {
       plan.ledger = worker.ledger.Idle();
       plan.learnt = times_.Find(model.model_digest, worker.hello->device_kind());
       if (state.ms_per_window > 0) {
-        plan.speed = {.ms_per_window = state.ms_per_window, .lanes = std::max(1u, worker.hello->lanes())};
+        plan.speed =
+            WindowSpeed{.ms_per_window = state.ms_per_window, .lanes = std::max(1u, worker.hello->lanes())};
       }
     }
     ready += settled ? 1 : 0;

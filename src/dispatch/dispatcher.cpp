@@ -11,6 +11,7 @@
 #include "dispatch/dispatcher_impl.h"
 #include "dispatch/helper_limits.h"
 #include "tomoserve/base/clock.h"
+#include "tomoserve/base/config.h"
 #include "tomoserve/base/log.h"
 #include "tomoserve/base/status.h"
 #include "tomoserve/base/strings.h"

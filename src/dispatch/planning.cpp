@@ -122,8 +122,10 @@ RunDemand Demand(const v1::Recipe& recipe, const Prediction& prediction, bool on
                  const models::WindowPasses& passes) {
   const std::uint64_t windows =
       models::WindowBytes(recipe, prediction.prepared_size, prediction.windows, passes);
-  if (on_cpu) return {.bytes = prediction.cpu_bytes + windows};
-  return {.bytes = prediction.gpu_bytes + windows, .host_bytes = prediction.gpu_host_bytes};
+  if (on_cpu) return {.windows = prediction.windows, .bytes = prediction.cpu_bytes + windows};
+  return {.windows = prediction.windows,
+          .bytes = prediction.gpu_bytes + windows,
+          .host_bytes = prediction.gpu_host_bytes};
 }
 
 RunWork WorkOf(const Prediction& prediction) {

@@ -52,8 +52,8 @@ struct WindowSpeed {
 absl::StatusOr<Prediction> Predict(const v1::Recipe& recipe, const volume::Geometry& grid,
                                    const std::optional<WindowSpeed>& speed, std::uint32_t time_points = 1);
 
-// What the run asks of a device that computes its windows so: its arrays and its windows. Urgency is left
-// out.
+// What the run asks of a device that computes its windows so: its arrays and its windows. Its order and its
+// batches are left out.
 RunDemand Demand(const v1::Recipe& recipe, const Prediction& prediction, bool on_cpu,
                  const models::WindowPasses& passes);
 

@@ -19,6 +19,8 @@ namespace tomoserve::dispatch {
 namespace {
 
 constexpr std::chrono::milliseconds kBlock{200};
+// Runs that are prepared, or being prepared, before one more is: where they have few windows.
+constexpr std::size_t kMostAhead = 16;
 
 }  // namespace
 
@@ -143,6 +145,10 @@ RunDemand Scheduler::DemandOf(const Entry& entry, std::size_t worker) const {
                     devices_.PassesOn(worker, entry.stored.model_digest));
   }
   demand.urgency = static_cast<std::uint32_t>(entry.stored.priority);
+  demand.deadline_us = entry.stored.deadline_us;
+  if (const auto& buckets = devices_.ModelOn(worker, entry.stored.model_digest).buckets; !buckets.empty()) {
+    demand.bucket = buckets.back();
+  }
   demand.alone = !entry.needs || entry.stored.suspect || entry.memory_failures > 0;
   return demand;
 }
@@ -217,6 +223,14 @@ bool Scheduler::StartBest(std::size_t worker, std::set<const Entry*>& waiting) {
   return true;
 }
 
+std::uint64_t Scheduler::WindowsMissing(const Entry& entry) const {
+  std::uint64_t missing = 0;
+  for (std::size_t worker = 0; worker < devices_.count(); ++worker) {
+    if (MayRunOn(worker, entry)) missing += devices_.WindowsMissing(worker, DemandOf(entry, worker));
+  }
+  return missing;
+}
+
 void Scheduler::StartPreparations() {
   for (;;) {
     Entry* entry = MostUrgent(Phase::kReady, [this](const Entry& candidate) {
@@ -228,13 +242,16 @@ void Scheduler::StartPreparations() {
     if (entry == nullptr || entry->blocked) return;
     // Enough lies ready that comes before it: host memory is for the next runs, not for all.
     std::size_t ahead = 0;
+    std::uint64_t windows_ahead = 0;
     for (const auto& [run_id, other] : entries_) {
       // Nobody takes the room that was made for it.
       if (other.phase == Phase::kPreparing && other.needs_room) return;
       const bool is_ahead = other.phase == Phase::kPreparing || other.phase == Phase::kPrepared;
-      ahead += is_ahead && IsMoreUrgent(other, *entry) ? 1 : 0;
+      if (!is_ahead || !IsMoreUrgent(other, *entry)) continue;
+      ++ahead;
+      windows_ahead += other.needs ? other.needs->windows : std::numeric_limits<std::uint32_t>::max();
     }
-    if (ahead > devices_.count()) return;
+    if (ahead >= kMostAhead || (ahead > devices_.count() && windows_ahead >= WindowsMissing(*entry))) return;
     Prepare(*entry);
   }
 }

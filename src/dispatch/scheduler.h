@@ -26,9 +26,9 @@
 
 namespace tomoserve::dispatch {
 
-// Confined to the coordinator, but for Progress. A device has a run or two, and more urgent ones beside them;
-// while these are computed the next ones are decoded, as host memory allows. Most urgent first: priority,
-// deadline, age.
+// Confined to the coordinator, but for Progress. A device has a run or two, more where they have few windows,
+// and more urgent ones beside them; while these are computed the next ones are decoded, as host memory
+// allows. Most urgent first: priority, deadline, age.
 //
 // Steps that block (reading a study, decoding, packing a result) are tasks of the pool; their outcome comes
 // back to the coordinator. A step in progress is never torn down: it is asked to stop and its outcome is
@@ -164,6 +164,8 @@ class Scheduler final : public DeviceEvents {
   // Gives the device its most urgent run that is not `waiting` for another one; whether anything has changed.
   // A run that finds no room, here or on another device, is then waiting for this one.
   bool StartBest(std::size_t worker, std::set<const Entry*>& waiting);
+  // Windows that the devices that have the run's model are short of.
+  std::uint64_t WindowsMissing(const Entry& entry) const;
   void StartPreparations();
   bool IsMoreUrgent(const Entry& a, const Entry& b) const;
   // Takes over what a study's submissions say of the run now; a device that has it is told.

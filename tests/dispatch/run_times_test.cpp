@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <limits>
+#include <utility>
+#include <vector>
 
 namespace tomoserve::dispatch {
 namespace {
@@ -10,8 +12,9 @@ namespace {
 ipc::v1::RunDone Done(double prepare_ms, double forward_ms, double labels_ms) {
   ipc::v1::RunDone done;
   done.set_windows(1);
-  for (const auto& [stage, ms] :
-       {std::pair("prepare", prepare_ms), {"forward", forward_ms}, {"labels", labels_ms}}) {
+  const std::vector<std::pair<const char*, double>> stages = {
+      {"prepare", prepare_ms}, {"forward", forward_ms}, {"labels", labels_ms}};
+  for (const auto& [stage, ms] : stages) {
     v1::StageTiming& timing = *done.add_timings();
     timing.set_stage(stage);
     timing.set_ms(ms);

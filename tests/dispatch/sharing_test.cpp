@@ -12,6 +12,11 @@
 namespace tomoserve::dispatch {
 namespace {
 
+// Bytes of the fake worker's models, and of a run on the fake study.
+constexpr std::uint64_t kModelBytes = 1000 + 500;
+const std::uint64_t kRunBytes =
+    volume::LoopBytes({.volume_ijk = {8, 6, 8}, .prepared_ijk = {8, 6, 8}, .channels = 1});
+
 class SharingTest : public DispatchTest {
  protected:
   std::string Submitted(const std::string& model, const std::string& study_uid,
@@ -64,9 +69,24 @@ TEST_F(SharingTest, WithoutMemoryForBothARunIsAlone) {
   EXPECT_TRUE(Eventually([&] { return InFlight(v1::PRIORITY_ROUTINE) == 1; }));
 }
 
-// Bytes of the fake worker's models, and of a run on the fake study.
-constexpr std::uint64_t kModelBytes = 1000 + 500;
-const std::uint64_t kRunBytes = volume::LoopBytes({{8, 6, 8}, {8, 6, 8}, 1});
+TEST_F(SharingTest, RunsOfFewWindowsFillADevicesBatches) {
+  AddModel("m", "quiet 60000");
+  EditRecipe("m", "size: [4, 4, 4]", "size: [8, 8, 8]");  // one window each; two lanes, batches of four
+  Start();
+  for (int n = 0; n < 18; ++n) Submitted("m", absl::StrCat("1.2.", n + 1));
+  ASSERT_TRUE(Eventually([&] { return InFlight(v1::PRIORITY_ROUTINE) == 16; }));
+  EXPECT_TRUE(Eventually([&] { return Waiting(v1::PRIORITY_ROUTINE) == 2; }));
+}
+
+TEST_F(SharingTest, ARunOfFewWindowsHasMemoryOrWaits) {
+  AddModel("m", "quiet 60000");
+  EditRecipe("m", "size: [4, 4, 4]", "size: [8, 8, 8]");
+  GiveEach(kModelBytes + 3 * kRunBytes, 1);
+  Start();
+  for (int n = 0; n < 5; ++n) Submitted("m", absl::StrCat("1.2.", n + 1));
+  ASSERT_TRUE(Eventually([&] { return InFlight(v1::PRIORITY_ROUTINE) == 3; }));
+  EXPECT_TRUE(Eventually([&] { return Waiting(v1::PRIORITY_ROUTINE) == 2; }));
+}
 
 TEST_F(SharingTest, WorkersOfOneMachineDivideItsMemory) {
   AddModel("m", "slow 60000");
@@ -96,7 +116,7 @@ TEST_F(SharingTest, ARunThatFitsNoWorkerFailsBeforeItIsDecoded) {
   EXPECT_EQ(run.failure().code(), "RUN_TOO_LARGE");
   EXPECT_EQ(run.failure().value(), std::to_string(kRunBytes));
   EXPECT_THAT(run.failure().text(), ::testing::HasSubstr(absl::StrCat(kRunBytes - 1, " bytes")));
-  EXPECT_EQ(helpers_.frames_decoded, 0);
+  EXPECT_EQ(helpers_.frames_decoded.load(), 0);
   v1::PlanStudyRequest request;
   request.set_study_instance_uid("1.2.3");
   const auto plan = dispatcher_->PlanStudy(request);

@@ -45,6 +45,17 @@ TEST_P(WorkerProgramTest, SaysWhatItIs) {
   EXPECT_EQ(hello_.cudnn_version().empty(), OnCpu());
 }
 
+TEST_P(WorkerProgramTest, ARunMayUseItsShareOfTheHost) {
+  WorkerProgram& worker = Started({"--host-bytes", "50000"});
+  if (OnCpu()) EXPECT_EQ(hello_.memory_bytes(), 50000u);
+  ASSERT_TRUE(worker.Load("m", ConvArchive(1)).warm());
+  const TestVolume volume;  // sums, weights, volume and labels of 16 x 16 x 16 voxels take 57 kB
+  worker.Start(volume.Request("r", "m"), volume.Fds());
+  const WorkerReply answer = worker.AwaitAnswer();
+  ASSERT_TRUE(answer.has_failed());
+  EXPECT_EQ(answer.failed().reason().code(), "RUN_TOO_LARGE");
+}
+
 TEST_P(WorkerProgramTest, RunsAModelOnAVolume) {
   WorkerProgram& worker = Started();
   const auto model = worker.Load("m", ConvArchive(1));
