@@ -79,7 +79,8 @@ TEST_F(CgroupTest, WithoutProcTheMountCounts) {
 
 TEST_F(CgroupTest, ThisProcessHasSomeMemory) {
   EXPECT_GT(MemoryLimitBytes(), std::uint64_t{1} << 20);
-  if (const auto limit = CgroupMemoryLimit()) EXPECT_LE(MemoryLimitBytes(), *limit);
+  const std::uint64_t bytes = MemoryLimitBytes();
+  EXPECT_LE(bytes, CgroupMemoryLimit().value_or(bytes));
 }
 
 }  // namespace

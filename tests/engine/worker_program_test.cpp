@@ -47,7 +47,7 @@ TEST_P(WorkerProgramTest, SaysWhatItIs) {
 
 TEST_P(WorkerProgramTest, ARunMayUseItsShareOfTheHost) {
   WorkerProgram& worker = Started({"--host-bytes", "50000"});
-  if (OnCpu()) EXPECT_EQ(hello_.memory_bytes(), 50000u);
+  EXPECT_EQ(hello_.memory_bytes() == 50000, OnCpu());
   ASSERT_TRUE(worker.Load("m", ConvArchive(1)).warm());
   const TestVolume volume;  // sums, weights, volume and labels of 16 x 16 x 16 voxels take 57 kB
   worker.Start(volume.Request("r", "m"), volume.Fds());
