@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <set>
@@ -16,6 +17,10 @@
 #include "dispatch/fake_helpers.h"
 
 namespace tomoserve::dispatch {
+
+// What a run on the fake study needs for answers that wait, of windows of 4x4x4: two lanes with batches of
+// four let eight wait, and a batch of which one is at its turn holds three more.
+inline constexpr std::uint64_t kWaitingBytes = (8 + 3) * 4 * 4 * 4 * sizeof(float);
 
 // Waits up to 20 s; whether it came true.
 bool Eventually(const std::function<bool()>& condition);

@@ -262,7 +262,7 @@ TEST_F(ObserverTest, TheQueueAndTheDeviceAreSeen) {
   EXPECT_TRUE(device.ready);
   // Weights and forward pass of the model as the worker says, then of each run the arrays of 8 x 6 x 8
   // voxels.
-  EXPECT_EQ(device.predicted_bytes, 1000u + 500u + 2 * 8u * 6 * 8 * (3 * 4 + 2));
+  EXPECT_EQ(device.predicted_bytes, 1000u + 500u + 2 * (8u * 6 * 8 * (3 * 4 + 2) + kWaitingBytes));
   EXPECT_THAT(Workers(), Contains(device.worker_pid));
   ASSERT_THAT(activity.models, SizeIs(1));
   EXPECT_EQ(activity.models[0].model, "m");

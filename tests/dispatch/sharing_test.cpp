@@ -15,7 +15,7 @@ namespace {
 // Bytes of the fake worker's models, and of a run on the fake study.
 constexpr std::uint64_t kModelBytes = 1000 + 500;
 const std::uint64_t kRunBytes =
-    volume::LoopBytes({.volume_ijk = {8, 6, 8}, .prepared_ijk = {8, 6, 8}, .channels = 1});
+    kWaitingBytes + volume::LoopBytes({.volume_ijk = {8, 6, 8}, .prepared_ijk = {8, 6, 8}, .channels = 1});
 
 class SharingTest : public DispatchTest {
  protected:

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "absl/strings/str_cat.h"
 #include "models/known_answers.h"
 #include "models/recipes.h"
 #include "tomoserve/base/digest.h"
@@ -26,7 +27,7 @@ class KnownAnswerFilesTest : public ::testing::Test {
     std::string pattern = (fs::temp_directory_path() / "known_answer_XXXXXX").string();
     root_ = ::mkdtemp(pattern.data());
     fs::create_directories(Entry());
-    Write("recipe.textproto", std::string(kValidRecipe) + kKnownAnswer);
+    Write("recipe.textproto", absl::StrCat(kValidRecipe, kKnownAnswer));
     Write("model.ts", "weights");
     Write("known_answer.npy", NpyOf(kValues, "(2, 2, 3)"));
     Write("known_answer_labels.npy", NpyOf(kLabels, "(2, 2, 3)"));

@@ -264,11 +264,6 @@ INSTANTIATE_TEST_SUITE_P(
                 "decode[1]"},
         Refusal{"NotBack", [](v1::Recipe& r) { r.mutable_decode()->RemoveLast(); }, "RECIPE_INVALID",
                 "decode[1]"},
-        Refusal{"LinearLabels",
-                [](v1::Recipe& r) {
-                  r.mutable_decode(1)->mutable_to_volume_grid()->set_interpolation(v1::INTERPOLATION_LINEAR);
-                },
-                "RECIPE_INVALID", "decode[1]"},
         Refusal{"ActivatedLabels",
                 [](v1::Recipe& r) { r.add_decode()->set_activation(v1::ACTIVATION_SIGMOID); },
                 "RECIPE_INVALID", "decode[2]"},
