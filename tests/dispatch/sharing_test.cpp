@@ -81,7 +81,7 @@ TEST_F(SharingTest, RunsOfFewWindowsFillADevicesBatches) {
 TEST_F(SharingTest, ARunOfFewWindowsHasMemoryOrWaits) {
   AddModel("m", "quiet 60000");
   EditRecipe("m", "size: [4, 4, 4]", "size: [8, 8, 8]");
-  GiveEach(kModelBytes + 3 * kRunBytes, 1);
+  GiveEach(kModelBytes + 3 * (kRunBytes - kWaitingBytes), 1);  // of one window no answer waits
   Start();
   for (int n = 0; n < 5; ++n) Submitted("m", absl::StrCat("1.2.", n + 1));
   ASSERT_TRUE(Eventually([&] { return InFlight(v1::PRIORITY_ROUTINE) == 3; }));
