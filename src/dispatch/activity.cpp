@@ -79,7 +79,7 @@ Activity Scheduler::Observe() const {
         {.device = infos[worker].device,
          .device_kind = infos[worker].device_kind,
          .ready = infos[worker].ready,
-         .busy = devices_.RunsOn(worker) > 0,
+         .runs = devices_.RunsOn(worker),
          .is_gpu = !devices_.IsCpu(worker),
          .memory_bytes = devices_.MemoryBytesOf(worker),
          .predicted_bytes = devices_.ModelBytesOn(worker) + devices_.RunBytesOn(worker),

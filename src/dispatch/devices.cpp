@@ -131,7 +131,7 @@ std::optional<v1::Reason> Devices::RefusedEverywhere(const std::string& model_di
 }
 
 absl::Status Devices::StartRun(std::size_t index, const ipc::v1::StartRun& start, const RunDemand& demand,
-                               const RunWork& work, const std::vector<int>& fds) {
+                               const RunEstimate& estimate, const std::vector<int>& fds) {
   Worker& worker = workers_[index];
   ipc::v1::WorkerRequest request;
   *request.mutable_start() = start;
@@ -142,8 +142,9 @@ absl::Status Devices::StartRun(std::size_t index, const ipc::v1::StartRun& start
   worker.runs[start.run_id()] = {
       .demand = demand,
       .model_digest = start.model_digest(),
-      .work = work,
-      .window_ms = ModelOn(index, start.model_digest()).window_ms * std::max(work.window_ratio, 1.0),
+      .work = estimate.work,
+      .seconds = estimate.seconds,
+      .window_ms = ModelOn(index, start.model_digest()).window_ms * std::max(estimate.work.window_ratio, 1.0),
       .number = ++runs_started_,
       .moved_ms = base::MonotonicMs()};
   Watch(worker);
@@ -200,12 +201,7 @@ void Devices::HandleReply(std::size_t index, std::uint64_t life, const ipc::v1::
       break;
     case ipc::v1::WorkerReply::kProgress:
       if (!IsItsRun(worker, reply.progress().run_id())) return;
-      worker.runs.at(reply.progress().run_id()).moved_ms = base::MonotonicMs();
-      // What cannot be is the scheduler's to see.
-      if (reply.progress().windows_done() <= reply.progress().windows_total()) {
-        worker.ledger.SetWindowsLeft(reply.progress().run_id(),
-                                     reply.progress().windows_total() - reply.progress().windows_done());
-      }
+      NoteProgress(worker, reply.progress());
       CheckFirst(worker);
       events_->OnProgress(reply.progress());
       return;
@@ -309,14 +305,6 @@ void Devices::Watch(Worker& worker) {
   const bool shared = worker.runs.size() > 1 || worker.loading != nullptr || !worker.checking.empty();
   for (auto& [run_id, run] : worker.runs) run.shared = run.shared || shared;
   worker.handle->Watch(worker.life, BoundsOf(worker));
-}
-
-void Devices::Learn(const Worker& worker, const ipc::v1::RunDone& done) {
-  const RunOnDevice& run = worker.runs.at(done.run_id());
-  if (run.shared) return;
-  if (const auto time = TimeOf(done, run.work, worker.hello->lanes())) {
-    times_.Learn(run.model_digest, worker.hello->device_kind(), *time);
-  }
 }
 
 void Devices::HandleUnusable(Worker& worker, v1::Reason reason) {

@@ -55,6 +55,12 @@ struct ModelOnDevice {
   double checked_ms = 0;               // when its known answer was carried out last
 };
 
+// What a run is expected to take on a device.
+struct RunEstimate {
+  RunWork work;
+  double seconds = 0;  // 0: not known
+};
+
 // Confined to the coordinator, but for the snapshots, which are thread-safe. Models are loaded one after the
 // other, demonstrations last; a model that kills its worker or loses its device twice while it loads is
 // refused there (LOAD_CRASHED), one that memory does not suffice for is tried again; the second try has the
@@ -132,10 +138,15 @@ class Devices {
   // 0: no process lives.
   pid_t ProcessOf(std::size_t worker) const;
 
+  // Seconds that the run would take there if nothing else went on; 0: not known.
+  double SecondsOn(std::size_t worker, const models::Model& model, const Prediction& prediction) const;
+  // Seconds of what is left there of the runs that are as urgent.
+  double BacklogSeconds(std::size_t worker, std::uint32_t urgency) const;
+
   // The run is the worker's until OnRunDone, OnRunFailed or OnRunLost. The watchdog waits for larger windows
-  // longer; what the run takes is learnt for plans. Errors: PEER_GONE (its death follows), RECORD_TOO_LARGE.
+  // longer; what the run takes is learnt. Errors: PEER_GONE (its death follows), RECORD_TOO_LARGE.
   absl::Status StartRun(std::size_t worker, const ipc::v1::StartRun& start, const RunDemand& demand,
-                        const RunWork& work, const std::vector<int>& fds);
+                        const RunEstimate& estimate, const std::vector<int>& fds);
   // Tells the worker that has the run how urgent it is from now on. `deadline_us`: since 1970; 0: none.
   void UpdateRun(const std::string& run_id, std::uint32_t urgency, std::int64_t deadline_us);
   // Asks the worker to let the run go; one that does not in time is killed.
@@ -174,6 +185,8 @@ class Devices {
     RunDemand demand;
     std::string model_digest;
     RunWork work;
+    double seconds = 0;  // predicted; 0: not known
+    double left = 1;     // share of its windows
     double window_ms = 0;
     bool shared = false;       // something else went on there meanwhile
     std::uint64_t number = 0;  // in the order of their starts
@@ -240,6 +253,7 @@ class Devices {
   // The worker's own motion hides a run that stands still beside others: the one whose turn comes first has
   // to move.
   void CheckFirst(Worker& worker);
+  void NoteProgress(Worker& worker, const ipc::v1::RunProgress& progress);
   // What the run took, where it had the device for itself.
   void Learn(const Worker& worker, const ipc::v1::RunDone& done);
   // Whether the reply is about a run of the worker; one that speaks of another run is killed.

@@ -22,7 +22,7 @@ std::uint64_t Devices::CaseBytes(const Worker& worker, const models::Model& mode
   if (!model.recipe.has_known_answer()) return 0;
   const auto grid = volume::Geometry::FromProto(model.recipe.known_answer().geometry());
   if (!grid.ok()) return 0;  // the worker refuses it
-  const auto prediction = Predict(model.recipe, *grid, std::nullopt);
+  const auto prediction = Predict(model.recipe, *grid);
   if (!prediction.ok()) return 0;
   const auto index = static_cast<std::size_t>(&worker - workers_.data());
   return (IsCpu(index) ? prediction->cpu_bytes : prediction->gpu_bytes) +

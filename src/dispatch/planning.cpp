@@ -86,7 +86,7 @@ std::uint32_t CountWindows(const v1::Windows& windows, const std::array<std::uin
 }
 
 absl::StatusOr<Prediction> Predict(const v1::Recipe& recipe, const volume::Geometry& grid,
-                                   const std::optional<WindowSpeed>& speed, std::uint32_t time_points) {
+                                   std::uint32_t time_points) {
   Prediction prediction;
   TS_ASSIGN_OR_RETURN(const PreparedGrid prepared, PrepareGrid(recipe, grid));
   prediction.prepared_size = prepared.size;
@@ -111,11 +111,16 @@ absl::StatusOr<Prediction> Predict(const v1::Recipe& recipe, const volume::Geome
                                                        std::uint64_t{1}, std::multiplies<>())) *
                       inputs * time_points;
   prediction.window_ratio = models::WarmUpRatio(recipe, prepared.size);
+  return prediction;
+}
+
+double RunSeconds(const v1::Recipe& recipe, const Prediction& prediction,
+                  const std::optional<WindowSpeed>& speed, const std::optional<RunTime>& learnt) {
+  const std::uint32_t lanes = speed ? speed->lanes : 1;
+  if (learnt) return SecondsOf(*learnt, WorkOf(prediction), lanes);
   const double pass_seconds = speed ? speed->ms_per_window / 1000 * prediction.window_ratio
                                     : recipe.profile().cpu_seconds_per_window();
-  const double rounds = RoundsOf(prediction.windows, speed ? speed->lanes : 1);
-  prediction.device_seconds = pass_seconds * models::PassesPerWindow(recipe) * rounds;
-  return prediction;
+  return pass_seconds * models::PassesPerWindow(recipe) * RoundsOf(prediction.windows, lanes);
 }
 
 RunDemand Demand(const v1::Recipe& recipe, const Prediction& prediction, bool on_cpu,
@@ -156,10 +161,7 @@ Place PlaceOn(const PlanDevice& device, const v1::Recipe& recipe, const Predicti
   place.too_large = device.ledger.CheckFitsEver(demand);
   place.fits = place.too_large.ok();
   place.bytes = demand.bytes + device.weight_bytes + device.passes.forward_bytes;
-  place.seconds = prediction.device_seconds;
-  if (device.learnt) {
-    place.seconds = SecondsOf(*device.learnt, WorkOf(prediction), device.speed ? device.speed->lanes : 1);
-  }
+  place.seconds = RunSeconds(recipe, prediction, device.speed, device.learnt);
   return place;
 }
 
@@ -188,7 +190,7 @@ v1::PlannedRun PlanRun(const models::Model& model, const RunInput& input,
                                      "the series has fewer instances than its submitter announced");
   }
   const volume::Geometry& grid = *selection.volume()->geometry;
-  const auto prediction = Predict(model.recipe, grid, std::nullopt, selection.time_points());
+  const auto prediction = Predict(model.recipe, grid, selection.time_points());
   if (!prediction.ok()) {
     *plan.add_reasons() = ReasonFrom(prediction.status());
     return plan;
@@ -199,12 +201,11 @@ v1::PlannedRun PlanRun(const models::Model& model, const RunInput& input,
   for (const PlanDevice& device : devices) {
     may_fit = may_fit || !device.warm;
     if (!device.warm) continue;
-    const auto there = Predict(model.recipe, grid, device.speed, selection.time_points());
-    const Place place = PlaceOn(device, model.recipe, there.ok() ? *there : *prediction);
+    const Place place = PlaceOn(device, model.recipe, *prediction);
     if (!best || IsBetter(place, *best)) best = place;
   }
   plan.set_predicted_bytes(best ? best->bytes : std::max(prediction->cpu_bytes, prediction->gpu_bytes));
-  plan.set_predicted_seconds(best ? best->seconds : prediction->device_seconds);
+  plan.set_predicted_seconds(best ? best->seconds : RunSeconds(model.recipe, *prediction, {}, {}));
   if (best && !best->fits && !may_fit) {
     plan.set_applicable(false);
     *plan.add_reasons() = ReasonFrom(best->too_large);

@@ -29,7 +29,6 @@ struct Prediction {
   std::uint64_t gpu_host_bytes = 0;  // of the host, beside a GPU
   double window_ratio = 1;           // how many times as large as at warm-up a window is
   std::uint64_t voxels = 0;          // of the volumes and the prepared volumes
-  double device_seconds = 0;         // of the windows alone; 0: nothing was measured yet
 };
 
 // Size of the prepared volume: reoriented, then resampled by the recipe's rule. Cropping is not foreseen (its
@@ -47,10 +46,15 @@ struct WindowSpeed {
   std::uint32_t lanes = 1;  // windows computed at a time
 };
 
-// Lanes take windows side by side, a window's mirrored passes follow each other on one lane. Where nothing is
-// measured the recipe's own profile counts, on one lane. Of several time points all are held at a time.
+// Of several time points all are held at a time.
 absl::StatusOr<Prediction> Predict(const v1::Recipe& recipe, const volume::Geometry& grid,
-                                   const std::optional<WindowSpeed>& speed, std::uint32_t time_points = 1);
+                                   std::uint32_t time_points = 1);
+
+// Seconds of the run on a device: as learnt from runs there. Before the first of them those of its windows
+// alone, as at warm-up: lanes take windows side by side, a window's mirrored passes follow each other on one
+// lane. Where nothing is measured the recipe's own profile counts, on one lane. 0: not known.
+double RunSeconds(const v1::Recipe& recipe, const Prediction& prediction,
+                  const std::optional<WindowSpeed>& speed, const std::optional<RunTime>& learnt);
 
 // What the run asks of a device that computes its windows so: its arrays and its windows. Its order and its
 // batches are left out.

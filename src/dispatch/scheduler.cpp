@@ -1,10 +1,9 @@
-// Which run next, prepared when. Which input a run gets: scheduler_inputs.cpp; what devices answer:
-// scheduler_outcomes.cpp.
+// Which run next, prepared when. Which input a run gets: scheduler_inputs.cpp; on which device:
+// scheduler_places.cpp; what devices answer: scheduler_outcomes.cpp.
 #include "dispatch/scheduler.h"
 
 #include <algorithm>
 #include <limits>
-#include <numeric>
 #include <tuple>
 #include <utility>
 
@@ -86,8 +85,7 @@ Scheduler::Entry* Scheduler::MostUrgent(Phase phase, const std::function<bool(co
 void Scheduler::Pump() {
   if (!starting_) return;
   FailRefused();
-  FillDevices();
-  StartPreparations();
+  StartPreparations(FillDevices());
 }
 
 bool Scheduler::IsInRepository(const std::string& model_digest) const {
@@ -124,20 +122,6 @@ void Scheduler::FailRefused() {
   for (const auto& [run_id, reason] : refused) Fail(run_id, reason);
 }
 
-void Scheduler::FillDevices() {
-  // Idle devices first: a second run on one of them helps less.
-  std::vector<std::size_t> workers(devices_.count());
-  std::iota(workers.begin(), workers.end(), std::size_t{0});
-  for (bool started = true; started;) {
-    std::stable_sort(workers.begin(), workers.end(), [this](std::size_t a, std::size_t b) {
-      return devices_.RunsOn(a) < devices_.RunsOn(b);
-    });
-    std::set<const Entry*> waiting;
-    started = std::any_of(workers.begin(), workers.end(),
-                          [&](std::size_t worker) { return StartBest(worker, waiting); });
-  }
-}
-
 RunDemand Scheduler::DemandOf(const Entry& entry, std::size_t worker) const {
   RunDemand demand;
   if (entry.needs) {
@@ -167,62 +151,6 @@ std::optional<v1::Reason> Scheduler::TooLarge(const Entry& entry) const {
   return reason;
 }
 
-bool Scheduler::MayRunOn(std::size_t worker, const Entry& entry) const {
-  const std::string& digest = entry.stored.model_digest;
-  if (devices_.ModelOn(worker, digest).readiness != v1::MODEL_READINESS_WARM) return false;
-  // Rather on another device than on the one that it saw the end of.
-  const bool avoids = entry.lost_device && entry.device == worker;
-  return !(avoids && devices_.IsWarmSomewhere(digest, worker));
-}
-
-bool Scheduler::HasRoom(std::size_t worker, const Entry& entry) const {
-  const RunDemand demand = DemandOf(entry, worker);
-  // One that is to be alone has no model loaded beside it either.
-  return devices_.HasRoom(worker, demand) && !(demand.alone && devices_.IsLoading(worker));
-}
-
-bool Scheduler::StartBest(std::size_t worker, std::set<const Entry*>& waiting) {
-  Entry* entry = MostUrgent(Phase::kPrepared, [&](const Entry& candidate) {
-    return !waiting.contains(&candidate) && MayRunOn(worker, candidate);
-  });
-  if (entry == nullptr) return false;
-  if (!HasRoom(worker, *entry)) {
-    // One of the others may take it at once; else the device is kept for it, while others may have the next
-    // one: those that need less do not go on before it.
-    bool elsewhere = false;
-    for (std::size_t other = 0; other < devices_.count(); ++other) {
-      elsewhere = elsewhere || (MayRunOn(other, *entry) && HasRoom(other, *entry));
-    }
-    if (!elsewhere) waiting.insert(entry);
-    return false;
-  }
-  const std::string run_id = entry->stored.run.run_id();
-  const RunDemand demand = DemandOf(*entry, worker);
-  // As they are now: it may have been prepared under other ones.
-  entry->prepared->start.set_urgency(demand.urgency);
-  entry->prepared->start.set_deadline_unix_us(entry->stored.deadline_us);
-  const absl::Status status =
-      devices_.StartRun(worker, entry->prepared->start, demand,
-                        entry->needs ? WorkOf(*entry->needs) : RunWork(), entry->prepared->fds());
-  if (!status.ok()) {
-    if (base::ReasonOf(status) == "PEER_GONE") return false;  // its death is on the way
-    Fail(run_id, ReasonFrom(status));
-    return true;
-  }
-  entry->phase = Phase::kOnDevice;
-  entry->worker = devices_.HelloOf(worker);
-  entry->on_cpu = devices_.IsCpu(worker);
-  entry->device = worker;
-  entry->windows_total = 0;
-  entry->predicted_bytes = demand.bytes;
-  base::Log(base::LogLevel::kInfo, "run_started",
-            {{"run_id", run_id},
-             {"model", entry->model->name},
-             {"study", base::HashedUid(entry->stored.study_uid)},
-             {"decode_ms", entry->prepared->decode_ms}});
-  return true;
-}
-
 std::uint64_t Scheduler::WindowsMissing(const Entry& entry) const {
   std::uint64_t missing = 0;
   for (std::size_t worker = 0; worker < devices_.count(); ++worker) {
@@ -231,7 +159,7 @@ std::uint64_t Scheduler::WindowsMissing(const Entry& entry) const {
   return missing;
 }
 
-void Scheduler::StartPreparations() {
+void Scheduler::StartPreparations(const std::vector<std::size_t>& unwanted) {
   for (;;) {
     Entry* entry = MostUrgent(Phase::kReady, [this](const Entry& candidate) {
       const auto& region = candidate.input->region;
@@ -251,7 +179,10 @@ void Scheduler::StartPreparations() {
       ++ahead;
       windows_ahead += other.needs ? other.needs->windows : std::numeric_limits<std::uint32_t>::max();
     }
-    if (ahead >= kMostAhead || (ahead > devices_.count() && windows_ahead >= WindowsMissing(*entry))) return;
+    const bool wanted = std::any_of(unwanted.begin(), unwanted.end(),
+                                    [&](std::size_t worker) { return MayRunOn(worker, *entry); });
+    const bool suffices = ahead > devices_.count() && windows_ahead >= WindowsMissing(*entry);
+    if (ahead >= kMostAhead || (suffices && !wanted)) return;
     Prepare(*entry);
   }
 }

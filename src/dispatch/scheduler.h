@@ -156,17 +156,26 @@ class Scheduler final : public DeviceEvents {
   void FailRefused();
   // Why the run fits no device that has its model, or may have it; nothing while it may fit one.
   std::optional<v1::Reason> TooLarge(const Entry& entry) const;
-  void FillDevices();
+  // Gives prepared runs to devices, most urgent first. Devices that have nothing to do while prepared runs
+  // wait for faster ones: a run from further back may end first there.
+  std::vector<std::size_t> FillDevices();
+  // What waits for a device that it is not on yet.
+  struct Waiting {
+    std::size_t runs = 0;
+    double seconds = 0;  // that they will take there
+  };
+  // Starts the run on the device where it would end first, or lets it wait for that one.
+  void Place(Entry& entry, std::vector<Waiting>& waiting);
+  // `seconds`: predicted; 0: not known.
+  void StartOn(std::size_t worker, Entry& entry, double seconds);
   RunDemand DemandOf(const Entry& entry, std::size_t worker) const;
   // Whether the device has its model, and whether the run may start there now.
   bool MayRunOn(std::size_t worker, const Entry& entry) const;
   bool HasRoom(std::size_t worker, const Entry& entry) const;
-  // Gives the device its most urgent run that is not `waiting` for another one; whether anything has changed.
-  // A run that finds no room, here or on another device, is then waiting for this one.
-  bool StartBest(std::size_t worker, std::set<const Entry*>& waiting);
   // Windows that the devices that have the run's model are short of.
   std::uint64_t WindowsMissing(const Entry& entry) const;
-  void StartPreparations();
+  // `unwanted`: see FillDevices.
+  void StartPreparations(const std::vector<std::size_t>& unwanted);
   bool IsMoreUrgent(const Entry& a, const Entry& b) const;
   // Takes over what a study's submissions say of the run now; a device that has it is told.
   void SetUrgency(Entry& entry, const store::StoredRun& stored);

@@ -160,8 +160,7 @@ void Scheduler::GiveInput(Entry& entry, std::shared_ptr<const RunInput> input) {
   entry.ready_ms = base::MonotonicMs();
   if (const series::Selection& selection = entry.input->selection; selection.volume() != nullptr) {
     entry.phase = Phase::kReady;
-    const auto needs =
-        Predict(entry.model->recipe, *selection.volume()->geometry, std::nullopt, selection.time_points());
+    const auto needs = Predict(entry.model->recipe, *selection.volume()->geometry, selection.time_points());
     entry.needs = needs.ok() ? std::optional(*needs) : std::nullopt;
     return;
   }

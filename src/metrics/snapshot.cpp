@@ -61,7 +61,7 @@ struct DeviceFamilies {
       const dispatch::DeviceActivity& device = activity.devices[worker];
       const SampleLabels labels = Labels(device.device, worker);
       AddSample(ready, device.ready ? 1 : 0, labels);
-      AddSample(busy, device.busy ? 1 : 0, labels);
+      AddSample(busy, device.runs > 0 ? 1 : 0, labels);
       AddSample(limit, device.memory_bytes, labels);
       AddSample(predicted, device.predicted_bytes, labels);
       const std::uint64_t resident = device.worker_pid > 0 ? ResidentBytes(device.worker_pid) : 0;

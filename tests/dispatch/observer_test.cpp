@@ -153,7 +153,7 @@ TEST_F(ObserverTest, CancellationsAreToldOnce) {
   AddModel("m", "slow 60000");
   Start();
   MustSubmit(Wanting({"m"}), FakeStudy().Files());
-  ASSERT_TRUE(Eventually([&] { return Now().devices[0].busy; }));
+  ASSERT_TRUE(Eventually([&] { return Now().devices[0].runs > 0; }));
   ASSERT_TRUE(dispatcher_->CancelStudy("1.2.3", "").ok());
   EXPECT_TRUE(Told("cancelled m"));
   ASSERT_TRUE(Eventually([&] { return !Now().devices[0].busy; }));

@@ -152,9 +152,9 @@ TEST(PlanningTest, PredictsTimeByLanesAndMirroredPasses) {
   *recipe.mutable_windows() = Windows(v1::WINDOW_LAYOUT_MONAI, 10, 0);  // 4 x 4 x 2 windows
   recipe.mutable_profile()->set_cpu_seconds_per_window(3);
   const auto seconds = [&](const std::optional<WindowSpeed>& speed) {
-    const auto prediction = Predict(recipe, *grid, speed);
+    const auto prediction = Predict(recipe, *grid);
     EXPECT_TRUE(prediction.ok());
-    return prediction.ok() ? prediction->device_seconds : -1;
+    return prediction.ok() ? RunSeconds(recipe, *prediction, speed, {}) : -1;
   };
   EXPECT_NEAR(seconds(WindowSpeed{500, 1}), 32 * 0.5, 1e-9);
   EXPECT_NEAR(seconds(WindowSpeed{500, 4}), 8 * 0.5, 1e-9);
@@ -174,12 +174,12 @@ TEST(PlanningTest, EachPartOfACompositeHasItsWindows) {
   *recipe.mutable_windows() = Windows(v1::WINDOW_LAYOUT_MONAI, 10, 0);  // 4 x 4 x 2 windows
   for (const std::uint32_t channels : {3, 2, 3})
     recipe.mutable_network()->add_parts()->set_output_channels(channels);
-  const auto same = Predict(recipe, *grid, WindowSpeed{500, 4});
+  const auto same = Predict(recipe, *grid);
   ASSERT_TRUE(same.ok()) << same.status();
   EXPECT_EQ(same->windows, 3u * 32);
-  EXPECT_NEAR(same->device_seconds, 24 * 0.5, 1e-9);
+  EXPECT_NEAR(RunSeconds(recipe, *same, WindowSpeed{500, 4}, {}), 24 * 0.5, 1e-9);
   recipe.mutable_network()->mutable_parts(1)->add_intensity()->mutable_affine()->set_scale(2);
-  const auto other = Predict(recipe, *grid, WindowSpeed{500, 4});
+  const auto other = Predict(recipe, *grid);
   ASSERT_TRUE(other.ok()) << other.status();
   EXPECT_EQ(other->cpu_bytes - same->cpu_bytes, 40u * 40 * 20 * 4) << "one more prepared volume";
   EXPECT_EQ(other->gpu_bytes - same->gpu_bytes, 40u * 40 * 20 * 4);
@@ -193,13 +193,13 @@ TEST(PlanningTest, AWholeVolumeTakesAsMuchLongerAsItIsLarger) {
   recipe.mutable_network()->set_spatial_dims(3);
   recipe.mutable_network()->set_output_channels(2);
   *recipe.mutable_windows() = Windows(v1::WINDOW_LAYOUT_MONAI, 0, 0);
-  const auto whole = Predict(recipe, *grid, WindowSpeed{500, 2});
+  const auto whole = Predict(recipe, *grid);
   ASSERT_TRUE(whole.ok()) << whole.status();
   EXPECT_EQ(whole->windows, 1u);
   EXPECT_EQ(whole->window_ratio, 2.0);  // of 64^3 voxels
-  EXPECT_NEAR(whole->device_seconds, 1, 1e-9);
+  EXPECT_NEAR(RunSeconds(recipe, *whole, WindowSpeed{500, 2}, {}), 1, 1e-9);
   *recipe.mutable_windows() = Windows(v1::WINDOW_LAYOUT_MONAI, 64, 0);
-  const auto windows = Predict(recipe, *grid, WindowSpeed{500, 2});
+  const auto windows = Predict(recipe, *grid);
   EXPECT_EQ(windows->window_ratio, 1.0);
   // The input twice and the answer live beside the arrays.
   EXPECT_EQ(whole->cpu_bytes, 128u * 128 * 32 * (3 + 4) * 4);
@@ -218,14 +218,17 @@ TEST(PlanningTest, ADetectorSeesSmallVolumesWholeAndLargeOnesPadded) {
     const auto grid =
         volume::Geometry::Create({size, size, size}, {1, 1, 1}, {}, {{{1, 0, 0}, {0, 1, 0}, {0, 0, 1}}});
     EXPECT_TRUE(grid.ok());
-    const auto prediction = Predict(recipe, *grid, WindowSpeed{500, 1});
+    const auto prediction = Predict(recipe, *grid);
     EXPECT_TRUE(prediction.ok()) << prediction.status();
     return *prediction;
   };
   EXPECT_EQ(predict(90).windows, 1u);
-  EXPECT_NEAR(predict(90).device_seconds, 0.5 * 96 * 96 * 96 / (64.0 * 64 * 64), 1e-9);
+  const auto seconds = [&](std::uint32_t size) {
+    return RunSeconds(recipe, predict(size), WindowSpeed{500, 1}, {});
+  };
+  EXPECT_NEAR(seconds(90), 0.5 * 96 * 96 * 96 / (64.0 * 64 * 64), 1e-9);
   EXPECT_EQ(predict(126).windows, 8u);
-  EXPECT_NEAR(predict(126).device_seconds, 4, 1e-9);
+  EXPECT_NEAR(seconds(126), 4, 1e-9);
   EXPECT_EQ(predict(129).windows, 27u) << "padded to 144";
   EXPECT_GT(predict(90).cpu_bytes, predict(64).cpu_bytes);
 }
@@ -237,7 +240,7 @@ TEST(PlanningTest, PredictsTheBytesThatTheWorkerAdmits) {
   ASSERT_TRUE(grid.ok());
   v1::Recipe recipe;
   recipe.mutable_network()->set_output_channels(25);
-  const auto prediction = Predict(recipe, *grid, std::nullopt);
+  const auto prediction = Predict(recipe, *grid);
   ASSERT_TRUE(prediction.ok()) << prediction.status();
   EXPECT_EQ(prediction->cpu_bytes, 1'000'000u * (27 * 4 + 2));
   EXPECT_EQ(

@@ -209,7 +209,7 @@ TEST_F(MetricsTest, WhatGoesOnIsAskedAtEachScrape) {
   dispatcher_.activity->devices = {{.device = "cpu",
                                     .device_kind = "fake",
                                     .ready = true,
-                                    .busy = true,
+                                    .runs = 1,
                                     .memory_bytes = 1000,
                                     .predicted_bytes = 300,
                                     .worker_pid = ::getpid(),

@@ -73,7 +73,7 @@ struct DeviceActivity {
   std::string device;       // "cpu", "cuda:0"
   std::string device_kind;  // from the worker's Hello; empty until it came
   bool ready = false;
-  bool busy = false;  // has a run
+  std::size_t runs = 0;  // that it has
   bool is_gpu = false;
   std::uint64_t memory_bytes = 0;     // that runs may use there, as the worker says
   std::uint64_t predicted_bytes = 0;  // its warm models' weights and what the run on it was predicted to need
