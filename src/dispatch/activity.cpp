@@ -139,7 +139,9 @@ absl::StatusOr<Activity> DispatcherImpl::Observe(std::chrono::milliseconds patie
                                  .version = model.version,
                                  .device = devices[worker].device(),
                                  .worker = worker,
-                                 .ready = devices[worker].readiness() == v1::MODEL_READINESS_WARM});
+                                 .ready = devices[worker].readiness() == v1::MODEL_READINESS_WARM ||
+                                          devices[worker].readiness() == v1::MODEL_READINESS_ON_DEMAND,
+                                 .warm = devices[worker].readiness() == v1::MODEL_READINESS_WARM});
     }
   }
   activity.open_uploads = *open_uploads_;

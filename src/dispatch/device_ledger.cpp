@@ -17,10 +17,15 @@ constexpr std::uint64_t kBatches = 2;
 
 }  // namespace
 
-DeviceLedger DeviceLedger::Idle() const {
+DeviceLedger DeviceLedger::Idle(std::uint64_t resident) const {
   DeviceLedger idle(budget_, host_budget_, lanes_);
-  idle.SetResident(resident_);
+  idle.SetResident(resident);
   return idle;
+}
+
+bool DeviceLedger::FitsBeside(std::uint64_t bytes, std::uint64_t resident) const {
+  const std::uint64_t others = resident + run_bytes_ + aside_;
+  return others <= budget_ && bytes <= budget_ - others;
 }
 
 absl::Status DeviceLedger::CheckFitsEver(const RunDemand& demand) const {

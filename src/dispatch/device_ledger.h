@@ -44,8 +44,8 @@ class DeviceLedger {
   std::size_t runs() const { return runs_.size(); }
 
   void SetResident(std::uint64_t bytes) { resident_ = bytes; }
-  // The same device with nothing that comes and goes.
-  DeviceLedger Idle() const;
+  // The same device with nothing that comes and goes, and with so many bytes that stay.
+  DeviceLedger Idle(std::uint64_t resident) const;
 
   // Whether it would fit if nothing came and went. Errors: kResourceExhausted RUN_TOO_LARGE (value: the bytes
   // that it needs; the text says how many there are for it).
@@ -65,6 +65,9 @@ class DeviceLedger {
   void SetWindowsLeft(const std::string& run_id, std::uint32_t windows);
   // What is not there is given back already.
   void Give(const std::string& run_id);
+
+  // Whether so many bytes would be free if only `resident` of what stays did.
+  bool FitsBeside(std::uint64_t bytes, std::uint64_t resident) const;
 
   // For what is no run. Without runs it may begin whatever it needs: then it takes what is left.
   bool FitsAside(std::uint64_t bytes) const;

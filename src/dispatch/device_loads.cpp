@@ -24,6 +24,18 @@ void Devices::LoadNext(Worker& worker) {
     const models::Model* model = worker.to_load.front();
     worker.to_load.pop_front();
     const std::uint64_t bytes = LoadBytes(worker, *model);
+    if (WaitsForDemand(worker, *model)) {
+      worker.models[model->model_digest].readiness = v1::MODEL_READINESS_ON_DEMAND;
+      base::Log(base::LogLevel::kInfo, "model_waits_for_demand",
+                {{"device", worker.device}, {"model", model->name}, {"version", model->version}});
+      continue;
+    }
+    const bool is_wanted = RankOf(model->model_digest) < wants_.size() || IsPinned(model->model_digest);
+    if (is_wanted && (worker.runs.empty() || CanMakeRoom(worker, *model, false))) {
+      // One that did not fit into what it was given gets all that others can give.
+      const bool gets_all = worker.load_shortages.contains(model->model_digest);
+      MakeRoom(worker, model->model_digest, gets_all ? worker.ledger.budget() : bytes);
+    }
     if (!worker.runs.empty() && (LoadsAlone(worker, *model) || !worker.ledger.FitsAside(bytes))) {
       worker.to_load_again.push_back(model);
       continue;
@@ -154,6 +166,8 @@ void Devices::HandleModel(std::size_t index, const ipc::v1::ModelState& reply) {
   if (reply.warm()) {
     state.readiness = v1::MODEL_READINESS_WARM;
     state.checked_ms = worker.busy_ms;
+    state.load_ms = reply.load_ms() >= 0 && reply.load_ms() < 1e9 ? reply.load_ms() : 0;
+    state.loaded_ms = worker.busy_ms;
     state.weight_bytes = std::min(reply.weight_bytes(), kMostModelBytes);
     state.forward_bytes = std::min(reply.forward_bytes(), kMostModelBytes);
     state.ms_per_window =
@@ -172,7 +186,17 @@ void Devices::HandleModel(std::size_t index, const ipc::v1::ModelState& reply) {
   } else if (v1::Reason reason = CleanReason(reply.refused(), "MODEL_REFUSED");
              reason.code() != "OUT_OF_MEMORY" || !WillLoadAgain(index, model)) {
     if (reason.code() == "OUT_OF_MEMORY") {
-      reason.set_text(absl::StrCat(reason.text(), "; tried ", options_.patience.max_memory_tries, " times"));
+      const bool others = std::any_of(worker.models.begin(), worker.models.end(), [&](const auto& other) {
+        return other.second.readiness == v1::MODEL_READINESS_WARM && !IsPinned(other.first);
+      });
+      if (others) {
+        // It may have their room once a run waits for it.
+        state.readiness = v1::MODEL_READINESS_ON_DEMAND;
+        LoadNext(worker);
+        return LoadAgain(worker);
+      }
+      reason.set_text(
+          absl::StrCat(reason.text(), "; tried ", worker.load_shortages[model.model_digest], " times"));
     }
     state.readiness = v1::MODEL_READINESS_REFUSED;
     state.reason = std::move(reason);

@@ -23,15 +23,12 @@ bool Devices::HasRoom(std::size_t index, const RunDemand& demand) const {
   return worker.ledger.Admits(demand);
 }
 
-absl::Status Devices::CheckFitsEver(std::size_t worker, const RunDemand& demand) const {
-  return workers_[worker].ledger.CheckFitsEver(demand);
-}
-
 bool Devices::MayGet(std::size_t index, const std::string& model_digest) const {
   const Worker& worker = workers_[index];
   const v1::ModelReadiness readiness = ModelOn(index, model_digest).readiness;
   return !worker.lost && !worker.unusable &&
-         (readiness == v1::MODEL_READINESS_COLD || readiness == v1::MODEL_READINESS_LOADING);
+         (readiness == v1::MODEL_READINESS_COLD || readiness == v1::MODEL_READINESS_LOADING ||
+          readiness == v1::MODEL_READINESS_ON_DEMAND);
 }
 
 std::uint64_t Devices::WindowsMissing(std::size_t worker, const RunDemand& demand) const {
@@ -41,17 +38,6 @@ std::uint64_t Devices::WindowsMissing(std::size_t worker, const RunDemand& deman
 std::uint64_t Devices::HostShare() const {
   // 0 would tell a worker that all is its own.
   return std::max<std::uint64_t>(1, options_.host_bytes / std::max<std::size_t>(1, workers_.size()));
-}
-
-void Devices::SettleModels(Worker& worker) {
-  std::uint64_t weights = 0;
-  std::uint64_t forward = 0;
-  for (const auto& [digest, model] : worker.models) {
-    if (model.readiness != v1::MODEL_READINESS_WARM) continue;
-    weights += model.weight_bytes;
-    forward = std::max(forward, model.forward_bytes);
-  }
-  worker.ledger.SetResident(weights + forward);
 }
 
 void Devices::UpdateRun(const std::string& run_id, std::uint32_t urgency, std::int64_t deadline_us) {

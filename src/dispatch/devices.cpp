@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <set>
 #include <thread>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -147,6 +148,7 @@ absl::Status Devices::StartRun(std::size_t index, const ipc::v1::StartRun& start
       .window_ms = ModelOn(index, start.model_digest()).window_ms * std::max(estimate.work.window_ratio, 1.0),
       .number = ++runs_started_,
       .moved_ms = base::MonotonicMs()};
+  worker.used_ms[start.model_digest()] = base::MonotonicMs();
   Watch(worker);
   absl::Status sent = worker.handle->Send(worker.life, request, fds);
   if (!sent.ok()) {
@@ -231,9 +233,10 @@ bool Devices::IsItsRun(Worker& worker, const std::string& run_id) {
 }
 
 void Devices::Forget(Worker& worker, const std::string& run_id) {
+  worker.busy_ms = base::MonotonicMs();
+  worker.used_ms[worker.runs.at(run_id).model_digest] = worker.busy_ms;
   worker.runs.erase(run_id);
   worker.ledger.Give(run_id);
-  worker.busy_ms = base::MonotonicMs();
   CheckFirst(worker);
   Watch(worker);
   LoadAgain(worker);
@@ -271,10 +274,14 @@ void Devices::HandleHello(Worker& worker, std::uint64_t life, const ipc::v1::Hel
         [&model](const models::Model* other) { return other->model_digest == model.model_digest; });
     if (!queued) worker.to_load.push_back(&model);
   }
-  // A model that may have killed the worker comes last, demonstrations after the models that answer.
-  std::stable_sort(worker.to_load.begin(), worker.to_load.end(), [&worker](const auto* a, const auto* b) {
-    const auto rank = [&worker](const models::Model* model) {
-      return std::pair(worker.load_deaths.contains(model->model_digest), IsDemonstration(*model));
+  // A model that may have killed the worker comes last. Of the others those first that are to find room: what
+  // is pinned, what runs wait for, what was used; demonstrations after the models that answer.
+  std::stable_sort(worker.to_load.begin(), worker.to_load.end(), [&](const auto* a, const auto* b) {
+    const auto rank = [&](const models::Model* model) {
+      const std::string& digest = model->model_digest;
+      const auto used = worker.used_ms.find(digest);
+      return std::tuple(worker.load_deaths.contains(digest), !IsPinned(digest), RankOf(digest),
+                        used == worker.used_ms.end() ? 0 : -used->second, IsDemonstration(*model));
     };
     return rank(a) < rank(b);
   });

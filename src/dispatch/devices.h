@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -53,6 +54,14 @@ struct ModelOnDevice {
   double window_ms = 0;                // of a whole window: with every mirrored pass
   std::vector<std::uint32_t> buckets;  // sizes of batches that are proved; empty: not known
   double checked_ms = 0;               // when its known answer was carried out last
+  double load_ms = 0;                  // that it took to load it
+  double loaded_ms = 0;                // when that was
+};
+
+// A model that runs wait for.
+struct ModelWant {
+  std::string model_digest;
+  std::uint32_t urgency = 0;  // of the most urgent of them
 };
 
 // What a run is expected to take on a device.
@@ -80,6 +89,7 @@ class Devices {
     std::chrono::milliseconds grace{0};  // after which fewer are too few
     std::string proofs_file;             // see BucketProofs
     std::string build;                   // of the server
+    std::set<std::string> pinned;        // names of models that never make room for others
     // What the machine's memory leaves beside arenas. Each worker has the same share of it: for its runs on a
     // CPU, for what they need beside a GPU.
     std::uint64_t host_bytes = 0;
@@ -98,9 +108,17 @@ class Devices {
   // Whether it may have this run now: alive, not loading a model that is to be alone, and the ledger admits
   // it, beside others and alone.
   bool HasRoom(std::size_t worker, const RunDemand& demand) const;
-  // Whether a run fits beside the models of a device that lives, when nothing else is there. Errors:
-  // RUN_TOO_LARGE.
-  absl::Status CheckFitsEver(std::size_t worker, const RunDemand& demand) const;
+  // Whether a run of the model fits beside it and the pinned models on a device that lives, when nothing else
+  // is there. Errors: RUN_TOO_LARGE.
+  absl::Status CheckFitsEver(std::size_t worker, const std::string& model_digest,
+                             const RunDemand& demand) const;
+  // Unloads models that no run uses, so that a run of this one has room; whether it has. On a device that has
+  // nothing to do.
+  bool MakeRoomFor(std::size_t worker, const std::string& model_digest, const RunDemand& demand);
+  // Loads the models that are cold everywhere for want of room, where others can make room for them: see
+  // residency.cpp. `wants`: all that open runs wait for, the most urgent first; they count until the next
+  // call.
+  void LoadWanted(std::vector<ModelWant> wants);
   // Windows that a device that lives is short of: see DeviceLedger.
   std::uint64_t WindowsMissing(std::size_t worker, const RunDemand& demand) const;
   // Whether the device may have the model yet that it does not have: it is starting, or the model waits.
@@ -202,6 +220,7 @@ class Devices {
     std::set<std::string> late;                           // of them: came with a reload
     std::map<std::string, int> load_deaths;               // while alone; 0: suspected only
     std::map<std::string, std::uint32_t> load_shortages;  // of memory, in this life
+    std::map<std::string, double> used_ms;                // when a run of a model began or ended there last
     std::deque<const models::Model*> to_load;
     std::deque<const models::Model*> to_load_again;  // once nothing else goes on there
     const models::Model* loading = nullptr;
@@ -235,9 +254,28 @@ class Devices {
   std::uint64_t CaseBytes(const Worker& worker, const models::Model& model) const;
   // What is known of a load before it: the network's files and the known answer. Its forward pass is not.
   std::uint64_t LoadBytes(const Worker& worker, const models::Model& model) const;
-  // Takes down what its warm models take: weights, and the forward pass of the hungriest one, as windows
-  // follow each other. To be called whenever one comes or goes.
+  // What warm models take there, all or those that `stay`: weights, and the forward pass of the hungriest
+  // one, as windows follow each other.
+  static std::uint64_t ResidentBytes(const Worker& worker,
+                                     const std::function<bool(const std::string& digest)>& stay);
+  // Takes down what its warm models take. To be called whenever one comes or goes.
   static void SettleModels(Worker& worker);
+  // Of the model and the pinned ones.
+  std::uint64_t LeastResidentBytes(const Worker& worker, const std::string& model_digest) const;
+  bool IsPinned(const std::string& model_digest) const;
+  // Place among what runs wait for; their number: nobody waits for it.
+  std::size_t RankOf(const std::string& model_digest) const;
+  // Whether the model may be unloaded there to make room for the one of that rank, once no run uses it.
+  bool MayGo(const Worker& worker, const std::string& model_digest, std::size_t for_rank) const;
+  static bool IsUsed(const Worker& worker, const std::string& model_digest);
+  // Whether models can make room for the loading of another one: now, or once no run is there.
+  bool CanMakeRoom(const Worker& worker, const models::Model& model, bool once_idle) const;
+  // Unloads models, the least recently used first, until so many bytes are free or no other may go.
+  void MakeRoom(Worker& worker, const std::string& model_digest, std::uint64_t bytes);
+  void Evict(Worker& worker, const std::string& model_digest);
+  // Whether the model has no room beside those that are there: nobody waits for it, or who does waits for
+  // more urgent runs.
+  bool WaitsForDemand(const Worker& worker, const models::Model& model) const;
   // Asks idle devices for the known answers that are due, now and then from here on.
   void CheckIdleAgain();
   // Has the answer given that has waited longest of those that are due on idle devices; one at a time. A
@@ -273,6 +311,7 @@ class Devices {
   RunTimes times_;
   DeviceEvents* events_ = nullptr;
   std::vector<Worker> workers_;
+  std::vector<ModelWant> wants_;
   std::uint64_t runs_started_ = 0;
 
   struct View {

@@ -25,7 +25,7 @@ void Devices::Publish() {
       const auto found = worker.models.find(model.model_digest);
       const ModelOnDevice state = found == worker.models.end() ? ModelOnDevice() : found->second;
       const bool is_late = worker.late.contains(model.model_digest) || found == worker.models.end();
-      settled = settled && (is_late || state.readiness == v1::MODEL_READINESS_WARM ||
+      settled = settled && (is_late || state.readiness == v1::MODEL_READINESS_ON_DEMAND || state.readiness == v1::MODEL_READINESS_WARM ||
                             state.readiness == v1::MODEL_READINESS_REFUSED);
       std::vector<v1::DeviceReadiness>& devices = view.models[model.model_digest];
       if (devices.size() > view.infos.size()) continue;  // an equal copy under another name
@@ -37,7 +37,7 @@ void Devices::Publish() {
       } else if (worker.unusable) {
         *readiness.mutable_reason() = *worker.unusable;
       }
-      readiness.set_weight_bytes(state.weight_bytes);
+      if (state.readiness == v1::MODEL_READINESS_WARM) readiness.set_weight_bytes(state.weight_bytes);
       readiness.set_ms_per_window(state.ms_per_window);
       readiness.mutable_buckets()->Assign(state.buckets.begin(), state.buckets.end());
       const auto index = static_cast<std::size_t>(&worker - workers_.data());
@@ -49,7 +49,7 @@ void Devices::Publish() {
       plan.is_cpu = IsCpu(index);
       plan.weight_bytes = state.weight_bytes;
       plan.passes = PassesOn(index, model.model_digest);
-      plan.ledger = worker.ledger.Idle();
+      plan.ledger = worker.ledger.Idle(LeastResidentBytes(worker, model.model_digest));
       plan.learnt = times_.Find(model.model_digest, worker.hello->device_kind());
       if (state.ms_per_window > 0) {
         plan.speed =

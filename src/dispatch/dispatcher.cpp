@@ -77,6 +77,7 @@ Devices::Options DeviceOptions(const DispatcherOptions& options) {
   devices.proofs_file = options.config.data() + "/bucket_proofs.txt";
   devices.build = options.build;
   devices.batch_buckets = {options.config.batch_buckets().begin(), options.config.batch_buckets().end()};
+  devices.pinned = {options.config.pinned_models().begin(), options.config.pinned_models().end()};
   const auto cpus = std::count(devices.devices.begin(), devices.devices.end(), "cpu");
   devices.cpu_lanes = std::max(
       1u, options.config.cpu_lanes() / static_cast<std::uint32_t>(std::max<std::ptrdiff_t>(1, cpus)));
@@ -103,6 +104,14 @@ absl::StatusOr<std::unique_ptr<DispatcherImpl>> DispatcherImpl::Start(
   TS_ASSIGN_OR_RETURN(
       std::unique_ptr<Catalogue> catalogue,
       Catalogue::Open({options.config.models().begin(), options.config.models().end()}, *store));
+  for (const std::string& name : options.config.pinned_models()) {
+    const auto& known = catalogue->repository().models();
+    if (std::none_of(known.begin(), known.end(),
+                     [&](const models::Model& model) { return model.name == name; })) {
+      return base::Error(absl::StatusCode::kInvalidArgument, "CONFIG_INVALID", "pinned_models",
+                         absl::StrCat("pinned_models: no repository has a model of the name \"", name, "\""));
+    }
+  }
   std::unique_ptr<DispatcherImpl> dispatcher(new DispatcherImpl(
       std::move(options), std::move(helpers), std::move(store), std::move(spool), std::move(catalogue)));
   TS_RETURN_IF_ERROR(dispatcher->CleanSpool());

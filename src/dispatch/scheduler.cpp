@@ -85,6 +85,7 @@ Scheduler::Entry* Scheduler::MostUrgent(Phase phase, const std::function<bool(co
 void Scheduler::Pump() {
   if (!starting_) return;
   FailRefused();
+  devices_.LoadWanted(Wants());
   StartPreparations(FillDevices());
 }
 
@@ -144,7 +145,7 @@ std::optional<v1::Reason> Scheduler::TooLarge(const Entry& entry) const {
   for (std::size_t worker = 0; worker < devices_.count(); ++worker) {
     if (is_loaded && devices_.MayGet(worker, digest)) return std::nullopt;
     if (devices_.ModelOn(worker, digest).readiness != v1::MODEL_READINESS_WARM) continue;
-    const absl::Status status = devices_.CheckFitsEver(worker, DemandOf(entry, worker));
+    const absl::Status status = devices_.CheckFitsEver(worker, digest, DemandOf(entry, worker));
     if (status.ok()) return std::nullopt;
     reason = ReasonFrom(status);
   }
@@ -162,10 +163,8 @@ std::uint64_t Scheduler::WindowsMissing(const Entry& entry) const {
 void Scheduler::StartPreparations(const std::vector<std::size_t>& unwanted) {
   for (;;) {
     Entry* entry = MostUrgent(Phase::kReady, [this](const Entry& candidate) {
-      const auto& region = candidate.input->region;
-      // A cascade waits for its region; at that run's end its study is planned again.
-      if (region && entries_.contains(region->run_id)) return false;
-      return !candidate.resting && devices_.IsWarmSomewhere(candidate.stored.model_digest);
+      return !WaitsForRegion(candidate) && !candidate.resting &&
+             devices_.IsWarmSomewhere(candidate.stored.model_digest);
     });
     if (entry == nullptr || entry->blocked) return;
     // Enough lies ready that comes before it: host memory is for the next runs, not for all.

@@ -156,6 +156,10 @@ class Scheduler final : public DeviceEvents {
   void FailRefused();
   // Why the run fits no device that has its model, or may have it; nothing while it may fit one.
   std::optional<v1::Reason> TooLarge(const Entry& entry) const;
+  // What open runs wait for.
+  std::vector<ModelWant> Wants() const;
+  // A cascade waits for its region; at that run's end its study is planned again.
+  bool WaitsForRegion(const Entry& entry) const;
   // Gives prepared runs to devices, most urgent first. Devices that have nothing to do while prepared runs
   // wait for faster ones: a run from further back may end first there.
   std::vector<std::size_t> FillDevices();

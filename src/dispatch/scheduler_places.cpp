@@ -11,6 +11,32 @@
 
 namespace tomoserve::dispatch {
 
+std::vector<ModelWant> Scheduler::Wants() const {
+  std::map<std::string, const Entry*> first;  // of each model
+  for (const auto& [run_id, entry] : entries_) {
+    const bool waits =
+        entry.phase == Phase::kReady || entry.phase == Phase::kPreparing || entry.phase == Phase::kPrepared;
+    if (!waits || entry.resting || WaitsForRegion(entry)) continue;
+    const Entry*& other = first[entry.stored.model_digest];
+    if (other == nullptr || IsMoreUrgent(entry, *other)) other = &entry;
+  }
+  std::vector<const Entry*> entries;
+  for (const auto& [digest, entry] : first) entries.push_back(entry);
+  std::sort(entries.begin(), entries.end(),
+            [this](const Entry* a, const Entry* b) { return IsMoreUrgent(*a, *b); });
+  std::vector<ModelWant> wants;
+  for (const Entry* entry : entries) {
+    wants.push_back({.model_digest = entry->stored.model_digest,
+                     .urgency = static_cast<std::uint32_t>(entry->stored.priority)});
+  }
+  return wants;
+}
+
+bool Scheduler::WaitsForRegion(const Entry& entry) const {
+  const auto& region = entry.input->region;
+  return region && entries_.contains(region->run_id);
+}
+
 std::vector<std::size_t> Scheduler::FillDevices() {
   std::vector<const Entry*> prepared;
   for (const auto& [run_id, entry] : entries_) {
@@ -38,7 +64,9 @@ std::vector<std::size_t> Scheduler::FillDevices() {
 void Scheduler::Place(Entry& entry, std::vector<Waiting>& waiting) {
   std::vector<Outlook> outlooks;
   for (std::size_t worker = 0; worker < devices_.count(); ++worker) {
-    if (!MayRunOn(worker, entry) || !devices_.CheckFitsEver(worker, DemandOf(entry, worker)).ok()) continue;
+    if (!MayRunOn(worker, entry) ||
+        !devices_.CheckFitsEver(worker, entry.stored.model_digest, DemandOf(entry, worker)).ok())
+      continue;
     Outlook& outlook = outlooks.emplace_back();
     outlook.worker = worker;
     if (entry.needs) outlook.run_seconds = devices_.SecondsOn(worker, *entry.model, *entry.needs);
@@ -53,7 +81,11 @@ void Scheduler::Place(Entry& entry, std::vector<Waiting>& waiting) {
   if (!worker) return;
   const auto outlook = std::find_if(outlooks.begin(), outlooks.end(),
                                     [&](const Outlook& other) { return other.worker == *worker; });
-  if (outlook->has_room) return StartOn(*worker, entry, outlook->run_seconds);
+  const bool is_first = waiting[*worker].runs == 0;
+  if (outlook->has_room ||
+      (is_first && devices_.MakeRoomFor(*worker, entry.stored.model_digest, DemandOf(entry, *worker)))) {
+    return StartOn(*worker, entry, outlook->run_seconds);
+  }
   waiting[*worker].runs += 1;
   waiting[*worker].seconds += outlook->run_seconds;
 }

@@ -54,7 +54,9 @@ struct DeviceFamilies {
       CounterFamily("tomoserve_device_busy_seconds_total",
                     "Seconds in which the worker's lanes computed windows, added up over its lanes.");
   MetricFamily model_ready =
-      GaugeFamily("tomoserve_model_ready", "1 where the model is warm on the worker's device.");
+      GaugeFamily("tomoserve_model_ready", "1 where the worker's device has the model for runs that want it.");
+  MetricFamily model_warm =
+      GaugeFamily("tomoserve_model_warm", "1 where the model is on the worker's device, warmed up.");
 
   void Fill(const dispatch::Activity& activity) {
     for (std::size_t worker = 0; worker < activity.devices.size(); ++worker) {
@@ -75,7 +77,8 @@ struct DeviceFamilies {
       SampleLabels labels = Labels(model.device, model.worker);
       labels.push_back({"model", model.model});
       labels.push_back({"version", model.version});
-      AddSample(model_ready, model.ready ? 1 : 0, std::move(labels));
+      AddSample(model_ready, model.ready ? 1 : 0, labels);
+      AddSample(model_warm, model.warm ? 1 : 0, std::move(labels));
     }
   }
 
@@ -142,6 +145,7 @@ std::vector<MetricFamily> ActivityFamilies(const std::optional<dispatch::Activit
           devices.batch_slots,
           devices.busy_seconds,
           devices.model_ready,
+          devices.model_warm,
           server.uploads,
           server.host_used,
           server.host_limit,

@@ -26,6 +26,8 @@
 //   sour FILE     is refused from its second loading on; FILE remembers the first
 //   forget FILE   has another known answer from when FILE exists; "forget_held FILE": and does not say so
 //                 while FILE.hold exists, but does all else
+//   weighs BYTES FILE  as slow 100, and its weights take so much; FILE has a letter for each time that it was
+//                 loaded, which takes 500 ms as it says
 //   unmeasured    as ok, and what its forward pass takes is known only when it is asked again
 //   stall_check   never answers when it is asked again: nothing but heartbeats
 //   fail_check CODE FILE  fails with CODE where it carries its known answer out again
@@ -145,6 +147,9 @@ class FakeWorker {
         return Cancel(request.cancel().run_id());
       case ipc::v1::WorkerRequest::kUpdate:
         return Update(request.update());
+      case ipc::v1::WorkerRequest::kUnload:
+        scripts_.erase(request.unload().model_digest());
+        return;
       case ipc::v1::WorkerRequest::kCheck:
         return Check(request.check().model_digest());
       default:
@@ -172,7 +177,11 @@ class FakeWorker {
     const bool sour = script.verb == "sour" && std::filesystem::exists(script.argument);
     if (script.verb == "sour") std::ofstream(script.argument) << "loaded";
     state.set_warm(script.verb != "refuse" && !sour);
-    state.set_weight_bytes(kWeightBytes);
+    state.set_weight_bytes(script.verb == "weighs" ? std::stoull(script.argument) : kWeightBytes);
+    if (script.verb == "weighs") {
+      std::ofstream(script.file, std::ios::app) << 'l';
+      state.set_load_ms(500);
+    }
     if (script.verb != "unmeasured") state.set_forward_bytes(kForwardBytes);
     state.set_ms_per_window(device_ == "cuda:9" ? 16 : 2);
     for (const std::uint32_t bucket : {1, 2, 4}) state.mutable_proof()->add_buckets(bucket);
@@ -295,6 +304,7 @@ class FakeWorker {
     const bool takes_time =
         script.verb == "slow" || script.verb == "deaf" || script.verb == "heavy" || script.verb == "quiet";
     run_->total_ms = takes_time ? std::stod(script.argument) : 0;
+    if (script.verb == "weighs") run_->total_ms = 100;
     if (script.verb == "stall" || script.verb == "stall_late") run_->total_ms = 1e9;
     if (script.verb == "stall_late") Progress(1);
     run_->end_ms = base::MonotonicMs() + run_->total_ms;

@@ -223,7 +223,7 @@ TEST_F(MetricsTest, WhatGoesOnIsAskedAtEachScrape) {
                                     .gpu_used_bytes = 4000,
                                     .worker_pid = ::getpid()}};
   dispatcher_.activity->models = {
-      {.model = "finder", .version = "1", .device = "cpu", .worker = 0, .ready = true},
+      {.model = "finder", .version = "1", .device = "cpu", .worker = 0, .ready = true, .warm = false},
       {.model = "finder", .version = "1", .device = "cpu", .worker = 1, .ready = false}};
   dispatcher_.activity->host_bytes = 77;
   dispatcher_.activity->helper_deaths = 5;
@@ -255,6 +255,12 @@ TEST_F(MetricsTest, WhatGoesOnIsAskedAtEachScrape) {
   EXPECT_THAT(samples, Contains(Pair("tomoserve_device_memory_used_bytes{device=\"cpu\",worker=\"1\"}", 0)));
   EXPECT_THAT(samples,
               Contains(Pair("tomoserve_device_memory_used_bytes{device=\"cuda:0\",worker=\"2\"}", 4000)));
+  EXPECT_THAT(
+      samples,
+      Contains(Pair("tomoserve_model_ready{device=\"cpu\",worker=\"0\",model=\"finder\",version=\"1\"}", 1)));
+  EXPECT_THAT(
+      samples,
+      Contains(Pair("tomoserve_model_warm{device=\"cpu\",worker=\"0\",model=\"finder\",version=\"1\"}", 0)));
   EXPECT_THAT(
       samples,
       Contains(Pair("tomoserve_model_ready{device=\"cpu\",worker=\"1\",model=\"finder\",version=\"1\"}", 0)));

@@ -89,7 +89,8 @@ struct ModelActivity {
   std::string version;
   std::string device;
   std::size_t worker = 0;  // its place among the devices
-  bool ready = false;      // warm there
+  bool ready = false;      // warm there, or loaded when a run wants it
+  bool warm = false;
 };
 
 // What goes on now.

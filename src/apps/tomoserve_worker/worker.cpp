@@ -76,11 +76,15 @@ void Worker::Handle(ipc::v1::WorkerRequest request, Fds fds) {
       Cancel(shared->first.cancel().run_id());
       break;
     case ipc::v1::WorkerRequest::kUnload: {
-      // In order with loads; runs in flight keep their model.
-      loading_.Post({}, 0, [this, shared] {
-        const std::lock_guard lock(mutex_);
-        models_.erase(shared->first.unload().model_digest());
+      // Before any run that follows: the front counts on the room. Runs in flight keep their model.
+      const std::lock_guard lock(mutex_);
+      const auto model = models_.find(shared->first.unload().model_digest());
+      if (model == models_.end()) break;
+      loading_.Post({}, 0, [gone = std::move(model->second)]() mutable {
+        gone.reset();
+        engine::ReleaseHostMemory();
       });
+      models_.erase(model);
       break;
     }
     case ipc::v1::WorkerRequest::kCheck:
