@@ -25,7 +25,8 @@ void Devices::Publish() {
       const auto found = worker.models.find(model.model_digest);
       const ModelOnDevice state = found == worker.models.end() ? ModelOnDevice() : found->second;
       const bool is_late = worker.late.contains(model.model_digest) || found == worker.models.end();
-      settled = settled && (is_late || state.readiness == v1::MODEL_READINESS_ON_DEMAND || state.readiness == v1::MODEL_READINESS_WARM ||
+      settled = settled && (is_late || state.readiness == v1::MODEL_READINESS_ON_DEMAND ||
+                            state.readiness == v1::MODEL_READINESS_WARM ||
                             state.readiness == v1::MODEL_READINESS_REFUSED);
       std::vector<v1::DeviceReadiness>& devices = view.models[model.model_digest];
       if (devices.size() > view.infos.size()) continue;  // an equal copy under another name

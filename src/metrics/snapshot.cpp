@@ -53,8 +53,8 @@ struct DeviceFamilies {
   MetricFamily busy_seconds =
       CounterFamily("tomoserve_device_busy_seconds_total",
                     "Seconds in which the worker's lanes computed windows, added up over its lanes.");
-  MetricFamily model_ready =
-      GaugeFamily("tomoserve_model_ready", "1 where the worker's device has the model for runs that want it.");
+  MetricFamily model_ready = GaugeFamily("tomoserve_model_ready",
+                                         "1 where the worker's device has the model for runs that want it.");
   MetricFamily model_warm =
       GaugeFamily("tomoserve_model_warm", "1 where the model is on the worker's device, warmed up.");
 

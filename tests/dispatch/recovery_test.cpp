@@ -303,7 +303,8 @@ TEST_F(ShortageTest, AModelThatNeverFitsIsRefusedAndTheOthersAreServed) {
   AddModel("good", "ok");
   Start();
   EXPECT_EQ(TimesLeft(), 97);
-  EXPECT_EQ(ReadinessOf("m").readiness(), v1::MODEL_READINESS_ON_DEMAND) << "the other one's room is not its own";
+  EXPECT_EQ(ReadinessOf("m").readiness(), v1::MODEL_READINESS_ON_DEMAND)
+      << "the other one's room is not its own";
   EXPECT_EQ(RunOf("m").failure().value(), "OUT_OF_MEMORY");
   EXPECT_EQ(TimesLeft(), 96) << "once more, alone";
   EXPECT_EQ(ReadinessOf("m").readiness(), v1::MODEL_READINESS_REFUSED);

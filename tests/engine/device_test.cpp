@@ -28,10 +28,10 @@
 #include "engine/half_precision.h"
 #include "engine/on_devices.h"
 #include "tomoserve/base/status.h"
-#include "tomoserve/engine/runtime.h"
 #include "tomoserve/engine/compute_device.h"
 #include "tomoserve/engine/cuda.h"
 #include "tomoserve/engine/launch_bound.h"
+#include "tomoserve/engine/runtime.h"
 
 namespace tomoserve::engine {
 namespace {

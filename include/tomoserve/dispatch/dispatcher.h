@@ -167,13 +167,14 @@ struct Patience {
 struct DispatcherOptions {
   config::v1::ServerConfig config;  // defaults filled in
   std::string helper_program;
-  // Started once per device with --device NAME --lanes N --host-bytes N, and for GPUs --threads N --lock-dir FOLDER.
+  // Started once per device with --device NAME --lanes N --host-bytes N, and for GPUs --threads N --lock-dir
+  // FOLDER.
   std::string worker_program;
   std::string
       lock_folder;    // of the host's device locks, shared by all fronts; empty: in the temporary folder
   std::string build;  // version and commit, for the provenance; empty: the project's version
   std::uint64_t machine_bytes = 0;  // memory that the server may use; 0: base::MemoryLimitBytes()
-  Observer* observer = nullptr;  // outlives the dispatcher; null: nobody
+  Observer* observer = nullptr;     // outlives the dispatcher; null: nobody
   Patience patience;
 };
 

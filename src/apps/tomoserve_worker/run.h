@@ -27,7 +27,8 @@ struct LoadedModel {
   std::vector<std::shared_ptr<const engine::Network>> networks;  // one, or of a composite one for each part
   std::shared_ptr<executor::Batcher> batcher;                    // of all its runs
   std::uint64_t weight_bytes() const;
-  std::uint64_t forward_bytes = 0;  // of the device, that passes of its largest batch on all lanes take; 0: not known
+  std::uint64_t forward_bytes =
+      0;  // of the device, that passes of its largest batch on all lanes take; 0: not known
   std::shared_ptr<const models::KnownCase> known;  // null: the recipe has none
 };
 
