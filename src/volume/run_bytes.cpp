@@ -217,8 +217,9 @@ std::uint64_t OpenVoxels(const v1::Recipe& recipe, const std::array<std::uint64_
 }
 
 // Before the windows the volumes and the prepared copies or the region, then the prepared volumes, the sums
-// and a window, after them the prepared volumes, the sums, the weights and labels on the model grid. In
-// pieces labels and scores take the place of what is not open.
+// and a window, after them the sums and the weights, then labels on the model grid in place of the weights.
+// In pieces labels and scores take the place of what is not open. The parts of a composite that come keep
+// their prepared volumes.
 std::uint64_t LoopBytes(const RunArrays& arrays) {
   const std::uint64_t of_prepared = Voxels(arrays.prepared_ijk);
   const std::uint64_t of_volume = Voxels(arrays.volume_ijk);
@@ -231,18 +232,25 @@ std::uint64_t LoopBytes(const RunArrays& arrays) {
   const std::uint64_t of_crop = arrays.cropped ? of_volume * kLabel : 0;
   const std::uint64_t volumes = PreparedVolumes(arrays);
   std::uint64_t between = of_prepared * (Channels(arrays) + volumes) * kFloat + WindowBytes(arrays);
-  std::uint64_t after = of_prepared * ((Channels(arrays) + 1 + volumes) * kFloat + kLabel) + of_crop;
+  const std::uint64_t of_sums = of_prepared * Channels(arrays) * kFloat;
+  // Of a composite's parts: what has been painted, and what the part that ends has made.
+  const std::uint64_t painted = PaintedBytes(arrays);
+  std::uint64_t after = std::max(of_sums + of_prepared * kFloat, of_sums + of_prepared * kLabel + of_crop);
+  if (arrays.composite) {
+    after = of_prepared * volumes * kFloat +
+            std::max(of_sums + of_prepared * kFloat + painted, of_sums + 2 * painted);
+  }
   if (arrays.open_voxels > 0) {
     const std::uint64_t open = std::min(arrays.open_voxels, of_prepared);
     // Of a cell that has become final also its labels and scores; the weights of one window.
     between = of_prepared * (volumes * kFloat + kLabel + kFloat) +
               open * ((Channels(arrays) + 2) * kFloat + kLabel) + WindowBytes(arrays) +
               std::min(arrays.window, kMostVoxels) * kFloat;
-    after = of_prepared * (volumes * kFloat + 2 * kLabel + kFloat) + of_crop;
+    // Labels of two types for a moment; a composite's are those that are painted.
+    after =
+        (arrays.composite ? painted + of_prepared * kLabel : of_prepared * (2 * kLabel + kFloat)) + of_crop;
   }
-  // Between two parts: what has been painted, and what the part that ends has made.
-  const std::uint64_t painted = PaintedBytes(arrays);
-  return std::max({before, between + painted, after + 2 * painted}) + KeptRegionBytes(arrays);
+  return std::max({before, between + painted, after}) + KeptRegionBytes(arrays);
 }
 
 std::uint64_t DeviceBytes(const RunArrays& arrays) {

@@ -156,7 +156,7 @@ TEST_F(ObserverTest, CancellationsAreToldOnce) {
   ASSERT_TRUE(Eventually([&] { return Now().devices[0].runs > 0; }));
   ASSERT_TRUE(dispatcher_->CancelStudy("1.2.3", "").ok());
   EXPECT_TRUE(Told("cancelled m"));
-  ASSERT_TRUE(Eventually([&] { return !Now().devices[0].busy; }));
+  ASSERT_TRUE(Eventually([&] { return !Now().devices[0].runs > 0; }));
   EXPECT_EQ(notes_.Count("cancelled m"), 1);
 }
 
@@ -239,7 +239,7 @@ TEST_F(ObserverTest, TheQueueAndTheDeviceAreSeen) {
   study.study_uid = "1.2.4";
   MustSubmit(header, study.Files());
   ASSERT_TRUE(Eventually([&] { return Now().priorities[v1::PRIORITY_ROUTINE].in_flight == 2; }));
-  EXPECT_TRUE(Now().devices[0].busy);
+  EXPECT_GT(Now().devices[0].runs, 0u);
   study.study_uid = "1.2.5";
   MustSubmit(header, study.Files());
   header.set_completion(v1::COMPLETION_MORE_EXPECTED);
@@ -262,7 +262,7 @@ TEST_F(ObserverTest, TheQueueAndTheDeviceAreSeen) {
   EXPECT_TRUE(device.ready);
   // Weights and forward pass of the model as the worker says, then of each run the arrays of 8 x 6 x 8
   // voxels.
-  EXPECT_EQ(device.predicted_bytes, 1000u + 500u + 2 * (8u * 6 * 8 * (3 * 4 + 2) + kWaitingBytes));
+  EXPECT_EQ(device.predicted_bytes, 1000u + 500u + 2 * (8u * 6 * 8 * 2 * 4 + kWaitingBytes));
   EXPECT_THAT(Workers(), Contains(device.worker_pid));
   ASSERT_THAT(activity.models, SizeIs(1));
   EXPECT_EQ(activity.models[0].model, "m");

@@ -267,7 +267,7 @@ TEST_F(ShortageTest, ARunThatNeverFitsFailsWithTheNumber) {
   EXPECT_EQ(run.state(), v1::RUN_STATE_FAILED);
   EXPECT_EQ(run.failure().code(), "OUT_OF_MEMORY");
   // Sums, weights, prepared volume and labels of 8 x 6 x 8 voxels.
-  EXPECT_EQ(run.failure().value(), std::to_string(8 * 6 * 8 * (3 * 4 + 2) + kWaitingBytes));
+  EXPECT_EQ(run.failure().value(), std::to_string(8 * 6 * 8 * 2 * 4 + kWaitingBytes));
   EXPECT_THAT(run.failure().text(), HasSubstr("3 times"));
   EXPECT_EQ(TimesLeft(), 97);
   FakeStudy study;

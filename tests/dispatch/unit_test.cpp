@@ -242,7 +242,7 @@ TEST(PlanningTest, PredictsTheBytesThatTheWorkerAdmits) {
   recipe.mutable_network()->set_output_channels(25);
   const auto prediction = Predict(recipe, *grid);
   ASSERT_TRUE(prediction.ok()) << prediction.status();
-  EXPECT_EQ(prediction->cpu_bytes, 1'000'000u * (27 * 4 + 2));
+  EXPECT_EQ(prediction->cpu_bytes, 1'000'000u * 26 * 4);
   EXPECT_EQ(
       prediction->gpu_bytes,
       volume::DeviceBytes({.volume_ijk = {100, 100, 100}, .prepared_ijk = {100, 100, 100}, .channels = 25}));

@@ -1,0 +1,16 @@
+// What the process takes, counted: tensors and everything else from the heap.
+#pragma once
+
+#include <cstdint>
+
+namespace tomoserve::testing {
+
+// Counts from here on; the program has to be linked with counted_memory.cpp. False in builds with a
+// sanitizer, whose heap is its own.
+bool CountMemory();
+// In use now; the most since RestartPeak, which returns what is in use.
+std::uint64_t BytesInUse();
+std::uint64_t RestartPeak();
+std::uint64_t PeakBytes();
+
+}  // namespace tomoserve::testing
