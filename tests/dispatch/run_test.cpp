@@ -375,7 +375,7 @@ TEST_F(RunTest, PlansWithoutRunning) {
   EXPECT_TRUE(plan->runs(0).applicable());
   EXPECT_EQ(plan->runs(0).windows(), 2u * 3u * 3u) << "6 x 8 x 8 by windows of 4 at interval 3";
   EXPECT_NEAR(plan->runs(0).predicted_seconds(), 18 / 2 * 0.002, 1e-9) << "two lanes";
-  EXPECT_EQ(plan->runs(0).predicted_bytes(), 8u * 6 * 8 * (3 * 4 + 2) + kWaitingBytes + 1000u + 500u)
+  EXPECT_EQ(plan->runs(0).predicted_bytes(), 8u * 6 * 8 * 2 * 4 + kWaitingBytes + 1000u + 500u)
       << "beside weights and forward pass";
   EXPECT_FALSE(plan->runs(1).applicable());
   EXPECT_EQ(plan->runs(1).reasons(0).code(), "MODALITY");
