@@ -46,10 +46,10 @@ TEST_P(WorkerProgramTest, SaysWhatItIs) {
 }
 
 TEST_P(WorkerProgramTest, ARunMayUseItsShareOfTheHost) {
-  WorkerProgram& worker = Started({"--host-bytes", "50000"});
-  EXPECT_EQ(hello_.memory_bytes() == 50000, OnCpu());
+  WorkerProgram& worker = Started({"--host-bytes", "30000"});
+  EXPECT_EQ(hello_.memory_bytes() == 30000, OnCpu());
   ASSERT_TRUE(worker.Load("m", ConvArchive(1)).warm());
-  const TestVolume volume;  // sums, weights, volume and labels of 16 x 16 x 16 voxels take 57 kB
+  const TestVolume volume;  // sums and weights of 16 x 16 x 16 voxels take 33 kB
   worker.Start(volume.Request("r", "m"), volume.Fds());
   const WorkerReply answer = worker.AwaitAnswer();
   ASSERT_TRUE(answer.has_failed());
