@@ -10,6 +10,12 @@
 #include "tomoserve/base/status.h"
 
 namespace tomoserve::dispatch {
+namespace {
+
+// Of a model, or of a known answer; how long it takes is not known before.
+constexpr double kLoadSeconds = 10;
+
+}  // namespace
 
 std::vector<ModelWant> Scheduler::Wants() const {
   std::map<std::string, const Entry*> first;  // of each model
@@ -76,6 +82,7 @@ void Scheduler::Place(Entry& entry, std::vector<Waiting>& waiting) {
     // Without room it waits for less urgent runs, too.
     const std::uint32_t urgency = outlook.has_room ? static_cast<std::uint32_t>(entry.stored.priority) : 0;
     outlook.backlog_seconds = devices_.BacklogSeconds(worker, urgency) + waiting[worker].seconds;
+    if (!outlook.has_room && devices_.IsLoading(worker)) outlook.backlog_seconds += kLoadSeconds;
   }
   const std::optional<std::size_t> worker = WorkerThatEndsFirst(outlooks);
   if (!worker) return;

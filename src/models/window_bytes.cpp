@@ -60,7 +60,8 @@ std::uint64_t WindowBytes(const v1::Recipe& recipe, const std::array<std::uint64
   if (PassesPerWindow(recipe) > 1) {
     const double window =
         VoxelsOf(WindowSize(recipe, prepared_xyz)) * static_cast<double>(std::max(1, recipe.inputs_size()));
-    bytes += at_a_time * (window + answer) * kFloat;
+    // The sum; the mirrored window while the network computes, or its answer mirrored back afterwards.
+    bytes += at_a_time * (answer + std::max(window, answer)) * kFloat;
   }
   const double busy = std::min(1.0, static_cast<double>(windows) / lanes);
   const double more = WarmUpRatio(recipe, prepared_xyz) * busy - 1;

@@ -58,8 +58,11 @@ TEST(WindowBytesTest, MirroredWindowsTakeAnImageAndASumOnEachLane) {
   v1::Recipe recipe = Recipe();
   const WindowPasses passes{.lanes = 2, .ahead = 2};
   recipe.mutable_network()->add_mirror_axes(0);
-  EXPECT_EQ(WindowBytes(recipe, kPrepared, 50, passes), 2 * kAnswerBytes + 2 * (6000 * 4 + kAnswerBytes));
-  EXPECT_EQ(WindowBytes(recipe, kPrepared, 1, passes), 6000 * 4 + kAnswerBytes);
+  EXPECT_EQ(WindowBytes(recipe, kPrepared, 50, passes), 2 * kAnswerBytes + 2 * 2 * kAnswerBytes)
+      << "an answer that is mirrored back is larger than the window";
+  EXPECT_EQ(WindowBytes(recipe, kPrepared, 1, passes), 2 * kAnswerBytes);
+  for (int n = 0; n < 5; ++n) recipe.add_inputs()->set_name(std::string(1, static_cast<char>('a' + n)));
+  EXPECT_EQ(WindowBytes(recipe, kPrepared, 1, passes), 6 * 6000 * 4 + kAnswerBytes) << "six inputs";
 }
 
 TEST(WindowBytesTest, ALargerWindowTakesMoreThanAtWarmUp) {

@@ -78,7 +78,9 @@ TEST_F(GenerationTest, RefusedInstancesAreKeptAndMayBeNews) {
   EXPECT_EQ(Run(second).generation, 2u);
   refusing("1.5", "EMPTY_FILE", true);  // of another study
   std::vector<std::string> refused;
-  for (const v1::InstanceStatus& status : *store_->Refused("1.2")) {
+  const auto kept = store_->Refused("1.2");
+  ASSERT_TRUE(kept.ok()) << kept.status();
+  for (const v1::InstanceStatus& status : *kept) {
     refused.push_back(status.reason().code() + " " + status.series_instance_uid());
   }
   EXPECT_THAT(refused, ElementsAre("NOT_DICOM 1.2.3", "TRUNCATED 1.2.3"));

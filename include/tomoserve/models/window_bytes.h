@@ -22,7 +22,7 @@ struct WindowPasses {
 std::uint64_t AnswerValues(const v1::Recipe& recipe, const std::array<std::uint64_t, 3>& prepared_xyz);
 
 // Of a run with so many windows, beside its arrays and `forward_bytes`, which a device holds once for all its
-// runs: answers that wait; of mirrored windows a mirror image and the sum of the answers, on every lane; and
+// runs: answers that wait; of mirrored windows the sum of the answers and a mirror image, on every lane; and
 // what a pass takes more than at warm-up, in proportion to its window.
 std::uint64_t WindowBytes(const v1::Recipe& recipe, const std::array<std::uint64_t, 3>& prepared_xyz,
                           std::uint64_t windows, const WindowPasses& passes);
