@@ -62,6 +62,7 @@ struct ModelOnDevice {
 struct ModelWant {
   std::string model_digest;
   std::uint32_t urgency = 0;  // of the most urgent of them
+  bool does_not_fit = false;  // a run that fits no device on which the model is warm
 };
 
 // What a run is expected to take on a device.
@@ -115,9 +116,9 @@ class Devices {
   // Unloads models that no run uses, so that a run of this one has room; whether it has. On a device that has
   // nothing to do.
   bool MakeRoomFor(std::size_t worker, const std::string& model_digest, const RunDemand& demand);
-  // Loads the models that are cold everywhere for want of room, where others can make room for them: see
-  // residency.cpp. `wants`: all that open runs wait for, the most urgent first; they count until the next
-  // call.
+  // Loads the models that are ON_DEMAND where others can make room for them, and that no run could use
+  // elsewhere: see residency.cpp. `wants`: all that open runs wait for, the most urgent first; they count
+  // until the next call.
   void LoadWanted(std::vector<ModelWant> wants);
   // Windows that a device that lives is short of: see DeviceLedger.
   std::uint64_t WindowsMissing(std::size_t worker, const RunDemand& demand) const;
@@ -273,6 +274,8 @@ class Devices {
   // Unloads models, the least recently used first, until so many bytes are free or no other may go.
   void MakeRoom(Worker& worker, const std::string& model_digest, std::uint64_t bytes);
   void Evict(Worker& worker, const std::string& model_digest);
+  // Has the scheduler ask for wanted models again in a moment.
+  void LookAgain();
   // Whether the model has no room beside those that are there: nobody waits for it, or who does waits for
   // more urgent runs.
   bool WaitsForDemand(const Worker& worker, const models::Model& model) const;
@@ -312,6 +315,7 @@ class Devices {
   DeviceEvents* events_ = nullptr;
   std::vector<Worker> workers_;
   std::vector<ModelWant> wants_;
+  bool looks_again_ = false;
   std::uint64_t runs_started_ = 0;
 
   struct View {

@@ -1,11 +1,12 @@
 // Which models stay on a device whose memory does not suffice for all of them.
 //
 // All are loaded at the start, the pinned ones first, as long as they fit beside each other. One that does
-// not is cold until a run waits for it, and so is one that has made room. Room is made by the models that no
-// run uses there, the least recently used first. A model that a more urgent run waits for stays, and one that
-// was loaded a moment ago stays for a while if other runs wait for it: else two models whose runs alternate
-// would be loaded for each of these.
+// not is ON_DEMAND until a run waits for it, and so is one that has made room. Room is made by the models
+// that no run uses there, the least recently used first. A model that a more urgent run waits for stays, and
+// one that was loaded a moment ago stays for a while if other runs wait for it: else two models whose runs
+// alternate would be loaded for each of these.
 #include <algorithm>
+#include <chrono>
 #include <utility>
 #include <vector>
 
@@ -19,6 +20,8 @@ namespace {
 // A model that runs wait for stays so many times as long as its loading took: that costs a fifth of the time
 // then.
 constexpr double kStays = 4;
+// How often a model that runs wait for is looked at again: that another one's time is over is no event.
+constexpr std::chrono::milliseconds kLook{200};
 
 bool IsOnDemand(const ModelOnDevice& model) { return model.readiness == v1::MODEL_READINESS_ON_DEMAND; }
 
@@ -143,9 +146,17 @@ bool Devices::WaitsForDemand(const Worker& worker, const models::Model& model) c
   if (IsPinned(model.model_digest)) return false;
   const auto state = worker.models.find(model.model_digest);
   const bool on_demand = state != worker.models.end() && IsOnDemand(state->second);
-  if (RankOf(model.model_digest) < wants_.size()) return on_demand && !CanMakeRoom(worker, model, true);
+  if (RankOf(model.model_digest) < wants_.size()) return !CanMakeRoom(worker, model, true);
   const std::uint64_t resident = worker.ledger.resident();
   return on_demand || (resident > 0 && !worker.ledger.Idle(0).FitsBeside(LoadBytes(worker, model), resident));
+}
+
+void Devices::LookAgain() {
+  if (std::exchange(looks_again_, true)) return;
+  coordinator_.PostAfter(kLook, [this] {
+    looks_again_ = false;
+    events_->OnDeviceChanged();
+  });
 }
 
 void Devices::LoadWanted(std::vector<ModelWant> wants) {
@@ -159,17 +170,19 @@ void Devices::LoadWanted(std::vector<ModelWant> wants) {
     const bool is_coming = std::any_of(workers_.begin(), workers_.end(), [&](const Worker& worker) {
       if (!worker.hello) return false;
       const auto state = worker.models.find(want.model_digest);
-      return (state != worker.models.end() &&
-              (IsWarm(state->second) || state->second.readiness == v1::MODEL_READINESS_LOADING)) ||
+      return (state != worker.models.end() && ((IsWarm(state->second) && !want.does_not_fit) ||
+                                               state->second.readiness == v1::MODEL_READINESS_LOADING)) ||
              std::any_of(worker.to_load.begin(), worker.to_load.end(), is_it) ||
              std::any_of(worker.to_load_again.begin(), worker.to_load_again.end(), is_it);
     });
     if (is_coming) continue;
     Worker* best = nullptr;
     bool at_once = false;
+    bool waits = false;
     for (Worker& worker : workers_) {
       const auto state = worker.models.find(want.model_digest);
       if (!worker.hello || state == worker.models.end() || !IsOnDemand(state->second)) continue;
+      waits = true;
       const bool now = CanMakeRoom(worker, *model, false);
       if (!now && !CanMakeRoom(worker, *model, true)) continue;
       const auto key = [](bool has_room, const Worker& other) {
@@ -179,7 +192,10 @@ void Devices::LoadWanted(std::vector<ModelWant> wants) {
       best = &worker;
       at_once = now;
     }
-    if (best == nullptr) continue;
+    if (best == nullptr) {
+      if (waits) LookAgain();
+      continue;
+    }
     // Where it waits for the runs that are there, no other run follows them.
     (at_once ? best->to_load : best->to_load_again).push_back(model);
     if (best->loading == nullptr && best->checking.empty()) {

@@ -174,7 +174,10 @@ void Scheduler::StartPreparations(const std::vector<std::size_t>& unwanted) {
       // Nobody takes the room that was made for it.
       if (other.phase == Phase::kPreparing && other.needs_room) return;
       const bool is_ahead = other.phase == Phase::kPreparing || other.phase == Phase::kPrepared;
-      if (!is_ahead || !IsMoreUrgent(other, *entry)) continue;
+      // One whose model has made room meanwhile waits for it, and takes no device.
+      if (!is_ahead || !IsMoreUrgent(other, *entry) || !devices_.IsWarmSomewhere(other.stored.model_digest)) {
+        continue;
+      }
       ++ahead;
       windows_ahead += other.needs ? other.needs->windows : std::numeric_limits<std::uint32_t>::max();
     }

@@ -158,6 +158,7 @@ class Scheduler final : public DeviceEvents {
   std::optional<v1::Reason> TooLarge(const Entry& entry) const;
   // What open runs wait for.
   std::vector<ModelWant> Wants() const;
+  bool FitsNoWarmDevice(const Entry& entry) const;
   // A cascade waits for its region; at that run's end its study is planned again.
   bool WaitsForRegion(const Entry& entry) const;
   // Gives prepared runs to devices, most urgent first. Devices that have nothing to do while prepared runs

@@ -1,6 +1,8 @@
 // On which device a prepared run goes, and when.
 #include <algorithm>
+#include <map>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "dispatch/instance_rules.h"
@@ -18,24 +20,37 @@ constexpr double kLoadSeconds = 10;
 }  // namespace
 
 std::vector<ModelWant> Scheduler::Wants() const {
-  std::map<std::string, const Entry*> first;  // of each model
+  // Of each model, for runs that fit a device on which it is warm, or may, and for those that do not.
+  std::map<std::pair<std::string, bool>, const Entry*> first;
   for (const auto& [run_id, entry] : entries_) {
     const bool waits =
         entry.phase == Phase::kReady || entry.phase == Phase::kPreparing || entry.phase == Phase::kPrepared;
     if (!waits || entry.resting || WaitsForRegion(entry)) continue;
-    const Entry*& other = first[entry.stored.model_digest];
+    const Entry*& other = first[{entry.stored.model_digest, FitsNoWarmDevice(entry)}];
     if (other == nullptr || IsMoreUrgent(entry, *other)) other = &entry;
   }
-  std::vector<const Entry*> entries;
-  for (const auto& [digest, entry] : first) entries.push_back(entry);
+  std::vector<std::pair<const Entry*, bool>> entries;
+  for (const auto& [key, entry] : first) entries.emplace_back(entry, key.second);
   std::sort(entries.begin(), entries.end(),
-            [this](const Entry* a, const Entry* b) { return IsMoreUrgent(*a, *b); });
+            [this](const auto& a, const auto& b) { return IsMoreUrgent(*a.first, *b.first); });
   std::vector<ModelWant> wants;
-  for (const Entry* entry : entries) {
+  for (const auto& [entry, does_not_fit] : entries) {
     wants.push_back({.model_digest = entry->stored.model_digest,
-                     .urgency = static_cast<std::uint32_t>(entry->stored.priority)});
+                     .urgency = static_cast<std::uint32_t>(entry->stored.priority),
+                     .does_not_fit = does_not_fit});
   }
   return wants;
+}
+
+bool Scheduler::FitsNoWarmDevice(const Entry& entry) const {
+  const std::string& digest = entry.stored.model_digest;
+  bool any = false;
+  for (std::size_t worker = 0; worker < devices_.count(); ++worker) {
+    if (devices_.ModelOn(worker, digest).readiness != v1::MODEL_READINESS_WARM) continue;
+    if (devices_.CheckFitsEver(worker, digest, DemandOf(entry, worker)).ok()) return false;
+    any = true;
+  }
+  return any;
 }
 
 bool Scheduler::WaitsForRegion(const Entry& entry) const {

@@ -28,6 +28,7 @@
 //                 while FILE.hold exists, but does all else
 //   weighs BYTES FILE  as slow 100, and its weights take so much; FILE has a letter for each time that it was
 //                 loaded, which takes 500 ms as it says
+//   weighs_on DEVICE BYTES  as ok, and its weights take so much on the device of that name
 //   unmeasured    as ok, and what its forward pass takes is known only when it is asked again
 //   stall_check   never answers when it is asked again: nothing but heartbeats
 //   fail_check CODE FILE  fails with CODE where it carries its known answer out again
@@ -178,6 +179,8 @@ class FakeWorker {
     if (script.verb == "sour") std::ofstream(script.argument) << "loaded";
     state.set_warm(script.verb != "refuse" && !sour);
     state.set_weight_bytes(script.verb == "weighs" ? std::stoull(script.argument) : kWeightBytes);
+    if (script.verb == "weighs_on" && script.argument == device_)
+      state.set_weight_bytes(std::stoull(script.file));
     if (script.verb == "weighs") {
       std::ofstream(script.file, std::ios::app) << 'l';
       state.set_load_ms(500);

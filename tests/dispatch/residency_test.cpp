@@ -145,6 +145,40 @@ TEST_F(ResidencyTest, AnUrgentRunDoesNotWaitUntilAModelHasStayedForItsTime) {
   for (const std::string& run_id : runs) EXPECT_EQ(WaitForRun(run_id).state(), v1::RUN_STATE_DONE);
 }
 
+// It would wait for ever where the model is warm.
+TEST_F(ResidencyTest, ARunThatFitsOnlyWhereItsModelIsNotHasItLoadedThere) {
+  AddModel("a", "weighs_on cuda:0 5000000000");
+  AddModel("m", "ok");
+  EditRecipe("m", "windows {",
+             "preparation { spacing { rule: SPACING_RULE_MONAI interpolation: INTERPOLATION_LINEAR "
+             "spacing_mm: [0.02, 0.02, 0.02] } } windows {");
+  options_.config.clear_devices();
+  for (const char* device : {"cuda:0", "cuda:5"}) options_.config.add_devices(device);
+  Start();
+  const auto readiness = [&](std::size_t device) {
+    return dispatcher_->Models().at(1).devices.at(device).readiness();
+  };
+  EXPECT_EQ(readiness(0), v1::MODEL_READINESS_ON_DEMAND);
+  EXPECT_EQ(readiness(1), v1::MODEL_READINESS_WARM);
+  EXPECT_EQ(Answer("m"), v1::RUN_STATE_DONE);
+  EXPECT_EQ(readiness(0), v1::MODEL_READINESS_WARM);
+}
+
+// Neither fits beside the other: the one that comes first is loaded, and the other follows it.
+TEST_F(ResidencyTest, AfterADeathModelsThatRunsWaitForComeOneAfterTheOther) {
+  for (const char* name : {"a", "b"}) AddLarge(name);
+  GiveRoomFor(1, kRunBytes);
+  Start();
+  std::vector<std::string> runs;
+  for (int n = 0; n < 10; ++n) {
+    for (const char* name : {"b", "a"}) runs.push_back(Submitted(name));
+  }
+  ASSERT_TRUE(Eventually([&] { return StateOf(runs.at(0)) == v1::RUN_STATE_DONE; }));
+  ASSERT_EQ(::kill(WaitForWorker(), SIGKILL), 0);
+  for (const std::string& run_id : runs) EXPECT_EQ(WaitForRun(run_id).state(), v1::RUN_STATE_DONE);
+  EXPECT_EQ(Warm().size(), 1u);
+}
+
 TEST_F(ResidencyTest, AfterADeathWhatWasUsedComesFirst) {
   for (const char* name : {"a", "b", "c"}) AddLarge(name);
   GiveRoomFor(2, kRunBytes);
