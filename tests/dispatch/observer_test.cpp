@@ -156,7 +156,7 @@ TEST_F(ObserverTest, CancellationsAreToldOnce) {
   ASSERT_TRUE(Eventually([&] { return Now().devices[0].runs > 0; }));
   ASSERT_TRUE(dispatcher_->CancelStudy("1.2.3", "").ok());
   EXPECT_TRUE(Told("cancelled m"));
-  ASSERT_TRUE(Eventually([&] { return !Now().devices[0].runs > 0; }));
+  ASSERT_TRUE(Eventually([&] { return Now().devices[0].runs == 0; }));
   EXPECT_EQ(notes_.Count("cancelled m"), 1);
 }
 
