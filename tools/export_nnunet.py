@@ -87,7 +87,10 @@ def main() -> int:
     parser.add_argument("--checkpoint", default="checkpoint_final.pth")
     parser.add_argument("--postprocessing", type=pathlib.Path, help="postprocessing.json of the results folder")
     options = parser.parse_args()
-    postprocessing = options.postprocessing.read_text() if options.postprocessing else None
+    postprocessing = None
+    if options.postprocessing:  # without the metrics beside these, which may be NaN: no JSON
+        found = json.loads(options.postprocessing.read_text())
+        postprocessing = json.dumps({key: found[key] for key in ("postprocessing_fns", "postprocessing_kwargs")})
     folds = options.folds.split(",") if options.folds else folds_of(options.model, options.checkpoint)
     if not folds:
         print(f"no fold_*/{options.checkpoint} in {options.model}", file=sys.stderr)

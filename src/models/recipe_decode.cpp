@@ -86,6 +86,10 @@ absl::Status CheckToVolumeGrid(const v1::Recipe& recipe, const std::string& path
     return Invalid(interpolation, "LINEAR or NEAREST is required");
   }
   if (state->labels && step.interpolation() == v1::INTERPOLATION_LINEAR) {
+    if (IsComposite(recipe)) {
+      return Invalid(interpolation,
+                     "of a composite's labels NEAREST is required: between two lie those of other parts");
+    }
     TS_RETURN_IF_ERROR(CheckNoGaps(recipe, interpolation));
   }
   state->in_volume_grid = true;

@@ -177,6 +177,9 @@ bool MakesLabelsInPieces(const v1::Recipe& recipe) {
   for (const v1::DecodeStep& step : recipe.decode()) {
     if (step.has_fill_holes() || step.has_detect_boxes()) return false;
     if (step.has_activation() && on_volume_grid) return false;
+    // Between two labels lies a third one, whose scores are gone by then.
+    if (labelled && resampled && step.to_volume_grid().interpolation() == v1::INTERPOLATION_LINEAR)
+      return false;
     on_volume_grid = on_volume_grid || step.has_to_volume_grid();
     if (on_volume_grid && resampled && !labelled) return false;
     labelled = labelled || step.has_arg_max() || step.has_threshold();

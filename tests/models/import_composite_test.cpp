@@ -190,6 +190,14 @@ TEST_F(ImportCompositeOfBundlesTest, BundlesWithOnePreparationBecomeParts) {
   EXPECT_THAT(Refusal({liver, Make("organs.ts", {"sacrum"})}, composite), HasSubstr("IMPORT_MISMATCH"));
 }
 
+// Between the labels of one part and the background lie those of the parts before it.
+TEST_F(ImportCompositeOfBundlesTest, ABundleThatInterpolatesBetweenItsLabelsIsNoPart) {
+  std::swap(inference["postprocessing"]["transforms"][1], inference["postprocessing"]["transforms"][2]);
+  const std::string liver = MakeNamed("liver.ts", "The liver", "liver");
+  EXPECT_EQ(Refusal({liver, MakeNamed("spleen.ts", "The spleen", "spleen")}, composite),
+            "IMPORT_UNSUPPORTED decode");
+}
+
 TEST_F(ImportCompositeOfBundlesTest, ABundleThatChangesItsLabelsIsNoPart) {
   const std::string liver = MakeNamed("liver.ts", "The liver", "liver");
   inference["postprocessing"]["transforms"].push_back(

@@ -86,6 +86,11 @@ TEST_F(ImportNnunetTest, LargestComponentsOfItsPostprocessing) {
   EXPECT_EQ(Refusal({archive()}), "IMPORT_UNSUPPORTED postprocessing.postprocessing_fns[1]");
   postprocessing["postprocessing_fns"].erase(1);
   EXPECT_EQ(Refusal({archive()}), "IMPORT_INVALID postprocessing.postprocessing_kwargs");
+  EXPECT_EQ(Refusal({MakeArchive("null.ts", {{"model/extra/plans.json", plans.dump()},
+                                             {"model/extra/dataset.json", dataset.dump()},
+                                             {"model/extra/checkpoint.json", checkpoint.dump()},
+                                             {"model/extra/postprocessing.json", "null"}})}),
+            "IMPORT_INVALID postprocessing.json");
 }
 
 TEST_F(ImportNnunetTest, TransposedAxes) {

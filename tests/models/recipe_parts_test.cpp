@@ -45,6 +45,21 @@ void UseThreshold(R r) {
 v1::Part& Organs(R r) { return *r.mutable_network()->mutable_parts(0); }
 v1::Part& Bones(R r) { return *r.mutable_network()->mutable_parts(1); }
 
+// Between a label and the background lie those of other parts.
+TEST(CompositeRecipeTest, LabelsGoBackByNearest) {
+  v1::Recipe recipe = Composite();
+  for (int step = 0; step + 1 < recipe.decode_size(); ++step) {
+    if (recipe.decode(step).has_to_volume_grid() && recipe.decode(step + 1).has_arg_max())
+      recipe.mutable_decode()->SwapElements(step, step + 1);
+  }
+  for (v1::DecodeStep& step : *recipe.mutable_decode()) {
+    if (step.has_to_volume_grid()) step.mutable_to_volume_grid()->set_interpolation(v1::INTERPOLATION_LINEAR);
+  }
+  const absl::Status status = ValidateRecipe(recipe);
+  EXPECT_THAT(base::ValueOf(status), ::testing::EndsWith("to_volume_grid.interpolation")) << status;
+  EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("composite")) << status;
+}
+
 class RecipePartsTest : public ::testing::TestWithParam<Case> {};
 
 TEST_P(RecipePartsTest, NamesTheField) {

@@ -206,6 +206,9 @@ TEST(MakesLabelsInPiecesTest, OnlyWhereLabelsAreMadeVoxelByVoxelOnTheModelGrid) 
     r.mutable_preparation()->clear_spacing();
     SetOrder(r, {2, 0, 1});
   })) << "an activation of what is read on the volume's grid";
+  EXPECT_FALSE(in_pieces([](v1::Recipe& r) {
+    r.mutable_decode(2)->mutable_to_volume_grid()->set_interpolation(v1::INTERPOLATION_LINEAR);
+  })) << "between two labels lies a third one, whose scores are gone";
   EXPECT_FALSE(in_pieces([](v1::Recipe& r) { r.add_decode()->mutable_fill_holes()->set_label(1); }));
   EXPECT_FALSE(in_pieces([](v1::Recipe& r) { r.mutable_windows()->set_layout(v1::WINDOW_LAYOUT_NNUNET); }));
   EXPECT_FALSE(in_pieces([](v1::Recipe& r) { r.mutable_network()->set_output_channels(3); }))

@@ -60,7 +60,15 @@ absl::Status CheckAgree(const PartDraft& first, const PartDraft& other) {
 
 // Steps on labels work on the labels of all parts, where those of one would be meant.
 absl::Status CheckSteps(const PartDraft& part) {
+  bool labelled = false;
   for (const v1::DecodeStep& step : part.draft.recipe.decode()) {
+    if (labelled && step.to_volume_grid().interpolation() == v1::INTERPOLATION_LINEAR) {
+      return NotSupported("decode",
+                          absl::StrCat(part.source,
+                                       " interpolates between its labels, where those of other parts "
+                                       "would lie: it cannot be a part"));
+    }
+    labelled = labelled || step.has_arg_max() || step.has_threshold();
     if (step.has_activation() || step.has_to_volume_grid() || step.has_arg_max() || step.has_threshold()) {
       continue;
     }

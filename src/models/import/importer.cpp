@@ -57,6 +57,7 @@ absl::StatusOr<Described> Describe(const std::string& path) {
   if (nnunet && postprocessing != texts.end()) {
     TS_ASSIGN_OR_RETURN(described[kPostprocessing],
                         importer::ParseJson(postprocessing->second, kPostprocessing));
+    if (described[kPostprocessing].is_null()) return importer::Malformed(kPostprocessing, "is no object");
   }
   return described;
 }

@@ -205,11 +205,9 @@ absl::Status DecodeReader::Invert(Transform* transform) {
   }
   step->set_interpolation(v1::INTERPOLATION_LINEAR);
   bundle_->draft->notes.push_back(
-      "The bundle inverts the label map with linear interpolation and cuts the values to whole numbers, and "
-      "so "
-      "does this recipe: labels shrink by up to a voxel, and between a label and a lower one lie those "
-      "between "
-      "them.");
+      "The bundle inverts the label map with linear interpolation. Values between labels are cut to whole "
+      "numbers here, as a cast to an integer type does; a bundle that stores float32 keeps them. So labels "
+      "shrink by up to a voxel, and between a label and a lower one lie those between them.");
   return absl::OkStatus();
 }
 
