@@ -4,6 +4,12 @@
 #include "dispatch/devices.h"
 
 namespace tomoserve::dispatch {
+namespace {
+
+// Largest batch that a GPU's worker tries where the configuration names none.
+constexpr std::uint32_t kGpuBucket = 8;
+
+}  // namespace
 
 models::WindowPasses Devices::PassesOn(std::size_t index, const std::string& model_digest) const {
   const Worker& worker = workers_[index];
@@ -20,7 +26,9 @@ models::WindowPasses Devices::PassesOn(std::size_t index, const std::string& mod
   };
   passes.bucket = largest(model.buckets);
   // The worker lets so many wait whatever size a model has come to.
-  passes.ahead = passes.lanes * std::max(largest(options_.batch_buckets), largest(model.buckets));
+  const std::uint32_t of_device = IsCpu(index) ? 1 : kGpuBucket;
+  const std::uint32_t tried = options_.batch_buckets.empty() ? of_device : largest(options_.batch_buckets);
+  passes.ahead = passes.lanes * std::max(tried, largest(model.buckets));
   return passes;
 }
 

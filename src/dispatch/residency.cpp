@@ -136,7 +136,10 @@ bool Devices::MakeRoomFor(std::size_t index, const std::string& model_digest, co
     return digest == model_digest || !MayGo(worker, digest, rank);
   });
   // Nothing is unloaded in vain.
-  if (!worker.ledger.Idle(resident).Fits(demand)) return false;
+  if (!worker.ledger.Idle(resident).Fits(demand)) {
+    LookAgain();
+    return false;
+  }
   MakeRoom(worker, model_digest, demand.bytes);
   Publish();
   return HasRoom(index, demand);

@@ -116,8 +116,12 @@ bool Scheduler::MayRunOn(std::size_t worker, const Entry& entry) const {
   const std::string& digest = entry.stored.model_digest;
   if (devices_.ModelOn(worker, digest).readiness != v1::MODEL_READINESS_WARM) return false;
   // Rather on another device than on the one that it saw the end of.
-  const bool avoids = entry.lost_device && entry.device == worker;
-  return !(avoids && devices_.IsWarmSomewhere(digest, worker));
+  if (!entry.lost_device || entry.device != worker) return true;
+  for (std::size_t other = 0; other < devices_.count(); ++other) {
+    if (other == worker || devices_.ModelOn(other, digest).readiness != v1::MODEL_READINESS_WARM) continue;
+    if (devices_.CheckFitsEver(other, digest, DemandOf(entry, other)).ok()) return false;
+  }
+  return true;
 }
 
 bool Scheduler::HasRoom(std::size_t worker, const Entry& entry) const {

@@ -108,7 +108,8 @@ absl::Status CheckMeanHu(const v1::Recipe& recipe, const ipc::v1::StartRun& star
   if (!measurable || !finding.has_mean_hu() || !IsWithin(finding.mean_hu(), low, high))
     return Lie("findings.mean_hu");
   if (!finding.has_standard_deviation_hu() ||
-      !IsWithin(finding.standard_deviation_hu(), 0, (high - low) / 2) ||
+      !IsWithin(finding.standard_deviation_hu(), 0,
+                (high - low) / 2 + 1e-6 * std::max(std::abs(low), std::abs(high))) ||
       finding.standard_deviation_hu().value() < 0) {
     return Lie("findings.standard_deviation_hu");
   }

@@ -110,6 +110,17 @@ TEST_F(ResidencyTest, ARunThatHasNoRoomBesideOtherModelsUnloadsThem) {
   EXPECT_THAT(Warm(), ElementsAre("b"));
 }
 
+// The other one was loaded a moment ago, and its run waits, too.
+TEST_F(ResidencyTest, TwoRunsThatHaveNoRoomBesideBothModelsRunOneAfterTheOther) {
+  for (const char* name : {"a", "b"}) AddLarge(name);
+  GiveRoomFor(2, kRunBytes - 1);
+  Start();
+  const std::string first = Submitted("a");
+  const std::string second = Submitted("b");
+  EXPECT_EQ(WaitForRun(first).state(), v1::RUN_STATE_DONE);
+  EXPECT_EQ(WaitForRun(second).state(), v1::RUN_STATE_DONE);
+}
+
 TEST_F(ResidencyTest, NoPinnedModelMakesRoomForARun) {
   for (const char* name : {"a", "b"}) AddLarge(name);
   options_.config.add_pinned_models("b");
