@@ -61,11 +61,9 @@ bool CountMemory() {
 #endif
 }
 
-std::uint64_t BytesInUse() { return static_cast<std::uint64_t>(std::max<std::int64_t>(in_use.load(), 0)); }
-
 std::uint64_t RestartPeak() {
   most.store(in_use.load());
-  return BytesInUse();
+  return PeakBytes();
 }
 
 std::uint64_t PeakBytes() { return static_cast<std::uint64_t>(std::max<std::int64_t>(most.load(), 0)); }

@@ -8,8 +8,7 @@ namespace tomoserve::testing {
 // Counts from here on; the program has to be linked with counted_memory.cpp. False in builds with a
 // sanitizer, whose heap is its own.
 bool CountMemory();
-// In use now; the most since RestartPeak, which returns what is in use.
-std::uint64_t BytesInUse();
+// The most in use since RestartPeak, which returns what is in use then.
 std::uint64_t RestartPeak();
 std::uint64_t PeakBytes();
 

@@ -1,7 +1,6 @@
 // What runs are predicted to take, beside what they take, on the executor's lanes as a CPU's worker computes
 // them.
 #include <ATen/ops/arange.h>
-#include <ATen/ops/cat.h>
 #include <ATen/ops/max_pool3d.h>
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
