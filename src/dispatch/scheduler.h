@@ -158,7 +158,8 @@ class Scheduler final : public DeviceEvents {
   std::optional<v1::Reason> TooLarge(const Entry& entry) const;
   // What open runs wait for.
   std::vector<ModelWant> Wants() const;
-  bool FitsNoWarmDevice(const Entry& entry) const;
+  // Whether its model is warm on a device, but for `except`, that it fits with nothing else there.
+  bool FitsWarmDevice(const Entry& entry, std::optional<std::size_t> except = {}) const;
   // A cascade waits for its region; at that run's end its study is planned again.
   bool WaitsForRegion(const Entry& entry) const;
   // Gives prepared runs to devices, most urgent first. Devices that have nothing to do while prepared runs

@@ -26,7 +26,9 @@ std::vector<ModelWant> Scheduler::Wants() const {
     const bool waits =
         entry.phase == Phase::kReady || entry.phase == Phase::kPreparing || entry.phase == Phase::kPrepared;
     if (!waits || entry.resting || WaitsForRegion(entry)) continue;
-    const Entry*& other = first[{entry.stored.model_digest, FitsNoWarmDevice(entry)}];
+    const std::string& digest = entry.stored.model_digest;
+    const bool does_not_fit = devices_.IsWarmSomewhere(digest) && !FitsWarmDevice(entry);
+    const Entry*& other = first[{digest, does_not_fit}];
     if (other == nullptr || IsMoreUrgent(entry, *other)) other = &entry;
   }
   std::vector<std::pair<const Entry*, bool>> entries;
@@ -42,15 +44,13 @@ std::vector<ModelWant> Scheduler::Wants() const {
   return wants;
 }
 
-bool Scheduler::FitsNoWarmDevice(const Entry& entry) const {
+bool Scheduler::FitsWarmDevice(const Entry& entry, std::optional<std::size_t> except) const {
   const std::string& digest = entry.stored.model_digest;
-  bool any = false;
   for (std::size_t worker = 0; worker < devices_.count(); ++worker) {
-    if (devices_.ModelOn(worker, digest).readiness != v1::MODEL_READINESS_WARM) continue;
-    if (devices_.CheckFitsEver(worker, digest, DemandOf(entry, worker)).ok()) return false;
-    any = true;
+    if (worker == except || devices_.ModelOn(worker, digest).readiness != v1::MODEL_READINESS_WARM) continue;
+    if (devices_.CheckFitsEver(worker, digest, DemandOf(entry, worker)).ok()) return true;
   }
-  return any;
+  return false;
 }
 
 bool Scheduler::WaitsForRegion(const Entry& entry) const {
@@ -116,12 +116,7 @@ bool Scheduler::MayRunOn(std::size_t worker, const Entry& entry) const {
   const std::string& digest = entry.stored.model_digest;
   if (devices_.ModelOn(worker, digest).readiness != v1::MODEL_READINESS_WARM) return false;
   // Rather on another device than on the one that it saw the end of.
-  if (!entry.lost_device || entry.device != worker) return true;
-  for (std::size_t other = 0; other < devices_.count(); ++other) {
-    if (other == worker || devices_.ModelOn(other, digest).readiness != v1::MODEL_READINESS_WARM) continue;
-    if (devices_.CheckFitsEver(other, digest, DemandOf(entry, other)).ok()) return false;
-  }
-  return true;
+  return !(entry.lost_device && entry.device == worker && FitsWarmDevice(entry, worker));
 }
 
 bool Scheduler::HasRoom(std::size_t worker, const Entry& entry) const {

@@ -15,12 +15,16 @@
 #include "dispatch/dispatcher_impl.h"
 #include "dispatch/fake_dicom.h"
 #include "dispatch/fake_helpers.h"
+#include "tomoserve/volume/run_bytes.h"
 
 namespace tomoserve::dispatch {
 
 // What a run on the fake study needs for answers that wait, of windows of 4x4x4: two lanes with batches of
 // four let eight wait, and a batch of which one is at its turn holds three more.
 inline constexpr std::uint64_t kWaitingBytes = (8 + 3) * 4 * 4 * 4 * sizeof(float);
+// What such a run needs on a CPU.
+inline const std::uint64_t kRunBytes =
+    kWaitingBytes + volume::LoopBytes({.volume_ijk = {8, 6, 8}, .prepared_ijk = {8, 6, 8}, .channels = 1});
 
 // Waits up to 20 s; whether it came true.
 bool Eventually(const std::function<bool()>& condition);

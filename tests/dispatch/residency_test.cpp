@@ -12,7 +12,6 @@
 #include "absl/strings/str_cat.h"
 #include "dispatch/fixture.h"
 #include "tomoserve/base/status.h"
-#include "tomoserve/volume/run_bytes.h"
 
 namespace tomoserve::dispatch {
 namespace {
@@ -21,8 +20,6 @@ using ::testing::ElementsAre;
 
 constexpr std::uint64_t kWeights = 1'000'000;
 constexpr std::uint64_t kForward = 500;  // of the fake worker's models
-const std::uint64_t kRunBytes =
-    kWaitingBytes + volume::LoopBytes({.volume_ijk = {8, 6, 8}, .prepared_ijk = {8, 6, 8}, .channels = 1});
 
 class ResidencyTest : public DispatchTest {
  protected:

@@ -7,15 +7,12 @@
 #include "absl/strings/str_cat.h"
 #include "dispatch/fixture.h"
 #include "tomoserve/base/status.h"
-#include "tomoserve/volume/run_bytes.h"
 
 namespace tomoserve::dispatch {
 namespace {
 
-// Bytes of the fake worker's models, and of a run on the fake study.
+// Bytes of the fake worker's models.
 constexpr std::uint64_t kModelBytes = 1000 + 500;
-const std::uint64_t kRunBytes =
-    kWaitingBytes + volume::LoopBytes({.volume_ijk = {8, 6, 8}, .prepared_ijk = {8, 6, 8}, .channels = 1});
 
 class SharingTest : public DispatchTest {
  protected:
